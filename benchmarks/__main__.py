@@ -1,0 +1,69 @@
+"""Runs the benchmarks and prints one table a topic: `python -m benchmarks [limits | network]`.
+
+The sandbox runs in a process of its own and counts for itself; every client runs in a process of its own too, so that its
+processor time is its own. The clients of one table meet the same kind of sandbox in turn, round after round; the figures
+are medians, the refusals sums.
+"""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import statistics
+
+import aiohttp
+
+from teak_async.sandbox import Faults
+
+from .field import CLIENTS, LIMIT, Run, Setting, measure, ours, ours_with_live
+
+
+def limits(rounds: int, calls: int) -> None:
+    """This client beside what one writes by hand, on loopback."""
+    print(f"\n## limits: {calls:,} identifies, loopback, sliding window, {rounds} rounds\n")
+    print("| client | refused | busiest second | limit used | CPU per call |\n|---|---|---|---|---|")
+    runs: dict[str, list[Run]] = {name: [] for name in CLIENTS}
+    for _ in range(rounds):
+        for name, client in CLIENTS.items():
+            runs[name].append(measure(client, Setting(calls, Faults(), "sliding")))
+    for name, done in runs.items():
+        refused = sum(run.refused for run in done) / calls / rounds
+        busiest = max(run.busiest for run in done)
+        used = statistics.median(run.used for run in done)
+        cpu = statistics.median(run.cpu for run in done)
+        print(f"| {name} | {refused:.1%} | {busiest} of {LIMIT} | {used:.1%} | {cpu * 1e6:.0f} µs |")
+
+
+def network(rounds: int, calls: int) -> None:
+    """This client over networks, alone and with live calls beside the bulk run."""
+    print(f"\n## network: {calls:,} identifies, sliding window, {rounds} rounds\n")
+    print("| round trip | jitter each way | refused | busiest second | limit used | a live call's wait during bulk, p99 |")
+    print("|---|---|---|---|---|---|")
+    for trip, jitter in ((0, 0), (40, 0), (40, 8), (120, 8), (0, 50)):
+        setting = Setting(calls, Faults(delay=trip / 2000, jitter=jitter / 1000), "sliding")
+        alone = [measure(ours, setting) for _ in range(rounds)]
+        beside = [measure(ours_with_live, setting) for _ in range(rounds)]
+        refused = sum(run.refused for run in alone + beside)
+        busiest = max(run.busiest for run in alone + beside)
+        used = statistics.median(run.used for run in alone)
+        waits = sorted(wait for run in beside for wait in run.waits)
+        p99 = waits[int(len(waits) * 0.99)] * 1000
+        print(f"| {trip} ms | {jitter} ms | {refused} | {busiest} of {LIMIT} | {used:.1%} | {p99:.1f} ms |", flush=True)
+
+
+TOPICS = {"limits": limits, "network": network}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("topic", nargs="?", choices=TOPICS, help="all of them when left out")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--calls", type=int, default=2000)
+    options = parser.parse_args()
+    print(f"Python {platform.python_version()}, aiohttp {aiohttp.__version__}, {platform.machine()}, {platform.system()}")
+    for name in [options.topic] if options.topic else TOPICS:
+        TOPICS[name](options.rounds, options.calls)
+
+
+if __name__ == "__main__":
+    main()

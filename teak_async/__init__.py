@@ -1,0 +1,81 @@
+"""The asyncio client for Teak's server API, with the rate limits built in."""
+
+from .bucket import Rate
+from .bulk import BulkRun, Outcome, Report
+from .errors import (
+    ConnectFailed,
+    ConnectionLost,
+    Delivery,
+    Forbidden,
+    GameNotFound,
+    InvalidRequest,
+    JournalError,
+    NotFound,
+    PlayerNotFound,
+    RateLimited,
+    ServerError,
+    SessionClosed,
+    TeakError,
+    TimedOut,
+    TransportError,
+    UnexpectedResponse,
+    UnknownState,
+)
+from .models import (
+    CategorySubscriptionChange,
+    GetSubscription,
+    Identify,
+    PlayerSession,
+    Request,
+    Response,
+    SetCategorySubscription,
+    SetSubscription,
+    State,
+    SubscriptionChange,
+    SubscriptionStatus,
+)
+from .retry import Retry
+from .session import Limits, Subscriptions, TeakSession
+from .transport import Timeout
+from .version import __version__
+
+__all__ = [
+    "BulkRun",
+    "CategorySubscriptionChange",
+    "ConnectFailed",
+    "ConnectionLost",
+    "Delivery",
+    "Forbidden",
+    "GameNotFound",
+    "GetSubscription",
+    "Identify",
+    "InvalidRequest",
+    "JournalError",
+    "Limits",
+    "NotFound",
+    "Outcome",
+    "PlayerNotFound",
+    "PlayerSession",
+    "Rate",
+    "RateLimited",
+    "Report",
+    "Request",
+    "Response",
+    "Retry",
+    "ServerError",
+    "SessionClosed",
+    "SetCategorySubscription",
+    "SetSubscription",
+    "State",
+    "SubscriptionChange",
+    "SubscriptionStatus",
+    "Subscriptions",
+    "TeakError",
+    "TeakSession",
+    "TimedOut",
+    "Timeout",
+    "TransportError",
+    "UnexpectedResponse",
+    "UnknownState",
+    "__version__",
+]

@@ -1,0 +1,273 @@
+"""One token bucket per limited path: who gets the next permit, and when.
+
+Theory of operation. `Window` says how many permits there are; this module hands them out on the event loop. Calls wait in
+two lanes. The live lane goes before the bulk lane, first come first served inside each. The bulk lane has a feeder, which
+asks `aiolimiter` for a turn before each permit, at a little less than what the permits can sustain: bulk work becomes an
+even stream that seldom takes the last permit, so a live call finds one free or about to be. Live calls skip the pace and
+may burst, since the permits hold; the feeder leaves out as many turns as they took.
+
+Rules of this module:
+
+- Every way to a permit goes through `_dispatch`, so nothing slips past a pause.
+- A refused call comes again with its ticket and waits at the head of its lane, in the order of the first grants.
+- A caller cancelled in the instant in which it was granted gives its permit back unsent.
+- Nothing runs while nobody waits: one timer and, for bulk, one feeder, only as long as they are needed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+from collections import deque
+from enum import Enum
+from math import ceil
+
+from aiolimiter import AsyncLimiter
+from attrs import frozen
+
+from .errors import SessionClosed
+from .window import Window
+
+PACE = 0.995
+"""Bulk's share of what the permits can sustain: what is left over is why a live call during bulk finds a permit."""
+PACE_BURST = 0.02
+"""Seconds of pace that may be caught up after a timer woke late; event loops sleep in whole milliseconds."""
+PACE_STEP = 0.005
+"""Share by which the sustainable rate must have moved before the pace follows."""
+
+
+class Lane(Enum):
+    """Who is asking."""
+
+    LIVE = "live"
+    BULK = "bulk"
+
+
+@frozen
+class Rate:
+    """A bucket at one moment.
+
+    Attributes:
+        limit: requests a second that the session may make.
+        allowance: the same after refusals lowered it; equal to `limit` when all is well.
+        in_window: permits out: requests on the wire, and those answered within about the last second.
+        waiting_live: calls waiting for a permit.
+        waiting_bulk: calls of bulk runs waiting for a permit.
+        refused: answers 429 since the session was opened.
+        credit: seconds by which permits come back earlier than one second after the answer.
+        paused: seconds until anything may be sent again; 0 when nothing is paused.
+    """
+
+    limit: int
+    allowance: int
+    in_window: int
+    waiting_live: int
+    waiting_bulk: int
+    refused: int
+    credit: float
+    paused: float
+
+
+class _Queue:
+    """The calls waiting in one lane: those refused before by their tickets, then the others as they came."""
+
+    __slots__ = ("_again", "_first", "waiting")
+
+    def __init__(self) -> None:
+        self._again: list[tuple[int, asyncio.Future[int]]] = []
+        self._first: deque[asyncio.Future[int]] = deque()
+        self.waiting = 0
+
+    def add(self, future: asyncio.Future[int], ticket: int | None) -> None:
+        if ticket is None:
+            self._first.append(future)
+        else:
+            heapq.heappush(self._again, (ticket, future))
+
+    def grant(self, number: int) -> None:
+        """Give a permit to the call that `head` told of."""
+        future = heapq.heappop(self._again)[1] if self._again else self._first.popleft()
+        future.set_result(number)
+
+    def head(self) -> asyncio.Future[int] | None:
+        """The call that is next, after dropping the ones that gave up."""
+        while self._again:
+            if not (future := self._again[0][1]).done():
+                return future
+            heapq.heappop(self._again)
+        while self._first:
+            if not (future := self._first[0]).done():
+                return future
+            self._first.popleft()
+        return None
+
+
+class Bucket:
+    """The permits of one path, shared by all who use the session."""
+
+    def __init__(self, name: str, limit: int) -> None:
+        self.name = name
+        self.window = Window(limit)
+        self._queues = {lane: _Queue() for lane in Lane}
+        self._live = self._queues[Lane.LIVE]
+        self._bulk = self._queues[Lane.BULK]
+        self._loop = asyncio.get_running_loop()
+        self._timer: asyncio.TimerHandle | None = None
+        self._live_turns = 0
+        self._set_pace(PACE * limit)
+        self._feeder: asyncio.Task[None] | None = None
+        self._turn: asyncio.Future[None] | None = None
+        self._granted = 0
+        self._closed = False
+
+    def rate(self) -> Rate:
+        """A snapshot for dashboards."""
+        now = self._loop.time()
+        window = self.window
+        return Rate(
+            limit=window.limit,
+            allowance=window.allowance(now),
+            in_window=window.taken(now),
+            waiting_live=self._live.waiting,
+            waiting_bulk=self._bulk.waiting,
+            refused=window.refused,
+            credit=window.credit.at(now),
+            paused=max(0.0, window.paused_until - now),
+        )
+
+    async def acquire(self, lane: Lane, ticket: int | None = None) -> int:
+        """Wait for a permit.
+
+        Args:
+            lane: who is asking.
+            ticket: what an earlier `acquire` of the same call gave, when that try was refused.
+
+        Returns:
+            The ticket of this grant. Exactly one of `unsent`, `answered` and `lost` has to follow.
+
+        Raises:
+            SessionClosed: when the bucket is or gets closed.
+        """
+        if self._closed:
+            raise _closed()
+        if lane is Lane.LIVE and not self._live.waiting and self.window.take(self._loop.time()):
+            self._granted += 1
+            self._count_live()
+            return self._granted if ticket is None else ticket
+        queue = self._queues[lane]
+        future = self._loop.create_future()
+        queue.add(future, ticket)
+        queue.waiting += 1
+        try:
+            if lane is Lane.BULK:
+                self._feed()
+            self._dispatch()
+            granted: int = await future
+            if self._closed:
+                self.unsent()
+                raise _closed()
+        except asyncio.CancelledError:
+            if future.done() and not future.cancelled() and future.exception() is None:
+                self.unsent()
+            raise
+        finally:
+            queue.waiting -= 1
+            if self._feeder is not None and not self._bulk.waiting:
+                self._feeder.cancel()
+                self._feeder = self._turn = None
+        return granted if ticket is None else ticket
+
+    def unsent(self) -> None:
+        """Give back a permit whose request was never sent."""
+        self.window.unsent()
+        self._dispatch()
+
+    def answered(self, on_wire: float, round_trip: float = 0.0, *, warm: bool = False) -> None:
+        """Say that the answer to a request came; see `Window.answered`."""
+        self.window.answered(self._loop.time(), on_wire, round_trip, warm=warm)
+        self._dispatch()
+
+    def lost(self) -> None:
+        """Say that a request which may have been sent gets no answer."""
+        self.window.lost(self._loop.time())
+        self._dispatch()
+
+    def refuse(self, sent_at: float, wait: float | None) -> None:
+        """Say, before `answered`, that the answer is a refusal which asks for `wait` seconds."""
+        self.window.refuse(self._loop.time(), sent_at, wait)
+
+    def close(self) -> None:
+        """End every waiting call with `SessionClosed`."""
+        self._closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        for queue in self._queues.values():
+            while (future := queue.head()) is not None:
+                future.set_exception(_closed())
+
+    def _dispatch(self) -> None:
+        """Grant what can be granted now, and see to it that the next chance is not missed."""
+        while True:
+            turn = self._turn
+            if self._live.head() is not None:
+                queue = self._live
+            elif turn is not None and self._bulk.head() is not None:
+                queue = self._bulk
+            else:
+                return
+            now = self._loop.time()
+            if not self.window.take(now):
+                self._wake_at(self.window.next_chance(now))
+                return
+            self._granted += 1
+            queue.grant(self._granted)
+            if queue is self._live:
+                self._count_live()
+            elif turn is not None:
+                turn.set_result(None)
+                self._turn = None
+
+    def _wake_at(self, when: float | None) -> None:
+        if self._closed or when is None:
+            return
+        if self._timer is not None:
+            if self._timer.when() <= when:
+                return
+            self._timer.cancel()
+        self._timer = self._loop.call_at(when, self._wake)
+
+    def _wake(self) -> None:
+        self._timer = None
+        self._dispatch()
+
+    def _count_live(self) -> None:
+        # While a turn waits for its permit, live calls push bulk back as it is.
+        if self._turn is None:
+            self._live_turns = min(self._live_turns + 1, self._burst)
+
+    def _feed(self) -> None:
+        if self._feeder is None or self._feeder.done():
+            self._feeder = self._loop.create_task(self._feed_bulk())
+
+    def _set_pace(self, rate: float) -> None:
+        self._burst = max(2, ceil(rate * PACE_BURST))
+        self._pace = AsyncLimiter(self._burst, self._burst / rate)
+        self._pace_rate = rate
+
+    async def _feed_bulk(self) -> None:
+        while True:
+            rate = PACE * self.window.rate(self._loop.time())
+            if abs(rate - self._pace_rate) > PACE_STEP * self._pace_rate:
+                self._set_pace(rate)
+            await self._pace.acquire()
+            if self._live_turns:
+                self._live_turns -= 1
+                continue
+            turn = self._turn = self._loop.create_future()
+            self._dispatch()
+            await turn
+
+
+def _closed() -> SessionClosed:
+    return SessionClosed("the session was closed before this call was sent")

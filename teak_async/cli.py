@@ -1,0 +1,220 @@
+"""The command line: `teak-async`, also as `python -m teak_async`.
+
+Rules of this module: it reads options, makes a session and a job, and turns errors into one clear line and an exit code.
+The secret key is read from the environment only, since arguments are seen by every user of a machine.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+try:
+    import typer
+except ModuleNotFoundError:
+    sys.exit("teak-async: the command needs its extra: pip install 'teak_async[cli]'")
+
+from .demo import run_demo
+from .errors import TeakError
+from .job import Job, run_job, silence_broken_pipe
+from .models import State
+from .referee import WINDOWS
+from .rows import InputError, Kind, Rows, identify_kind, state_kind, status_kind
+from .sandbox import GAME_ID, SECRET_KEY, Faults, Sandbox
+from .session import API, Limits, TeakSession
+from .version import __version__
+
+EPILOG = "Exit codes: 0 all succeeded, 1 some rows failed, 2 wrong usage or input, 3 rows in doubt, 130 interrupted."
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Teak's server API from files, at the documented rate limits and never above them. "
+    "Credentials are read from TEAK_GAME_ID and TEAK_SECRET_KEY. Start with: teak-async demo",
+    epilog=EPILOG,
+)
+
+
+class Form(StrEnum):
+    """Formats of an input."""
+
+    CSV = "csv"
+    JSONL = "jsonl"
+
+
+File = Annotated[
+    str,
+    typer.Argument(metavar="FILE", help="CSV (the header row names the parameters) or JSON Lines; - for standard input."),
+]
+BaseUrl = Annotated[str, typer.Option(envvar="TEAK_BASE_URL", help="Another server, such as the sandbox's address.")]
+Output = Annotated[
+    Path | None,
+    typer.Option("--output", "-o", help="Write results (JSON Lines, one a row) there, not to standard output."),
+]
+Format = Annotated[Form | None, typer.Option("--format", help="The input's format, where its name and look do not tell.")]
+Limit = Annotated[int | None, typer.Option(min=1, help="Requests per second, to take only a share of the limit.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress and no summary.")]
+Category = Annotated[str | None, typer.Option(help="Only this category's notifications, not all of them.")]
+
+
+def run() -> None:
+    """The entry point."""
+    app(prog_name="teak-async")
+
+
+@app.callback(invoke_without_command=True)
+def main(version: Annotated[bool, typer.Option("--version", help="Show the version.")] = False) -> None:
+    if version:
+        typer.echo(f"teak-async {__version__}")
+        raise typer.Exit
+
+
+@app.command(epilog=EPILOG)
+def identify(
+    file: File,
+    base_url: BaseUrl = API,
+    output: Output = None,
+    format: Format = None,  # noqa: A002 - the option's name
+    limit: Limit = None,
+    quiet: Quiet = False,
+) -> None:
+    """Record a session for each row: user_id and client_ip or country_code; timezone_id, email, deep_link if known.
+
+    Every row that the server processes is a session, so a file that was run must not be run again.
+    """
+    _run("identify", identify_kind(), file, base_url, output, format, limit, quiet)
+
+
+@app.command("opt-out", epilog=EPILOG)
+def opt_out(
+    file: File,
+    category: Category = None,
+    base_url: BaseUrl = API,
+    output: Output = None,
+    format: Format = None,  # noqa: A002
+    limit: Limit = None,
+    quiet: Quiet = False,
+) -> None:
+    """Stop desktop push notifications for each row's user_id: all of them, or those of --category or a column category."""
+    _run("opt-out", state_kind(State.OPT_OUT, category), file, base_url, output, format, limit, quiet)
+
+
+@app.command("opt-in", epilog=EPILOG)
+def opt_in(
+    file: File,
+    category: Category = None,
+    base_url: BaseUrl = API,
+    output: Output = None,
+    format: Format = None,  # noqa: A002
+    limit: Limit = None,
+    quiet: Quiet = False,
+) -> None:
+    """Allow desktop push notifications for each row's user_id: all of them, or those of --category or a column category."""
+    _run("opt-in", state_kind(State.OPT_IN, category), file, base_url, output, format, limit, quiet)
+
+
+@app.command(epilog=EPILOG)
+def status(
+    file: File,
+    base_url: BaseUrl = API,
+    output: Output = None,
+    format: Format = None,  # noqa: A002
+    limit: Limit = None,
+    quiet: Quiet = False,
+) -> None:
+    """Read the desktop push subscription of each row's user_id."""
+    _run("status", status_kind(), file, base_url, output, format, limit, quiet)
+
+
+@app.command()
+def sandbox(
+    port: Annotated[int, typer.Option(help="0 takes a free one.")] = 8377,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    window: Annotated[str, typer.Option(help=f"How limits are judged: {', '.join(WINDOWS)}.")] = "sliding",
+    identify: Annotated[int, typer.Option(min=1, help="Limit of identify, requests per second.")] = 200,
+    subscription: Annotated[int, typer.Option(min=1, help="Limit of each subscription path.")] = 300,
+    delay: Annotated[float, typer.Option(min=0, help="Seconds each way.")] = 0.0,
+    jitter: Annotated[float, typer.Option(min=0, help="Up to so many seconds more each way.")] = 0.0,
+    reset: Annotated[float, typer.Option(min=0, max=1, help="Share reset before the work.")] = 0.0,
+    answer_lost: Annotated[float, typer.Option(min=0, max=1, help="Share whose answer is lost after the work.")] = 0.0,
+    error_before: Annotated[float, typer.Option(min=0, max=1, help="Share answered 500 before the work.")] = 0.0,
+    error_after: Annotated[float, typer.Option(min=0, max=1, help="Share answered 502 after the work.")] = 0.0,
+    stall: Annotated[float, typer.Option(min=0, max=1, help="Share whose answer comes late.")] = 0.0,
+    stall_for: Annotated[float, typer.Option(min=0, help="Seconds by which it does.")] = 5.0,
+    not_json: Annotated[float, typer.Option(min=0, max=1, help="Share answered with a web page.")] = 0.0,
+    seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
+) -> None:
+    """Run a stand-in for Teak's server, with its limits and, if asked, its bad days. Ctrl-C ends it with what it saw."""
+    faults = Faults(seed, delay, jitter, reset, answer_lost, error_before, error_after, stall, not_json, stall_for)
+    try:
+        server = Sandbox(window=window, identify=identify, subscription=subscription, faults=faults, host=host, port=port)
+        asyncio.run(_serve(server))
+    except (ValueError, OSError) as error:
+        raise _fail(str(error)) from None
+    except KeyboardInterrupt:
+        typer.echo(_seen(server))
+
+
+@app.command()
+def demo(
+    players: Annotated[int, typer.Option(min=1, help="How many players to identify.")] = 2000,
+    window: Annotated[str, typer.Option(help=f"How the sandbox judges limits: {', '.join(WINDOWS)}.")] = "sliding",
+) -> None:
+    """Identify a file of made-up players at a sandbox of its own, at the limit, and compare what both sides counted."""
+    if window not in WINDOWS:
+        raise _fail(f"--window must be one of {', '.join(WINDOWS)}, not {window!r}")
+    raise typer.Exit(asyncio.run(run_demo(players, window)))
+
+
+def _run(
+    label: str,
+    kind: Kind,
+    file: str,
+    base_url: str,
+    output: Path | None,
+    form: Form | None,
+    limit: int | None,
+    quiet: bool,
+) -> None:
+    limits = Limits() if limit is None else Limits(limit, limit)
+    most = limits.identify if label == "identify" else limits.subscription
+    try:
+        session = TeakSession(base_url=base_url, limits=limits)
+        job = Job(label, Rows(file, kind, form), most, output, quiet)
+        code, _ = asyncio.run(run_job(job, session))
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
+    except (InputError, ValueError, TeakError) as error:
+        raise _fail(str(error)) from None
+    except BrokenPipeError:
+        silence_broken_pipe()
+        raise _fail("standard output was closed; the rows on the wire were finished, the rest was not sent") from None
+    raise typer.Exit(code)
+
+
+def _fail(message: str) -> typer.Exit:
+    typer.echo(f"teak-async: {message}", err=True)
+    return typer.Exit(2)
+
+
+async def _serve(server: Sandbox) -> None:
+    async with server:
+        typer.echo(f"Teak sandbox at {server.url}; what it saw: {server.url}/sandbox; Ctrl-C ends it. In another shell:")
+        typer.echo(f"  export TEAK_BASE_URL={server.url} TEAK_GAME_ID={GAME_ID} TEAK_SECRET_KEY={SECRET_KEY}")
+        sys.stdout.flush()
+        await asyncio.Event().wait()
+
+
+def _seen(server: Sandbox) -> str:
+    lines = [
+        f"{path}: {seen.requests:,} requests, {seen.refused:,} refused, busiest second {seen.busiest:,}"
+        for path, seen in server.seen.items()
+    ]
+    counted = server.summary()
+    return "\n".join([*lines, f"{counted['players']:,} players, {counted['sessions']:,} sessions"])

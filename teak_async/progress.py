@@ -1,0 +1,100 @@
+"""What a command shows while it runs, on standard error: a live line on a terminal, plain lines elsewhere.
+
+Rules of this module: standard output is for results, so nothing is written there; and what is shown is counted by the run.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.text import Text
+
+from .bulk import Report
+
+if TYPE_CHECKING:
+    from typing import Self
+
+PLAIN_EVERY = 5.0
+"""Seconds between two plain lines."""
+LIVE_EVERY = 0.1
+"""Seconds between two updates of the live line."""
+
+
+class Meter:
+    """Shows how far a run has come.
+
+    Args:
+        label: what is being done.
+        limit: requests per second that the limit allows.
+        total: rows, when known.
+        quiet: show nothing.
+    """
+
+    def __init__(self, label: str, limit: int, total: int | None, *, quiet: bool = False) -> None:
+        self._label = label
+        self._limit = limit
+        self._total = total
+        self._quiet = quiet
+        self._console = Console(file=sys.stderr, highlight=False, soft_wrap=True)
+        self._next = time.monotonic() + PLAIN_EVERY
+        self._bar: Progress | None = None
+
+    def __enter__(self) -> Self:
+        if not self._quiet and self._console.is_terminal:
+            self._next = 0.0
+            self._bar = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(bar_width=None),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[detail]}"),
+                console=self._console,
+                auto_refresh=False,
+                expand=True,
+            )
+            self._task = self._bar.add_task(self._label, total=self._total, detail="")
+            self._bar.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def update(self, report: Report, *, last: bool = False) -> None:
+        """Show the present count, unless something was shown a moment ago."""
+        now = time.monotonic()
+        if self._quiet or (now < self._next and not last):
+            return
+        detail = describe(report, self._limit, self._total)
+        if self._bar is not None:
+            self._next = now + LIVE_EVERY
+            self._bar.update(self._task, completed=report.total, detail=detail, refresh=True)
+        else:
+            self._next = now + PLAIN_EVERY
+            of = "" if self._total is None else f" of {self._total:,}"
+            self.say(f"{self._label}: {report.total:,}{of}, {detail}")
+
+    def say(self, message: str) -> None:
+        """Write a line between the updates."""
+        self._console.print(Text(message))
+
+
+def describe(report: Report, limit: int, total: int | None) -> str:
+    """Rate beside the limit, time to go, and what went wrong, in words."""
+    parts = [f"{report.rate:.0f}/s of {limit}/s"]
+    if total is not None and report.rate > 0 and report.total < total:
+        parts.append(f"{clock((total - report.total) / report.rate)} to go")
+    parts += [f"{report.failed:,} failed", f"{report.in_doubt:,} in doubt"]
+    return ", ".join(parts)
+
+
+def clock(seconds: float) -> str:
+    """Seconds as `1:02:03`, `2:03` or `0:03`."""
+    whole = round(seconds)
+    minutes, rest = divmod(whole, 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

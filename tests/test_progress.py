@@ -1,0 +1,153 @@
+from __future__ import annotations
+
+import io
+from types import SimpleNamespace
+
+import pytest
+
+from teak_async import Report
+from teak_async import progress as module
+from teak_async.progress import LIVE_EVERY, PLAIN_EVERY, Meter, clock, describe
+
+
+class Terminal(io.StringIO):
+    """Standard error as a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture
+def now(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """A clock for the meter that moves only when told."""
+    told = SimpleNamespace(now=1000.0)
+    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: told.now))
+    return told
+
+
+@pytest.fixture
+def plain(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
+    """Standard error as a file."""
+    return _stderr(monkeypatch, io.StringIO())
+
+
+@pytest.fixture
+def terminal(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
+    return _stderr(monkeypatch, Terminal())
+
+
+def _stderr(monkeypatch: pytest.MonkeyPatch, stream: io.StringIO) -> io.StringIO:
+    for variable in ("FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE", "NO_COLOR"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "120")
+    monkeypatch.setattr(module, "sys", SimpleNamespace(stderr=stream))
+    return stream
+
+
+def report(total: int, *, failed: int = 0, in_doubt: int = 0, rate: float = 100.0) -> Report:
+    """A run so far."""
+    return Report(
+        total=total,
+        succeeded=total - failed - in_doubt,
+        failed=failed,
+        in_doubt=in_doubt,
+        skipped=0,
+        elapsed=total / rate if rate else 0.0,
+        rate=rate,
+    )
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [(0, "0:00"), (59.4, "0:59"), (59.6, "1:00"), (61, "1:01"), (3599.4, "59:59"), (3600, "1:00:00"), (363_723, "101:02:03")],
+)
+def test_clock(seconds: float, shown: str) -> None:
+    """A time is shown as people write it, hours only where there are some."""
+    assert clock(seconds) == shown
+
+
+@pytest.mark.parametrize(
+    ("so_far", "total", "shown"),
+    [
+        (report(100), 700, "100/s of 200/s, 0:06 to go, 0 failed, 0 in doubt"),
+        (report(1_000_000, failed=1234, in_doubt=5678), None, "100/s of 200/s, 1,234 failed, 5,678 in doubt"),
+        (report(700, rate=199.6), 700, "200/s of 200/s, 0 failed, 0 in doubt"),
+        (report(0, rate=0.0), 700, "0/s of 200/s, 0 failed, 0 in doubt"),
+    ],
+)
+def test_describe(so_far: Report, total: int | None, shown: str) -> None:
+    """The rate stands beside the limit, and the time to go is told where it can be known."""
+    assert describe(so_far, 200, total) == shown
+
+
+def test_plain_lines(now: SimpleNamespace, plain: io.StringIO) -> None:
+    """Where standard error is no terminal, a line comes every few seconds, and one at the end in any case."""
+    with Meter("identify", 200, 2000) as meter:
+        for seconds in (0.0, PLAIN_EVERY - 0.1, PLAIN_EVERY, PLAIN_EVERY + 0.1, 2 * PLAIN_EVERY):
+            now.now = 1000.0 + seconds
+            meter.update(report(int(seconds * 100)))
+        meter.update(report(2000), last=True)
+    assert plain.getvalue().splitlines() == [
+        "identify: 500 of 2,000, 100/s of 200/s, 0:15 to go, 0 failed, 0 in doubt",
+        "identify: 1,000 of 2,000, 100/s of 200/s, 0:10 to go, 0 failed, 0 in doubt",
+        "identify: 2,000 of 2,000, 100/s of 200/s, 0 failed, 0 in doubt",
+    ]
+
+
+def test_plain_line_of_unknown_length(now: SimpleNamespace, plain: io.StringIO) -> None:
+    """Where nobody knows how many rows come, no total is made up."""
+    with Meter("status", 300, None) as meter:
+        meter.update(report(7), last=True)
+    assert plain.getvalue() == "status: 7, 100/s of 300/s, 0 failed, 0 in doubt\n"
+
+
+def test_plain_line_is_not_wrapped(now: SimpleNamespace, plain: io.StringIO, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A line stays a line in a log, however narrow the log thinks it is, and brackets are no markup."""
+    monkeypatch.setenv("COLUMNS", "20")
+    message = "[bold]interrupted[/bold]: finishing what is on the wire"
+    with Meter("status", 300, None) as meter:
+        meter.say(message)
+    assert plain.getvalue() == f"{message}\n"
+
+
+def test_live_line(now: SimpleNamespace, terminal: io.StringIO) -> None:
+    """On a terminal one line is drawn again and again, but no oftener than eyes can follow."""
+    with Meter("identify", 200, 2000) as meter:
+        for done in (11, 22, 33):
+            now.now += LIVE_EVERY * 0.6
+            meter.update(report(done))
+        meter.update(report(44, failed=1), last=True)
+    drawn = terminal.getvalue()
+    assert "\x1b[2K" in drawn
+    assert "identify" in drawn
+    assert [f"{done}/2000" in drawn for done in (11, 22, 33, 44)] == [True, False, True, True]
+    assert "100/s of 200/s, 0:20 to go, 1 failed, 0 in doubt" in drawn
+
+
+def test_live_line_gives_way(now: SimpleNamespace, terminal: io.StringIO) -> None:
+    """What is said during the live line stands as a line of its own, and the cursor comes back at the end."""
+    with Meter("identify", 200, None) as meter:
+        meter.update(report(1))
+        meter.say("interrupted")
+    assert "interrupted\n" in terminal.getvalue()
+    assert terminal.getvalue().endswith("\x1b[?25h")
+
+
+@pytest.mark.parametrize("stream", ["plain", "terminal"])
+def test_quiet(now: SimpleNamespace, stream: str, request: pytest.FixtureRequest) -> None:
+    """A quiet meter shows nothing, on a terminal or off it."""
+    shown: io.StringIO = request.getfixturevalue(stream)
+    with Meter("identify", 200, 10, quiet=True) as meter:
+        now.now += 10 * PLAIN_EVERY
+        meter.update(report(5))
+        meter.update(report(10), last=True)
+    assert shown.getvalue() == ""
+
+
+def test_nothing_on_standard_output(now: SimpleNamespace, terminal: io.StringIO, capsys: pytest.CaptureFixture[str]) -> None:
+    """Standard output is for results alone."""
+    with Meter("identify", 200, 10) as meter:
+        meter.update(report(10), last=True)
+    assert capsys.readouterr().out == ""
+    assert terminal.getvalue()

@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from teak_async.referee import WINDOWS, Fixed, Seen, Sliding
+
+TICKS = 64
+"""Stamps are whole multiples of 1/64 s: exact as floats, so a window's edges are hit and not just missed."""
+
+stamps = st.lists(st.integers(0, 4 * TICKS), max_size=60).map(sorted)
+limits = st.integers(1, 12)
+
+
+def in_last_second(came: list[int], now: int) -> int:
+    """How many stamps lie within the second that ends now; one that is a whole second old does not."""
+    return sum(1 for stamp in came if now - TICKS < stamp <= now)
+
+
+def busiest(came: list[int]) -> int:
+    """The most stamps in any one second, by looking at each that could be it."""
+    return max((in_last_second(came, now) for now in came), default=0)
+
+
+@given(stamps, limits)
+@settings(deadline=None)
+def test_sliding(came: list[int], limit: int) -> None:
+    """The sliding window lets a request through just when fewer than the limit went through in the second up to it."""
+    judge = Sliding(limit)
+    passed: list[int] = []
+    for stamp in came:
+        expected = in_last_second(passed, stamp) < limit
+        assert judge.allows(stamp / TICKS) is expected
+        passed += [stamp] * expected
+    assert busiest(passed) <= limit
+
+
+@given(stamps, limits)
+@settings(deadline=None)
+def test_fixed(came: list[int], limit: int) -> None:
+    """The fixed window lets the first requests of each second of the clock through, up to the limit."""
+    judge = Fixed(limit)
+    for place, stamp in enumerate(came):
+        earlier = [other for other in came[:place] if other // TICKS == stamp // TICKS]
+        assert judge.allows(stamp / TICKS) is (len(earlier) < limit)
+
+
+def test_fixed_is_laxer_across_an_edge() -> None:
+    """The two windows differ as they should: twice the limit may pass around the edge of a fixed second."""
+    around = [0.9, 0.95, 1.0, 1.05]
+    verdicts = {}
+    for name, kind in WINDOWS.items():
+        judge = kind(2)
+        verdicts[name] = [judge.allows(now) for now in around]
+    assert verdicts == {"sliding": [True, True, False, False], "fixed": [True, True, True, True]}
+
+
+def test_a_refused_request_costs_nothing() -> None:
+    """Requests that were refused do not count against those after them."""
+    judge = Sliding(1)
+    assert [judge.allows(now) for now in (0.0, 0.5, 0.9, 1.0)] == [True, False, False, True]
+
+
+@given(stamps)
+@settings(deadline=None)
+def test_seen(came: list[int]) -> None:
+    """What the server saw is what a plain count over all stamps finds."""
+    seen = Seen()
+    for stamp in came:
+        seen.count(stamp / TICKS)
+    assert seen.requests == len(came)
+    assert seen.busiest == busiest(came)
+    assert seen.refused == 0
+    if came:
+        assert (seen.first, seen.last) == (came[0] / TICKS, came[-1] / TICKS)
+        assert seen.first_second == sum(stamp - came[0] <= TICKS for stamp in came)
+
+
+@given(stamps)
+@settings(deadline=None)
+def test_rate_after_the_first_second(came: list[int]) -> None:
+    """The steady rate is what came after the first second over the time that it took, and 0 where there was none."""
+    seen = Seen()
+    for stamp in came:
+        seen.count(stamp / TICKS)
+    later = [stamp for stamp in came if stamp > came[0] + TICKS]
+    expected = len(later) * TICKS / (later[-1] - came[0] - TICKS) if later else 0.0
+    assert seen.rate_after_first_second == pytest.approx(expected)
+
+
+def test_seen_as_dict() -> None:
+    """What is shown of a path is its counts and its steady rate."""
+    seen = Seen()
+    for stamp in (0.0, 1.5, 2.0, 3.0):
+        seen.count(stamp)
+    seen.refused += 1
+    assert seen.as_dict() == {"requests": 4, "refused": 1, "busiest": 2, "rate_after_first_second": 1.5}

@@ -1,0 +1,487 @@
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import aiohttp
+import pytest
+from aioresponses import aioresponses
+from conftest import Answering, sample, session_on
+
+from teak_async import (
+    CategorySubscriptionChange,
+    ConnectFailed,
+    ConnectionLost,
+    Delivery,
+    Forbidden,
+    GameNotFound,
+    GetSubscription,
+    Identify,
+    InvalidRequest,
+    Limits,
+    PlayerNotFound,
+    PlayerSession,
+    RateLimited,
+    Request,
+    Retry,
+    ServerError,
+    SessionClosed,
+    SetCategorySubscription,
+    SetSubscription,
+    State,
+    SubscriptionChange,
+    SubscriptionStatus,
+    TeakError,
+    TeakSession,
+    TimedOut,
+    Timeout,
+    UnexpectedResponse,
+)
+from teak_async.sandbox import CATEGORY, IDENTIFY, STATUS, Faults, Sandbox
+
+
+async def test_identify_records_a_session_and_decodes_its_answer(teak: TeakSession, sandbox: Sandbox) -> None:
+    """The documented call gives back the documented answer."""
+    player = await teak.identify(
+        42, client_ip="203.0.113.42", timezone_id="Europe/Paris", email="p@example.com", deep_link="teak1:///r?u={{user_id}}"
+    )
+    assert player == PlayerSession(
+        country_code="US",
+        opt_out_states=dict.fromkeys(("email", "push", "sms"), State.OPT_IN),
+        session_id="1",
+        deep_link="teak1:///r?u=42",
+    )
+    assert sandbox.players["42"].sessions == 1
+    assert sandbox.players["42"].email == "p@example.com"
+
+
+async def test_subscriptions_are_read_and_set(teak: TeakSession, sandbox: Sandbox) -> None:
+    """Reading, setting, and setting a category speak to the same player."""
+    sandbox.add_player("p1")
+    assert (await teak.desktop_push.status("p1")).state is State.OPT_IN
+    change = await teak.desktop_push.set_state("p1", "opt_out")
+    assert (change.previous_state, change.state, change.repeated) == (State.OPT_IN, State.OPT_OUT, False)
+    category = await teak.desktop_push.set_category_state("p1", "sales", "opt_out")
+    assert (category.category, category.previous_state, category.state) == ("sales", State.OPT_IN, State.OPT_OUT)
+    status = await teak.desktop_push.status("p1")
+    assert (status.state, status.categories) == (State.OPT_OUT, {"sales": State.OPT_OUT, "events": State.OPT_IN})
+    await teak.desktop_push.opt_in("p1")
+    await teak.desktop_push.opt_in("p1", "sales")
+    await teak.desktop_push.opt_out("p1", category="events")
+    assert sandbox.players["p1"].state == "opt_in"
+    assert sandbox.players["p1"].categories == {"sales": "opt_in", "events": "opt_out"}
+
+
+@pytest.mark.parametrize(
+    ("request_", "response"),
+    [
+        (Identify("p1", country_code="US"), PlayerSession),
+        (GetSubscription("p1"), SubscriptionStatus),
+        (SetSubscription("p1", State.OPT_IN), SubscriptionChange),
+        (SetCategorySubscription("p1", "sales", State.OPT_IN), CategorySubscriptionChange),
+    ],
+)
+async def test_every_request_is_also_a_value(teak: TeakSession, sandbox: Sandbox, request_: Any, response: type) -> None:
+    """`call` takes any request and gives its response."""
+    sandbox.add_player("p1")
+    assert type(await teak.call(request_)) is response
+
+
+async def test_a_category_reaches_no_other_path(teak: TeakSession, sandbox: Sandbox) -> None:
+    """A category that looks like a path stays one segment."""
+    sandbox.add_player("p1")
+    name = "a/../../identify?x=1#y %2e"
+    assert (await teak.desktop_push.opt_out("p1", name)).state is State.OPT_OUT
+    assert sandbox.players["p1"].categories[name] == "opt_out"
+    assert sandbox.seen[IDENTIFY].requests == 0
+
+
+async def test_budgets_are_per_path(teak: TeakSession, sandbox: Sandbox) -> None:
+    """Reading and setting share a budget; identify and the categories have their own."""
+    sandbox.add_player("p1")
+    await teak.identify("p1", country_code="US")
+    await teak.desktop_push.status("p1")
+    await teak.desktop_push.opt_out("p1")
+    await teak.desktop_push.opt_out("p1", "sales")
+    assert {path: rate.in_window for path, rate in teak.rates.items()} == {IDENTIFY: 1, STATUS: 2, CATEGORY: 1}
+    assert {path: rate.limit for path, rate in teak.rates.items()} == {IDENTIFY: 200, STATUS: 300, CATEGORY: 300}
+
+
+async def test_errors_are_raised_as_documented(sandbox: Sandbox) -> None:
+    """Each documented refusal is its own error, and says that nothing was done."""
+    async with session_on(sandbox) as teak:
+        with pytest.raises(PlayerNotFound) as unknown:
+            await teak.desktop_push.status("nobody")
+        with pytest.raises(InvalidRequest) as invalid:
+            await teak.identify("p1", country_code="US", timezone_id="Mars/Olympus_Mons")
+    assert unknown.value.delivery is Delivery.REJECTED
+    assert invalid.value.delivery is Delivery.REJECTED
+    assert list(invalid.value.errors) == ["timezone_id"]
+    async with TeakSession("other", sandbox.secret_key, base_url=sandbox.url) as teak:
+        with pytest.raises(GameNotFound):
+            await teak.desktop_push.status("nobody")
+    async with TeakSession(sandbox.game_id, "other", base_url=sandbox.url) as teak:
+        with pytest.raises(Forbidden):
+            await teak.identify("p1", country_code="US")
+    assert sandbox.players == {}
+
+
+async def test_invalid_requests_are_not_sent(teak: TeakSession, sandbox: Sandbox) -> None:
+    """What cannot be right raises before anything goes out."""
+    with pytest.raises(InvalidRequest) as invalid:
+        await teak.identify("", client_ip="nowhere")
+    assert set(invalid.value.errors) == {"user_id", "client_ip"}
+    assert invalid.value.delivery is Delivery.NOT_SENT
+    with pytest.raises(InvalidRequest):
+        await teak.call("p1")  # type: ignore[call-overload]
+    assert sandbox.seen[IDENTIFY].requests == 0
+
+
+SPOILED: list[tuple[str, type[TeakError], Delivery]] = [
+    ("reset", ConnectionLost, Delivery.UNKNOWN),
+    ("answer_lost", ConnectionLost, Delivery.UNKNOWN),
+    ("error_before", ServerError, Delivery.UNKNOWN),
+    ("error_after", ServerError, Delivery.UNKNOWN),
+    ("not_json", UnexpectedResponse, Delivery.UNKNOWN),
+    ("stall", TimedOut, Delivery.UNKNOWN),
+]
+
+
+@pytest.fixture
+async def slow() -> AsyncIterator[Sandbox]:
+    async with Sandbox(faults=Faults(stall_for=0.4)) as server:
+        server.add_player("p1")
+        yield server
+
+
+@pytest.mark.parametrize(("fault", "error", "delivery"), SPOILED)
+async def test_an_identify_of_unknown_fate_is_never_repeated(
+    slow: Sandbox, fault: Any, error: type[TeakError], delivery: Delivery
+) -> None:
+    """One request reaches the server, and the error says that nobody knows."""
+    slow.fail_next("identify", fault)
+    async with session_on(slow, timeout=Timeout(connect=1, answer=0.1)) as teak:
+        with pytest.raises(error) as failed:
+            await teak.identify("p1", country_code="US")
+    assert (failed.value.delivery, failed.value.attempts) == (delivery, 1)
+    assert slow.seen[IDENTIFY].requests == 1
+
+
+@pytest.mark.parametrize("fault", [fault for fault, _, _ in SPOILED])
+async def test_reads_and_sets_are_repeated(slow: Sandbox, fault: Any) -> None:
+    """A read or a set whose try was spoiled is made again; a change says that its previous state may be our own."""
+    slow.fail_next("status", fault, fault)
+    async with session_on(slow, timeout=Timeout(connect=1, answer=0.1)) as teak:
+        change = await teak.desktop_push.opt_out("p1")
+        slow.fail_next("status", fault)
+        status = await teak.desktop_push.status("p1")
+        again = await teak.desktop_push.opt_out("p1")
+    assert change.repeated
+    assert not again.repeated
+    assert status.state is State.OPT_OUT
+    assert slow.seen[STATUS].requests == 6
+
+
+async def test_a_call_that_gives_up_says_what_any_of_its_tries_may_have_done(slow: Sandbox) -> None:
+    """When an early try of a set may have been applied, a later refusal does not make the call rejected."""
+    slow.fail_next("status", "answer_lost")
+    async with session_on(slow) as teak:
+        call = asyncio.create_task(teak.desktop_push.opt_out("p1"))
+        while not slow.requests:
+            await asyncio.sleep(0)
+        del slow.players["p1"]
+        with pytest.raises(PlayerNotFound) as failed:
+            await call
+    assert (failed.value.delivery, failed.value.attempts) == (Delivery.UNKNOWN, 2)
+
+
+async def test_no_server_is_not_sent_and_is_tried_again() -> None:
+    """An identify that found no connection is tried as often as `Retry` says, and was never sent."""
+    async with TeakSession("1", "s", base_url="http://127.0.0.1:1", retry=Retry(attempts=3, wait=0.001)) as teak:
+        with pytest.raises(ConnectFailed) as failed:
+            await teak.identify("p1", country_code="US")
+        assert (failed.value.delivery, failed.value.attempts) == (Delivery.NOT_SENT, 3)
+        assert teak.rates[IDENTIFY].in_window == 0, "a permit whose request was never sent comes back at once"
+
+
+async def test_a_refused_identify_is_repeated_after_the_pause(sandbox: Sandbox) -> None:
+    """A refusal is not processed, so even an identify comes again, and the limit is lowered meanwhile."""
+    async with Sandbox(identify=3) as tight, session_on(tight, limits=Limits(identify=4)) as teak:
+        await asyncio.gather(*(teak.identify(f"p{number}", country_code="US") for number in range(4)))
+        rate = teak.rates[IDENTIFY]
+        assert (rate.refused, rate.limit, rate.allowance) == (1, 4, 3)
+        assert all(player.sessions == 1 for player in tight.players.values())
+        assert len(tight.players) == 4
+
+
+async def test_a_call_refused_too_often_gives_up_as_rejected() -> None:
+    """After as many refusals as `Retry` allows the call fails, and was certainly not done."""
+    with aioresponses() as server:
+        server.post(
+            "http://teak.test/v2/identify", status=429, body=sample("identify.429"), repeat=True, response_class=Answering
+        )
+        async with TeakSession("1", "s", base_url="http://teak.test", retry=Retry(refusals=0)) as teak:
+            with pytest.raises(RateLimited) as refused:
+                await teak.identify("p1", country_code="US")
+    assert (refused.value.delivery, refused.value.attempts) == (Delivery.REJECTED, 1)
+
+
+async def test_a_users_test_may_replace_aiohttp() -> None:
+    """The session works on aioresponses, which knows nothing of connections, and then earns no credit."""
+    with aioresponses() as server:
+        server.post("http://teak.test/v2/identify", status=201, body=sample("identify.201"), response_class=Answering)
+        async with TeakSession("1", "s", base_url="http://teak.test") as teak:
+            assert (await teak.identify("p1", country_code="US")).session_id == "12345"
+
+
+async def test_a_redirect_is_not_followed() -> None:
+    """The secret goes nowhere else, and the message says what to look at."""
+    with aioresponses() as server:
+        headers = {"Location": "http://elsewhere.test/v2?secret_key=s3cret"}
+        server.get(
+            "http://teak.test/v2/desktop_push/subscription_status?game_id=1&secret_key=s3cret&user_id=p1",
+            status=302,
+            headers=headers,
+            response_class=Answering,
+        )
+        async with TeakSession("1", "s3cret", base_url="http://teak.test") as teak:
+            with pytest.raises(
+                UnexpectedResponse, match=r"redirect to http://elsewhere\.test/v2, which is not followed"
+            ) as moved:
+                await teak.desktop_push.status("p1")
+    assert moved.value.delivery is Delivery.REJECTED
+    assert "s3cret" not in str(moved.value)
+
+
+async def test_credentials_come_from_the_environment(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without arguments the two variables count."""
+    monkeypatch.setenv("TEAK_GAME_ID", sandbox.game_id)
+    monkeypatch.setenv("TEAK_SECRET_KEY", sandbox.secret_key)
+    async with TeakSession(base_url=sandbox.url) as teak:
+        assert (await teak.identify("p1", country_code="US")).session_id == "1"
+
+
+@pytest.mark.parametrize(
+    ("game_id", "secret_key", "named"),
+    [(None, "s", "TEAK_GAME_ID"), ("1", None, "TEAK_SECRET_KEY"), ("1", " ", "TEAK_SECRET_KEY")],
+)
+def test_missing_credentials_are_named(
+    game_id: str | None, secret_key: str | None, named: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The error says which variable to set, when the session is made."""
+    for variable in [variable for variable in os.environ if variable.startswith("TEAK_")]:
+        monkeypatch.delenv(variable)
+    with pytest.raises(ValueError, match=named):
+        TeakSession(game_id, secret_key)
+
+
+@pytest.mark.parametrize("base_url", ["", "api.gocarrot.com", "ftp://x", "http://", "http://x/?a=b", None])
+def test_a_wrong_base_url_is_refused(base_url: Any) -> None:
+    """What is no address is found when the session is made."""
+    with pytest.raises(ValueError, match="base_url must be like"):
+        TeakSession("1", "s", base_url=base_url)
+
+
+@pytest.mark.parametrize("figure", [0, -1, 1.5, "200"])
+def test_a_wrong_limit_is_refused(figure: Any) -> None:
+    """Limits are whole numbers from one."""
+    with pytest.raises((ValueError, TypeError)):
+        Limits(identify=figure)
+
+
+async def test_a_session_says_when_it_is_not_open(sandbox: Sandbox) -> None:
+    """A call before opening and one after closing tell what to do, and were not sent."""
+    teak = session_on(sandbox)
+    with pytest.raises(SessionClosed, match="not opened yet: use `async with") as early:
+        await teak.identify("p1", country_code="US")
+    await teak.open()
+    with pytest.raises(SessionClosed, match="opened once"):
+        await teak.open()
+    await teak.close()
+    await teak.close()
+    with pytest.raises(SessionClosed, match="closed"):
+        await teak.identify("p1", country_code="US")
+    assert early.value.delivery is Delivery.NOT_SENT
+    assert sandbox.seen[IDENTIFY].requests == 0
+
+
+async def test_closing_ends_the_waiting_and_lets_the_sent_finish() -> None:
+    """Calls on the wire get their answers, those still waiting hear that the session closed."""
+    async with Sandbox(faults=Faults(delay=0.05)) as server:
+        teak = await session_on(server, limits=Limits(identify=2)).open()
+        calls = [asyncio.create_task(teak.identify(f"p{number}", country_code="US")) for number in range(5)]
+        while server.seen[IDENTIFY].requests < 2:
+            await asyncio.sleep(0.001)
+        await teak.close()
+        ended = await asyncio.gather(*calls, return_exceptions=True)
+        assert [type(end) for end in ended] == [PlayerSession] * 2 + [SessionClosed] * 3
+        assert server.seen[IDENTIFY].requests == 2
+
+
+async def test_cancelling_before_the_send_sends_nothing(monkeypatch: pytest.MonkeyPatch, sandbox: Sandbox) -> None:
+    """Cancelled while connecting, the request never leaves, and its permit is free at once."""
+    connecting = asyncio.Event()
+
+    async def connect(*args: Any, **kwargs: Any) -> Any:
+        connecting.set()
+        await asyncio.Event().wait()
+
+    async with session_on(sandbox) as teak:
+        with monkeypatch.context() as patched:
+            patched.setattr(aiohttp.TCPConnector, "_create_connection", connect)
+            call = asyncio.create_task(teak.identify("p1", country_code="US"))
+            await connecting.wait()
+            call.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await call
+        await asyncio.sleep(0)
+        assert teak.rates[IDENTIFY].in_window == 0
+        await teak.identify("p2", country_code="US")
+    assert sandbox.seen[IDENTIFY].requests == 1
+
+
+async def test_cancelling_after_the_send_keeps_the_permit_until_the_answer() -> None:
+    """The caller is gone at once, but the server still has the request, so its permit comes back with its answer."""
+    async with Sandbox(faults=Faults(delay=0.1)) as server, session_on(server) as teak:
+        await teak.identify("warm", country_code="US")
+        call = asyncio.create_task(teak.identify("p1", country_code="US"))
+        await asyncio.sleep(0.03)
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+        assert teak._buckets[IDENTIFY].window._out == 1
+        while teak._buckets[IDENTIFY].window._out:
+            await asyncio.sleep(0.01)
+        assert server.players["p1"].sessions == 1
+
+
+async def test_cancelling_at_every_moment_leaks_no_permit(sandbox: Sandbox) -> None:
+    """However long a call has run when it is cancelled, in the end every permit is back and all tasks are gone."""
+    async with session_on(sandbox) as teak:
+        for step in range(60):
+            call = asyncio.create_task(teak.identify(f"p{step}", country_code="US"))
+            for _ in range(step):
+                await asyncio.sleep(0)
+            call.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await call
+        bucket = teak._buckets[IDENTIFY]
+        while bucket.window._out:
+            await asyncio.sleep(0.001)
+        assert teak._attempts == set()
+        assert bucket.rate().in_window == sandbox.seen[IDENTIFY].requests
+    assert all(player.sessions == 1 for player in sandbox.players.values())
+
+
+async def test_closing_does_not_wait_for_the_abandoned() -> None:
+    """Answers nobody waits for any more do not hold up the end."""
+    async with Sandbox(faults=Faults(stall_for=30)) as server:
+        async with session_on(server, timeout=Timeout(answer=30)) as teak:
+            server.fail_next("identify", "stall")
+            call = asyncio.create_task(teak.identify("p1", country_code="US"))
+            while not server.requests:
+                await asyncio.sleep(0.001)
+            call.cancel()
+            await asyncio.wait([call])
+        assert teak._attempts == set()
+
+
+async def test_cancelling_close_ends_everything() -> None:
+    """A close that is itself cancelled leaves no task and no connection behind."""
+    async with Sandbox(faults=Faults(stall_for=30)) as server:
+        teak = await session_on(server, timeout=Timeout(answer=30)).open()
+        server.fail_next("identify", "stall")
+        call = asyncio.create_task(teak.identify("p1", country_code="US"))
+        while not server.requests:
+            await asyncio.sleep(0.001)
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(teak.close(), 0.05)
+        assert teak._attempts == set()
+        with pytest.raises(ConnectionLost) as lost:
+            await call
+    assert lost.value.delivery is Delivery.UNKNOWN
+
+
+async def test_closing_ends_a_pause_between_tries(sandbox: Sandbox) -> None:
+    """A call that waits for its next try hears of the closing, and says what its last try may have done."""
+    sandbox.add_player("p1")
+    sandbox.fail_next("status", "answer_lost")
+    teak = await session_on(sandbox, retry=Retry(wait=60, longest_wait=60)).open()
+    call = asyncio.create_task(teak.desktop_push.opt_out("p1"))
+    while not (sandbox.requests and not teak._attempts):
+        await asyncio.sleep(0.001)
+    await asyncio.gather(teak.close(), teak.close())
+    with pytest.raises(SessionClosed) as closed:
+        await asyncio.wait_for(call, 5)
+    assert (closed.value.delivery, closed.value.attempts) == (Delivery.UNKNOWN, 1)
+
+
+async def test_a_done_call_stays_done(slow: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An uncertain try before it does not make a change that was certainly made uncertain."""
+    slow.fail_next("status", "error_before")
+    monkeypatch.setattr("teak_async.sandbox._push", lambda user_id: {"status": "ok"})
+    async with session_on(slow) as teak:
+        with pytest.raises(UnexpectedResponse) as odd:
+            await teak.desktop_push.opt_out("p1")
+    assert (odd.value.delivery, odd.value.attempts) == (Delivery.DONE, 2)
+
+
+async def test_an_answer_beyond_understanding_is_unknown(teak: TeakSession, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever reading an answer stumbles over, the call ends with the truth, and its permit comes back."""
+
+    def stumble(*args: Any) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("teak_async.session.decode", stumble)
+    with pytest.raises(UnexpectedResponse, match="ZeroDivisionError") as odd:
+        await teak.identify("p1", country_code="US")
+    assert odd.value.delivery is Delivery.UNKNOWN
+    assert teak._buckets[IDENTIFY].window._out == 0
+
+
+async def test_a_callers_aiohttp_session_is_used_and_not_closed(sandbox: Sandbox) -> None:
+    """The caller's connection pool serves, however small and however strict, and stays the caller's."""
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=1), raise_for_status=True) as http:
+        async with session_on(sandbox, http=http) as teak:
+            await asyncio.gather(*(teak.identify(f"p{number}", country_code="US") for number in range(5)))
+            with pytest.raises(PlayerNotFound):
+                await teak.desktop_push.status("nobody")
+        assert not http.closed
+        assert teak.rates[IDENTIFY].credit == 0
+    async with session_on(sandbox, http=http) as teak:
+        with pytest.raises(ConnectFailed, match="closed"):
+            await teak.identify("p1", country_code="US")
+
+
+FAULTS = Faults(
+    seed=7, reset=0.02, answer_lost=0.02, error_before=0.02, error_after=0.02, stall=0.02, not_json=0.02, stall_for=0.6
+)
+
+
+def _make(number: int) -> Request:
+    return Identify(f"p{number}", country_code="US")
+
+
+async def test_delivery_agrees_with_the_server_for_every_call() -> None:
+    """Over thousands of calls with every fault, no player has two sessions, and no call claims what the server denies."""
+    count = 3000
+    make: Callable[[int], Request] = _make
+    async with (
+        Sandbox(identify=100_000, faults=FAULTS) as server,
+        session_on(server, limits=Limits(identify=2_000), timeout=Timeout(connect=5, answer=0.5)) as teak,
+    ):
+        told = {}
+        async with teak.bulk(make(number) for number in range(count)) as run:
+            async for outcome in run:
+                told[outcome.index] = outcome.delivery
+        sessions = [server.players[f"p{number}"].sessions if f"p{number}" in server.players else 0 for number in range(count)]
+    assert len(told) == count
+    assert max(sessions) == 1
+    for number in range(count):
+        assert told[number] is Delivery.UNKNOWN or (told[number] is Delivery.DONE) == (sessions[number] == 1)
+    unknown = sum(delivery is Delivery.UNKNOWN for delivery in told.values())
+    spoiled = sum(received.fault is not None for received in server.requests)
+    assert 0 < unknown <= spoiled
