@@ -243,12 +243,12 @@ async def test_a_row_that_may_have_been_done_is_told_when_the_run_is_left(server
     """Between two tries of a set, leaving the run counts the row in doubt; a row that was only refused is not told."""
     server.add_player("p1")
     server.fail_next("status", "answer_lost")
-    async with session_on(server, retry=Retry(wait=60, longest_wait=60)) as teak:
-        async with teak.bulk([SetSubscription("p1", State.OPT_OUT)]) as run:
-            while not (server.requests and not teak._attempts):
-                await asyncio.sleep(0.001)
-            await asyncio.sleep(0.01)
-        assert (run.report.total, run.report.in_doubt) == (1, 1)
+    teak = session_on(server, retry=Retry(wait=60, longest_wait=60))
+    async with teak, teak.bulk([SetSubscription("p1", State.OPT_OUT)]) as run:
+        while not (server.requests and not teak._attempts):
+            await asyncio.sleep(0.001)
+        await asyncio.sleep(0.01)
+    assert (run.report.total, run.report.in_doubt) == (1, 1)
 
 
 async def test_a_row_on_the_wire_is_in_doubt_when_the_run_is_aborted() -> None:
