@@ -1,4 +1,4 @@
-"""Runs the benchmarks and prints one table a topic: `python -m benchmarks [limits | network]`.
+"""Runs the benchmarks and prints one table a topic: `python -m benchmarks [limits | network | burst]`.
 
 The sandbox runs in a process of its own and counts for itself; every client runs in a process of its own too, so that its
 processor time is its own. The clients of one table meet the same kind of sandbox in turn, round after round; the figures
@@ -15,7 +15,7 @@ import aiohttp
 
 from teak_async.sandbox import Faults
 
-from .field import CLIENTS, LIMIT, Run, Setting, measure, ours, ours_with_live
+from .field import CLIENTS, LIMIT, Run, Setting, burst_then_bulk, measure, ours, ours_with_live
 
 
 def limits(rounds: int, calls: int) -> None:
@@ -51,7 +51,17 @@ def network(rounds: int, calls: int) -> None:
         print(f"| {trip} ms | {jitter} ms | {refused} | {busiest} of {LIMIT} | {used:.1%} | {p99:.1f} ms |", flush=True)
 
 
-TOPICS = {"limits": limits, "network": network}
+def burst(rounds: int, calls: int) -> None:
+    """150 live calls at once on an idle session, and load after them."""
+    del calls
+    print(f"\n## burst: 150 live calls at once on an idle session, then 600 bulk calls, loopback, {rounds} rounds\n")
+    print("| all answered after | refused | busiest second |\n|---|---|---|")
+    runs = [measure(burst_then_bulk, Setting(600, Faults(), "sliding")) for _ in range(rounds)]
+    slowest = statistics.median(max(run.waits) for run in runs)
+    print(f"| {slowest:.2f} s | {sum(run.refused for run in runs)} | {max(run.busiest for run in runs)} of {LIMIT} |")
+
+
+TOPICS = {"limits": limits, "network": network, "burst": burst}
 
 
 def main() -> None:

@@ -81,6 +81,21 @@ async def ours_with_live(url: str, calls: int) -> list[float]:
     return waits
 
 
+async def burst_then_bulk(url: str, calls: int) -> list[float]:
+    """150 live calls at once on an idle session, then three seconds of bulk; gives each live call's seconds."""
+    took: list[float] = []
+    async with TeakSession(GAME_ID, SECRET_KEY, base_url=url) as teak:
+        began = time.perf_counter()
+
+        async def one(number: int) -> None:
+            await teak.identify(f"live{number}", country_code="US")
+            took.append(time.perf_counter() - began)
+
+        await asyncio.gather(*(one(number) for number in range(150)))
+        await teak.bulk(Identify(f"p{number}", country_code="US") for number in range(calls))
+    return took
+
+
 async def behind(limiter: AsyncLimiter, url: str, calls: int) -> list[float]:
     """What one writes by hand: aiohttp behind a limiter."""
     async with aiohttp.ClientSession() as http:

@@ -7,19 +7,22 @@ The secret key is read from the environment only, since arguments are seen by ev
 from __future__ import annotations
 
 import asyncio
+import signal
 import sys
+from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 try:
+    import rich  # noqa: F401 - the other one of the extra
     import typer
 except ModuleNotFoundError:
     sys.exit("teak-async: the command needs its extra: pip install 'teak_async[cli]'")
 
 from .demo import run_demo
 from .errors import TeakError
-from .job import Job, run_job, silence_broken_pipe
+from .job import Job, OutputError, run_job, silence_broken_pipe
 from .models import State
 from .referee import WINDOWS
 from .rows import InputError, Kind, Rows, identify_kind, state_kind, status_kind
@@ -134,7 +137,7 @@ def status(
 
 @app.command()
 def sandbox(
-    port: Annotated[int, typer.Option(help="0 takes a free one.")] = 8377,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8377,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     window: Annotated[str, typer.Option(help=f"How limits are judged: {', '.join(WINDOWS)}.")] = "sliding",
     identify: Annotated[int, typer.Option(min=1, help="Limit of identify, requests per second.")] = 200,
@@ -158,7 +161,8 @@ def sandbox(
     except (ValueError, OSError) as error:
         raise _fail(str(error)) from None
     except KeyboardInterrupt:
-        typer.echo(_seen(server))
+        pass
+    typer.echo(_seen(server))
 
 
 @app.command()
@@ -190,11 +194,11 @@ def _run(
         code, _ = asyncio.run(run_job(job, session))
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
+    except OutputError as error:
+        silence_broken_pipe()
+        raise _fail(str(error)) from None
     except (InputError, ValueError, TeakError) as error:
         raise _fail(str(error)) from None
-    except BrokenPipeError:
-        silence_broken_pipe()
-        raise _fail("standard output was closed; the rows on the wire were finished, the rest was not sent") from None
     raise typer.Exit(code)
 
 
@@ -208,7 +212,10 @@ async def _serve(server: Sandbox) -> None:
         typer.echo(f"Teak sandbox at {server.url}; what it saw: {server.url}/sandbox; Ctrl-C ends it. In another shell:")
         typer.echo(f"  export TEAK_BASE_URL={server.url} TEAK_GAME_ID={GAME_ID} TEAK_SECRET_KEY={SECRET_KEY}")
         sys.stdout.flush()
-        await asyncio.Event().wait()
+        ended = asyncio.Event()
+        with suppress(NotImplementedError):  # no handlers on Windows, where only Ctrl-C ends it
+            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ended.set)
+        await ended.wait()
 
 
 def _seen(server: Sandbox) -> str:

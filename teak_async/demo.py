@@ -39,7 +39,7 @@ async def run_demo(players: int, window: str) -> int:
             console.print(
                 f"A sandbox of Teak's server listens at {server.url}. It refuses whatever exceeds 200 identifies a second "
                 f"({window} window).\nIdentifying {players:,} players from {source.name}, "
-                f"about {players / 200:.0f} seconds at the limit:"
+                f"about {max(players / 200, 1):.0f} s at the limit:"
             )
             session = TeakSession(server.game_id, server.secret_key, base_url=server.url)
             rows = Rows(str(source), identify_kind())

@@ -15,8 +15,8 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from enum import IntEnum
 from pathlib import Path
 from typing import Any, TextIO
@@ -29,6 +29,10 @@ from .progress import Meter, clock
 from .rows import InputError, Rows
 from .session import TeakSession
 from .wire import unstructure
+
+
+class OutputError(Exception):
+    """The results cannot be written any more; the message says what became of the rows."""
 
 
 class Exit(IntEnum):
@@ -69,29 +73,27 @@ async def run_job(job: Job, session: TeakSession) -> tuple[Exit, Report]:
 
     Raises:
         InputError: when the output cannot be written; nothing was sent.
+        OutputError: when it cannot be written any more; what was on the wire was finished.
     """
     rows = job.rows
-    total = await asyncio.to_thread(rows.count)
-    interrupted = False
     refused: TeakError | None = None
-    with _output(job.output) as output, Meter(job.label, job.limit, total, quiet=job.quiet) as meter:
-        async with session, session.bulk(rows) as run:
-
-            def say(message: str) -> None:
-                if not job.quiet:
-                    meter.say(message)
-
-            with _interrupts(run, say) as interrupts:
-                async for outcome in run:
-                    output.write(json.dumps(result(outcome, rows.line(outcome.index)), ensure_ascii=False) + "\n")
-                    meter.update(run.report)
-                    if isinstance(outcome.error, Forbidden | GameNotFound) and refused is None:
-                        refused = outcome.error
-                        run.stop()
-            interrupted = bool(interrupts)
-        report = run.report
-        meter.update(report, last=True)
-    rows.close()
+    try:
+        total = await asyncio.to_thread(rows.count)
+        with _output(job) as output, Meter(job.label, job.limit, total, quiet=job.quiet) as meter:
+            async with session, session.bulk(rows) as run, _shown(meter, run):
+                with _interrupts(run, meter) as interrupts:
+                    async for outcome in run:
+                        output.write(json.dumps(result(outcome, rows.line(outcome.index)), ensure_ascii=False) + "\n")
+                        if isinstance(outcome.error, Forbidden | GameNotFound) and refused is None:
+                            refused = outcome.error
+                            run.stop()
+            report = run.report
+            meter.show(report)
+    except OSError as error:
+        raise OutputError(f"the results cannot be written: {error.strerror}; {summary(run.report)}") from None
+    finally:
+        rows.close()
+    interrupted = bool(interrupts)
     if refused is not None:
         print(f"teak-async: stopped, since every row would get the same answer: {refused}", file=sys.stderr)
     if not job.quiet:
@@ -115,7 +117,8 @@ def summary(report: Report, *, interrupted: bool = False) -> str:
     counts = f"{report.succeeded:,} succeeded, {report.failed:,} failed, {report.in_doubt:,} in doubt"
     skipped = f", {report.skipped:,} skipped" if report.skipped else ""
     began = "interrupted: " if interrupted else ""
-    return f"{began}{report.total:,} rows: {counts}{skipped} in {clock(report.elapsed)} ({report.rate:.1f}/s)"
+    rows = "1 row" if report.total == 1 else f"{report.total:,} rows"
+    return f"{began}{rows}: {counts}{skipped} in {clock(report.elapsed)} ({report.rate:.1f}/s)"
 
 
 def result(outcome: Outcome, line: int) -> dict[str, Any]:
@@ -137,17 +140,18 @@ def result(outcome: Outcome, line: int) -> dict[str, Any]:
 
 
 @contextmanager
-def _output(path: Path | None) -> Iterator[TextIO]:
+def _output(job: Job) -> Iterator[TextIO]:
+    # A line at a time, so that a killed command leaves whole lines and has written all that it knew. What a server says
+    # may be beyond any encoding; as a backslash escape it is still JSON.
+    path = job.output
     if path is None:
-        # A server may say what no encoding can write; as a backslash escape it is still JSON.
         if isinstance(sys.stdout, io.TextIOWrapper):
-            sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
+            sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace", line_buffering=True)
         yield sys.stdout
-        with suppress(BrokenPipeError):
-            sys.stdout.flush()
         return
+    if path.exists() and job.rows.is_file(path):
+        raise InputError(f"{path}: this is the input; write the results to another file")
     try:
-        # A line at a time, so that a killed command leaves whole lines and few of them unwritten.
         opened = path.open("w", encoding="utf-8", errors="backslashreplace", buffering=1)
     except OSError as error:
         raise InputError(f"{path}: cannot be written: {error.strerror}") from None
@@ -155,8 +159,24 @@ def _output(path: Path | None) -> Iterator[TextIO]:
         yield opened
 
 
+@asynccontextmanager
+async def _shown(meter: Meter, run: BulkRun) -> AsyncIterator[None]:
+    """Show the run's count time and again, also while no row ends."""
+
+    async def show() -> None:
+        while True:
+            await asyncio.sleep(meter.every)
+            meter.show(run.report)
+
+    showing = asyncio.create_task(show())
+    try:
+        yield
+    finally:
+        showing.cancel()
+
+
 @contextmanager
-def _interrupts(run: BulkRun, say: Any) -> Iterator[list[int]]:
+def _interrupts(run: BulkRun, meter: Meter) -> Iterator[list[int]]:
     """Stop the run at the first interrupt and abort it at the second; gives the list of those that came."""
     loop = asyncio.get_running_loop()
     came: list[int] = []
@@ -164,7 +184,7 @@ def _interrupts(run: BulkRun, say: Any) -> Iterator[list[int]]:
     def interrupt(number: int) -> None:
         came.append(number)
         if len(came) == 1:
-            say("interrupted: finishing what is on the wire; once more to leave at once")
+            meter.say("interrupted: finishing what is on the wire; once more to leave at once")
             run.stop()
         else:
             run.abort()

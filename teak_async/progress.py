@@ -6,7 +6,6 @@ Rules of this module: standard output is for results, so nothing is written ther
 from __future__ import annotations
 
 import sys
-import time
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -41,12 +40,15 @@ class Meter:
         self._total = total
         self._quiet = quiet
         self._console = Console(file=sys.stderr, highlight=False, soft_wrap=True)
-        self._next = time.monotonic() + PLAIN_EVERY
         self._bar: Progress | None = None
+
+    @property
+    def every(self) -> float:
+        """Seconds between two counts."""
+        return LIVE_EVERY if self._bar is not None else PLAIN_EVERY
 
     def __enter__(self) -> Self:
         if not self._quiet and self._console.is_terminal:
-            self._next = 0.0
             self._bar = Progress(
                 TextColumn("{task.description}"),
                 BarColumn(bar_width=None),
@@ -64,23 +66,21 @@ class Meter:
         if self._bar is not None:
             self._bar.stop()
 
-    def update(self, report: Report, *, last: bool = False) -> None:
-        """Show the present count, unless something was shown a moment ago."""
-        now = time.monotonic()
-        if self._quiet or (now < self._next and not last):
+    def show(self, report: Report) -> None:
+        """Show the present count."""
+        if self._quiet:
             return
         detail = describe(report, self._limit, self._total)
         if self._bar is not None:
-            self._next = now + LIVE_EVERY
             self._bar.update(self._task, completed=report.total, detail=detail, refresh=True)
         else:
-            self._next = now + PLAIN_EVERY
             of = "" if self._total is None else f" of {self._total:,}"
             self.say(f"{self._label}: {report.total:,}{of}, {detail}")
 
     def say(self, message: str) -> None:
-        """Write a line between the updates."""
-        self._console.print(Text(message))
+        """Write a line between the counts."""
+        if not self._quiet:
+            self._console.print(Text(message))
 
 
 def describe(report: Report, limit: int, total: int | None) -> str:

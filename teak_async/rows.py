@@ -147,6 +147,10 @@ class Rows:
             lines = sum(1 for _, data in _numbered(opened) if data is None or data.strip(_BLANK))
         return lines - (self.form == "csv")
 
+    def is_file(self, path: Path) -> bool:
+        """Whether the rows are read from this very file."""
+        return os.path.samestat(os.fstat(self._file.fileno()), path.stat())
+
     def close(self) -> None:
         """Close the file, unless the rows' thread is reading it: that closes it when it ends."""
         if not self._reading:
@@ -186,7 +190,7 @@ class Rows:
         for column in columns:
             if column not in self._kind.columns:
                 hint = " Is another separator than the comma in use?" if set(column) & set(";\t|") else ""
-                raise InputError(f"{place}: unknown column {column!r}; known are {known}.{hint}")
+                raise InputError(f"{place}: unknown column {column!r}: remove or rename it; known are {known}.{hint}")
             if columns.count(column) > 1:
                 raise InputError(f"{place}: the column {column!r} stands there twice")
         if missing := self._kind.check(columns):

@@ -23,7 +23,7 @@ from functools import cache
 from ipaddress import ip_address
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
-from urllib.parse import unquote
+from urllib.parse import parse_qsl, unquote
 from zoneinfo import available_timezones
 
 from aiohttp import web
@@ -72,6 +72,10 @@ class Faults:
     stall: float = 0.0
     not_json: float = 0.0
     stall_for: float = 5.0
+
+    def __attrs_post_init__(self) -> None:
+        if sum(getattr(self, name) for name in _FAULTS) > 1:
+            raise ValueError("the shares of the faults add up to more than all of the requests")
 
 
 _FAULTS: tuple[Fault, ...] = ("reset", "answer_lost", "error_before", "error_after", "stall", "not_json")
@@ -325,7 +329,7 @@ def _parameters(request: web.BaseRequest, body: bytes) -> dict[str, Any]:
     try:
         parameters = json.loads(body)
     except ValueError:
-        return {}
+        return dict(parse_qsl(body.decode(errors="replace")))
     return parameters if isinstance(parameters, dict) else {}
 
 

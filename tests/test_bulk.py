@@ -253,12 +253,12 @@ async def test_a_row_that_may_have_been_done_is_told_when_the_run_is_left(server
 
 async def test_a_row_on_the_wire_is_in_doubt_when_the_run_is_aborted() -> None:
     """Leaving at once does not hide what was sent."""
-    async with Sandbox(faults=Faults(stall=1, stall_for=30)) as server, session_on(server) as teak:
-        async with teak.bulk(identifies(3)) as run:
-            while len(server.requests) < 3:
-                await asyncio.sleep(0.001)
-            run.abort()
-            outcomes = [outcome async for outcome in run]
+    stalling = Sandbox(faults=Faults(stall=1, stall_for=30))
+    async with stalling as server, session_on(server) as teak, teak.bulk(identifies(3)) as run:
+        while len(server.requests) < 3:
+            await asyncio.sleep(0.001)
+        run.abort()
+        outcomes = [outcome async for outcome in run]
     assert {outcome.delivery for outcome in outcomes} == {Delivery.UNKNOWN}
     assert run.report.in_doubt == 3
 

@@ -239,12 +239,16 @@ async def test_the_secret_is_not_shown(tmp_path: Path, monkeypatch: pytest.Monke
     [
         ("identify", b"", "empty; it needs a header row and a row for each player, or JSON Lines"),
         ("identify", b"\n\n", "empty; it needs a header row"),
-        ("identify", b"user_id,ip\np,127.0.0.1\n", "line 1: unknown column 'ip'; known are user_id, client_ip, country_code"),
+        (
+            "identify",
+            b"user_id,ip\np,127.0.0.1\n",
+            "line 1: unknown column 'ip': remove or rename it; known are user_id, client_ip, country_code",
+        ),
         ("identify", b"user_id;client_ip\np;127.0.0.1\n", "Is another separator than the comma in use?"),
         ("identify", b"client_ip\n127.0.0.1\n", "line 1: the header needs a column user_id"),
         ("identify", b"user_id\np\n", "a column client_ip or country_code (client_ip 127.0.0.1 where neither is known)"),
         ("opt-out", b"category\nsales\n", "line 1: the header needs a column user_id; known columns are user_id, category"),
-        ("status", b"user_id,category\np,sales\n", "unknown column 'category'; known are user_id"),
+        ("status", b"user_id,category\np,sales\n", "unknown column 'category': remove or rename it; known are user_id"),
         ("identify", b"\xe9,client_ip\n", "line 1: this is not UTF-8 text; save it as UTF-8"),
         ("identify", "user_id".encode("utf-16"), "this is UTF-16 text; save it as UTF-8"),
     ],
@@ -483,7 +487,7 @@ async def test_closed_standard_output(tmp_path: Path) -> None:
         assert 0 < server.summary()["sessions"] < 5000
     assert json.loads(first)["delivery"] == "done"
     assert ended.code == 2
-    assert ended.err.splitlines()[-1].startswith("teak-async: standard output was closed; the rows on the wire were finished")
+    assert ended.err.splitlines()[-1].startswith("teak-async: the results cannot be written: Broken pipe; ")
     assert "Traceback" not in ended.err
     assert "Exception ignored" not in ended.err
 
@@ -544,3 +548,27 @@ async def test_without_typer() -> None:
     assert Ended(ended.returncode, ended.stdout, ended.stderr) == Ended(
         1, "", "teak-async: the command needs its extra: pip install 'teak_async[cli]'\n"
     )
+
+
+@pytest.mark.parametrize("to", ["/dev/full", ">/dev/full"])
+async def test_a_full_disk_is_said(tmp_path: Path, to: str) -> None:
+    """When results cannot be written any more the run stops with one line that counts what was done."""
+    options = ["--output", to] if not to.startswith(">") else []
+    async with fast() as server:
+        full = os.open("/dev/full", os.O_WRONLY)
+        stdout = full if to.startswith(">") else PIPE
+        async with started(server.url, "identify", players(tmp_path, 5000), *options, stdout=stdout) as process:
+            os.close(full)
+            ended = await finish(process)
+        assert 0 < server.summary()["sessions"] < 5000
+    assert ended.code == 2
+    assert "cannot be written: No space left on device; " in ended.err.splitlines()[-1]
+    assert "Traceback" not in ended.err
+
+
+def test_the_input_is_not_overwritten(tmp_path: Path) -> None:
+    """Results written over the input would be the end of it."""
+    source = players(tmp_path, 3)
+    before = Path(source).read_text()
+    is_refused(invoke("identify", source, "--output", source, **credentials(NOWHERE)), "this is the input")
+    assert Path(source).read_text() == before

@@ -18,14 +18,6 @@ class Terminal(io.StringIO):
 
 
 @pytest.fixture
-def now(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
-    """A clock for the meter that moves only when told."""
-    told = SimpleNamespace(now=1000.0)
-    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: told.now))
-    return told
-
-
-@pytest.fixture
 def plain(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
     """Standard error as a file."""
     return _stderr(monkeypatch, io.StringIO())
@@ -81,13 +73,12 @@ def test_describe(so_far: Report, total: int | None, shown: str) -> None:
     assert describe(so_far, 200, total) == shown
 
 
-def test_plain_lines(now: SimpleNamespace, plain: io.StringIO) -> None:
-    """Where standard error is no terminal, a line comes every few seconds, and one at the end in any case."""
+def test_plain_lines(plain: io.StringIO) -> None:
+    """Where standard error is no terminal, each count is a line, and they come every few seconds."""
     with Meter("identify", 200, 2000) as meter:
-        for seconds in (0.0, PLAIN_EVERY - 0.1, PLAIN_EVERY, PLAIN_EVERY + 0.1, 2 * PLAIN_EVERY):
-            now.now = 1000.0 + seconds
-            meter.update(report(int(seconds * 100)))
-        meter.update(report(2000), last=True)
+        assert meter.every == PLAIN_EVERY
+        for done in (500, 1000, 2000):
+            meter.show(report(done))
     assert plain.getvalue().splitlines() == [
         "identify: 500 of 2,000, 100/s of 200/s, 0:15 to go, 0 failed, 0 in doubt",
         "identify: 1,000 of 2,000, 100/s of 200/s, 0:10 to go, 0 failed, 0 in doubt",
@@ -95,14 +86,14 @@ def test_plain_lines(now: SimpleNamespace, plain: io.StringIO) -> None:
     ]
 
 
-def test_plain_line_of_unknown_length(now: SimpleNamespace, plain: io.StringIO) -> None:
+def test_plain_line_of_unknown_length(plain: io.StringIO) -> None:
     """Where nobody knows how many rows come, no total is made up."""
     with Meter("status", 300, None) as meter:
-        meter.update(report(7), last=True)
+        meter.show(report(7))
     assert plain.getvalue() == "status: 7, 100/s of 300/s, 0 failed, 0 in doubt\n"
 
 
-def test_plain_line_is_not_wrapped(now: SimpleNamespace, plain: io.StringIO, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_plain_line_is_not_wrapped(plain: io.StringIO, monkeypatch: pytest.MonkeyPatch) -> None:
     """A line stays a line in a log, however narrow the log thinks it is, and brackets are no markup."""
     monkeypatch.setenv("COLUMNS", "20")
     message = "[bold]interrupted[/bold]: finishing what is on the wire"
@@ -111,43 +102,42 @@ def test_plain_line_is_not_wrapped(now: SimpleNamespace, plain: io.StringIO, mon
     assert plain.getvalue() == f"{message}\n"
 
 
-def test_live_line(now: SimpleNamespace, terminal: io.StringIO) -> None:
-    """On a terminal one line is drawn again and again, but no oftener than eyes can follow."""
+def test_live_line(terminal: io.StringIO) -> None:
+    """On a terminal one line is drawn again and again, as often as eyes can follow."""
     with Meter("identify", 200, 2000) as meter:
-        for done in (11, 22, 33):
-            now.now += LIVE_EVERY * 0.6
-            meter.update(report(done))
-        meter.update(report(44, failed=1), last=True)
+        assert meter.every == LIVE_EVERY
+        meter.show(report(11))
+        meter.show(report(44, failed=1))
     drawn = terminal.getvalue()
     assert "\x1b[2K" in drawn
     assert "identify" in drawn
-    assert [f"{done}/2000" in drawn for done in (11, 22, 33, 44)] == [True, False, True, True]
+    assert "11/2000" in drawn
+    assert "44/2000" in drawn
     assert "100/s of 200/s, 0:20 to go, 1 failed, 0 in doubt" in drawn
 
 
-def test_live_line_gives_way(now: SimpleNamespace, terminal: io.StringIO) -> None:
+def test_live_line_gives_way(terminal: io.StringIO) -> None:
     """What is said during the live line stands as a line of its own, and the cursor comes back at the end."""
     with Meter("identify", 200, None) as meter:
-        meter.update(report(1))
+        meter.show(report(1))
         meter.say("interrupted")
     assert "interrupted\n" in terminal.getvalue()
     assert terminal.getvalue().endswith("\x1b[?25h")
 
 
 @pytest.mark.parametrize("stream", ["plain", "terminal"])
-def test_quiet(now: SimpleNamespace, stream: str, request: pytest.FixtureRequest) -> None:
+def test_quiet(stream: str, request: pytest.FixtureRequest) -> None:
     """A quiet meter shows nothing, on a terminal or off it."""
     shown: io.StringIO = request.getfixturevalue(stream)
     with Meter("identify", 200, 10, quiet=True) as meter:
-        now.now += 10 * PLAIN_EVERY
-        meter.update(report(5))
-        meter.update(report(10), last=True)
+        meter.show(report(5))
+        meter.show(report(10))
     assert shown.getvalue() == ""
 
 
-def test_nothing_on_standard_output(now: SimpleNamespace, terminal: io.StringIO, capsys: pytest.CaptureFixture[str]) -> None:
+def test_nothing_on_standard_output(terminal: io.StringIO, capsys: pytest.CaptureFixture[str]) -> None:
     """Standard output is for results alone."""
     with Meter("identify", 200, 10) as meter:
-        meter.update(report(10), last=True)
+        meter.show(report(10))
     assert capsys.readouterr().out == ""
     assert terminal.getvalue()

@@ -222,7 +222,7 @@ async def test_kinds(feed: Feed, kind: Kind, content: str, expected: Request) ->
         ("\n\n \r\n", "standard input: empty"),
         ("client_ip\n", "line 1: the header needs a column user_id; known columns are user_id, client_ip,"),
         ("user_id\n", "line 1: the header needs a column client_ip or country_code"),
-        ("\nuser_id,client_ip,name\n", "line 2: unknown column 'name'; known are user_id, client_ip,"),
+        ("\nuser_id,client_ip,name\n", "line 2: unknown column 'name': remove or rename it; known are user_id, client_ip,"),
         ("User_ID,client_ip\n", "unknown column 'User_ID'"),
         ("user_id,client_ip,\n", "unknown column ''"),
         ("user_id,client_ip,user_id\n", "the column 'user_id' stands there twice"),
