@@ -1,10 +1,11 @@
 """The asyncio client for Teak's server API, with the rate limits built in."""
 
 from .bucket import Rate
-from .bulk import BulkRun, Outcome, Report
+from .bulk import BulkRun
 from .errors import (
     ConnectFailed,
     ConnectionLost,
+    DeadlinePassed,
     Delivery,
     Forbidden,
     GameNotFound,
@@ -34,6 +35,7 @@ from .models import (
     SubscriptionChange,
     SubscriptionStatus,
 )
+from .outcomes import Outcome, Report, Row
 from .retry import Retry
 from .session import Limits, Subscriptions, TeakSession
 from .transport import Timeout
@@ -44,6 +46,7 @@ __all__ = [
     "CategorySubscriptionChange",
     "ConnectFailed",
     "ConnectionLost",
+    "DeadlinePassed",
     "Delivery",
     "Forbidden",
     "GameNotFound",
@@ -62,6 +65,7 @@ __all__ = [
     "Request",
     "Response",
     "Retry",
+    "Row",
     "ServerError",
     "SessionClosed",
     "SetCategorySubscription",

@@ -192,6 +192,10 @@ class Bucket:
         self.window.lost(self._loop.time())
         self._dispatch()
 
+    def spent(self, count: int) -> None:
+        """Count requests that a run which was killed may have made in its last moments."""
+        self.window.spent(self._loop.time(), count)
+
     def refuse(self, sent_at: float, wait: float | None) -> None:
         """Say, before `answered`, that the answer is a refusal which asks for `wait` seconds."""
         self.window.refuse(self._loop.time(), sent_at, wait)
@@ -242,9 +246,8 @@ class Bucket:
         self._dispatch()
 
     def _count_live(self) -> None:
-        # While a turn waits for its permit, live calls push bulk back as it is.
-        if self._turn is None:
-            self._live_turns = min(self._live_turns + 1, self._burst)
+        # No more than a burst of them: while the live lane is full it pushes bulk back as it is, and owes nothing after.
+        self._live_turns = min(self._live_turns + 1, self._burst)
 
     def _feed(self) -> None:
         if self._feeder is None or self._feeder.done():

@@ -8,7 +8,10 @@ tasks of different players overlap. The session does the rest, in its bulk lane.
 Rules of this module:
 
 - Rows of one player keep their input order.
-- A row that fails is an outcome. Only the input itself breaking ends a run early, and then what was sent is finished first.
+- With a journal, an intent is durable before its row is sent, and an outcome is given out when its result is durable.
+- On resuming nothing is sent before all that the journal knows was seen again in the input.
+- A row that fails is an outcome. A run ends early, and finishes what was sent, only when no row could do better: the
+  input breaks, the credentials are wrong, the journal cannot be written, the session is closed.
 - Leaving a run, by `break`, an error or cancellation, sends nothing new and finishes what is on the wire. Being cancelled
   once more while that goes on aborts it.
 """
@@ -17,17 +20,31 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Generator, Iterable
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Generator, Iterable, Mapping
 from contextlib import aclosing
+from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from attrs import frozen
 
 from .bucket import Lane
-from .errors import Delivery, InvalidRequest, SessionClosed, TeakError
+from .calls import Call
+from .endpoints import ENDPOINTS, Effect
+from .errors import (
+    ConnectionLost,
+    DeadlinePassed,
+    Delivery,
+    Forbidden,
+    GameNotFound,
+    InvalidRequest,
+    JournalError,
+    SessionClosed,
+    TeakError,
+)
+from .journal import GROUP, Entry, Journal, Known
 from .models import Request, Response
-from .session import Call
+from .outcomes import Outcome, Report, Row, result_of
 
 if TYPE_CHECKING:
     from typing import Self
@@ -37,66 +54,92 @@ if TYPE_CHECKING:
 MOST_IN_HAND = 500
 """Rows in hand at most, whatever the limit: each may have a connection of its own, and systems allow about a thousand."""
 
+ENDING = (SessionClosed, JournalError, Forbidden, GameNotFound)
+"""Errors of a row that every other row would get, too."""
+BUDGETS = {endpoint.name: endpoint.budget for endpoint in ENDPOINTS.values()}
+
+
+class _Call(Call):
+    """A row's call: writes its intents into the journal, no further ahead of their sends than a group."""
+
+    __slots__ = ("_ahead", "_intended", "_journal", "_leading", "entry", "index", "line")
+
+    def __init__(self, index: int, row: Row, run: BulkRun) -> None:
+        super().__init__(cast(Request, row.request), Lane.BULK, run.deadline)
+        self.index = index
+        self.line = row.line
+        self.entry = run.entry(index, self.request, row.source)
+        self._journal = run.journal
+        self._ahead = run.ahead
+        self._leading = self._intended = False
+
+    async def intend(self) -> None:
+        if self._journal is None or self.entry is None or self._intended:
+            return
+        await self._ahead.acquire()
+        self._leading = self._intended = True
+        await self._journal.intend(self.entry)
+
+    def granted(self) -> None:
+        if self._leading:
+            self._leading = False
+            self._ahead.release()
+
+    def withdraw(self) -> None:
+        self.granted()
+        if self._journal is not None and self.entry is not None and self._intended:
+            self._intended = False
+            self._journal.withdraw(self.entry)
+
 
 @frozen
-class Outcome:
-    """How one row ended.
-
-    Attributes:
-        index: the row's place in the input, from 0.
-        request: what was asked; `None` where the row could not be read.
-        response: what the server said, when it succeeded.
-        error: why it failed, otherwise.
-        delivery: what became of it at the server.
-        attempts: how many tries were made.
-    """
+class _Unreadable:
+    """A row that asks for nothing."""
 
     index: int
-    request: Request | None
-    response: Response | None
-    error: TeakError | None
-    delivery: Delivery
-    attempts: int
-
-
-@frozen
-class Report:
-    """The count of a run. `succeeded + failed + in_doubt + skipped == total`, always.
-
-    Attributes:
-        total: rows that ended.
-        succeeded: rows with a response.
-        failed: rows with an error that tells what became of them.
-        in_doubt: rows that end `UNKNOWN`.
-        skipped: rows finished in an earlier run.
-        elapsed: seconds.
-        rate: rows ended per second, the skipped left out.
-    """
-
-    total: int
-    succeeded: int
-    failed: int
-    in_doubt: int
-    skipped: int
-    elapsed: float
-    rate: float
+    line: int
+    error: InvalidRequest
+    entry: Entry | None
+    attempts: int = 0
 
 
 class BulkRun:
     """One bulk run: `async with teak.bulk(requests) as run:` and `async for outcome in run`, or `await teak.bulk(requests)`.
 
     Outcomes come as they finish. The rows in hand are bounded by the limit, so input of any length takes the same memory.
+
+    Attributes:
+        journal: the open journal; `None` for a run without one.
+        ahead: how many intents may still be written before their rows are sent.
+        retries: tries beyond the first of each row, so far.
+        deadline: the loop's time after which nothing is sent any more.
     """
 
-    def __init__(self, session: TeakSession, requests: Iterable[Any] | AsyncIterable[Any]) -> None:
+    def __init__(
+        self,
+        session: TeakSession,
+        requests: Iterable[Any] | AsyncIterable[Any],
+        path: str | Path | None,
+        about: Mapping[str, str],
+        deadline: float | None,
+        *,
+        resend_in_doubt: bool,
+    ) -> None:
         if not isinstance(requests, Iterable | AsyncIterable):
             raise TypeError(f"requests must be an iterable or an async iterable, not {type(requests).__name__}")
+        self.journal: Journal | None = None
+        self.ahead = asyncio.Semaphore(GROUP)
+        self.retries = 0
         self._session = session
         self._source = requests
+        self._path = path
+        self._about = dict(about)
+        self.deadline = deadline
+        self._resend_in_doubt = resend_in_doubt
         limits = session.limits
         self._capacity = asyncio.Semaphore(min(max(limits.identify, limits.subscription), MOST_IN_HAND))
-        self._players: dict[str, deque[tuple[int, Call]]] = {}
-        self._tasks: dict[asyncio.Task[None], Call] = {}
+        self._players: dict[str, deque[_Call]] = {}
+        self._tasks: dict[asyncio.Task[None], _Call] = {}
         self._outcomes: asyncio.Queue[Outcome | None] = asyncio.Queue()
         self._main: asyncio.Task[None] | None = None
         self._puller: asyncio.Task[None] | None = None
@@ -110,7 +153,7 @@ class BulkRun:
         """The count so far."""
         ended = self._succeeded + self._failed + self._in_doubt
         now = self._ended or (asyncio.get_running_loop().time() if self._main else 0.0)
-        elapsed = now - self._began
+        elapsed = now - self._began if self._began else 0.0
         return Report(
             total=ended + self._skipped,
             succeeded=self._succeeded,
@@ -124,7 +167,10 @@ class BulkRun:
     async def __aenter__(self) -> Self:
         if self._main is not None:
             raise RuntimeError("a run is made once; make another one with teak.bulk(...)")
-        self._began = asyncio.get_running_loop().time()
+        if self._path is not None:
+            self.journal = await Journal.open(self._path, self._about)
+            for name, count in self.journal.spent.items():
+                self._session.bucket_of(BUDGETS[name]).spent(count)
         self._puller = asyncio.create_task(self._pull())
         self._main = asyncio.create_task(self._run(self._puller))
         return self
@@ -190,31 +236,78 @@ class BulkRun:
             self._broken = error if isinstance(error, Exception) else self._broken
         while self._tasks:
             await asyncio.wait(self._tasks)
+        if self.journal is not None:
+            await self.journal.close()
         self._ended = asyncio.get_running_loop().time()
         self._outcomes.put_nowait(None)
 
-    async def _pull(self) -> None:
-        index = 0
-        async with aclosing(_rows(self._source)) as rows:
-            await self._capacity.acquire()
-            async for row in rows:
-                try:
-                    if isinstance(row, InvalidRequest):
-                        raise row
-                    call = Call(row, Lane.BULK)
-                except InvalidRequest as error:
-                    self._settle(index, None, None, error, 0)
-                else:
-                    self._admit(index, call)
-                index += 1
-                await self._capacity.acquire()
+    def entry(self, index: int, request: Request | None, source: str | None) -> Entry | None:
+        """What the journal calls a row; `None` without a journal."""
+        return None if self.journal is None else Entry.of(index, request, source)
 
-    def _admit(self, index: int, call: Call) -> None:
+    async def _pull(self) -> None:
+        held: list[tuple[_Call | _Unreadable, Known | None]] = []
+        index = -1
+        last = -1 if self.journal is None else self.journal.last
+        async with aclosing(_rows(self._source)) as rows:
+            async for item in rows:
+                index += 1
+                row = item if isinstance(item, Row) else Row(item)
+                try:
+                    taken: _Call | _Unreadable = _Call(index, row, self)
+                except InvalidRequest as unknown:
+                    error = row.request if isinstance(row.request, InvalidRequest) else unknown
+                    source = str(error) if row.source is None else row.source
+                    taken = _Unreadable(index, row.line, error, self.entry(index, None, source))
+                if index > last:
+                    await self._release(held)
+                    await self._begin(taken, None)
+                else:
+                    known = await self._known(taken)
+                    if known is not None and known.state in ("done", "failed"):
+                        self._skipped += 1
+                    else:
+                        held.append((taken, known))
+        if index < last:
+            raise JournalError(f"{self._path}: the journal of a longer input: {last + 1:,} rows, and here are {index + 1:,}")
+        await self._release(held)
+
+    async def _known(self, taken: _Call | _Unreadable) -> Known | None:
+        """What the journal knows of a row of an earlier run, which has to be the same row."""
+        assert self.journal is not None
+        assert taken.entry is not None
+        known = await self.journal.known(taken.index)
+        if known is not None and known.digest != taken.entry.digest:
+            where = f"line {taken.line}" if taken.line else f"row {taken.index}"
+            raise JournalError(f"{self._path}: the journal of another input: {where} is not what it was; nothing was sent")
+        return known
+
+    async def _release(self, held: list[tuple[_Call | _Unreadable, Known | None]]) -> None:
+        for taken, known in held:
+            await self._begin(taken, known)
+        held.clear()
+
+    async def _begin(self, taken: _Call | _Unreadable, known: Known | None) -> None:
+        await self._capacity.acquire()
+        if not self._began:
+            self._began = asyncio.get_running_loop().time()
+        if isinstance(taken, _Unreadable):
+            self._settle(taken, None, taken.error)
+        elif known is not None and self._in_doubt_before(taken, known):
+            self._settle(taken, None, ConnectionLost("an earlier run ended before it knew whether this was done"))
+        else:
+            self._admit(taken)
+
+    def _in_doubt_before(self, call: _Call, known: Known) -> bool:
+        recorded = call.endpoint.effect is Effect.RECORD and known.state in ("intent", "in_doubt")
+        return recorded and not self._resend_in_doubt
+
+    def _admit(self, call: _Call) -> None:
         player = call.request.user_id
         if (queue := self._players.get(player)) is not None:
-            queue.append((index, call))
+            queue.append(call)
             return
-        self._players[player] = deque([(index, call)])
+        self._players[player] = deque([call])
         task = asyncio.create_task(self._play(player))
         self._tasks[task] = call
         task.add_done_callback(self._tasks.pop)
@@ -226,43 +319,62 @@ class BulkRun:
         assert task is not None
         try:
             while queue and not self._stopping:
-                index, call = queue[0]
-                self._tasks[task] = call
-                response, error = None, None
+                call = self._tasks[task] = queue.popleft()
                 try:
-                    response = await self._session.perform(call)
-                except asyncio.CancelledError:
-                    self._leave(index, call)
+                    self._settle(call, await self._session.caller.perform(call), None)
+                except (asyncio.CancelledError, *ENDING):
+                    self._leave(call)
                     raise
-                except SessionClosed:
-                    self._leave(index, call)
-                    raise
-                except TeakError as failure:
-                    error = failure
-                self._settle(index, call.request, response, error, call.attempts)
-                queue.popleft()
+                except TeakError as error:
+                    if call.cut:
+                        self._leave(call)
+                    else:
+                        self._settle(call, None, error)
+                finally:
+                    call.granted()
         except Exception as error:  # noqa: BLE001 - raised again by whoever reads the outcomes
-            self._broken = self._broken or error
-            self.stop()
+            self._break(error)
         finally:
             del self._players[player]
 
-    def _leave(self, index: int, call: Call) -> None:
+    def _leave(self, call: _Call) -> None:
         """Tell of a row that was left: only where a try of it may have been done is that an outcome."""
         if call.error is not None and call.error.delivery is Delivery.UNKNOWN:
-            self._settle(index, call.request, None, call.error, call.attempts)
+            self._settle(call, None, call.error)
+        else:
+            call.withdraw()
 
-    def _settle(
-        self, index: int, request: Request | None, response: Response | None, error: TeakError | None, attempts: int
-    ) -> None:
+    def _break(self, error: Exception) -> None:
+        self._broken = self._broken or error
+        self.stop()
+
+    def _settle(self, taken: _Call | _Unreadable, response: Response | None, error: TeakError | None) -> None:
         delivery = Delivery.DONE if error is None else error.delivery
-        if error is None:
+        request = taken.request if isinstance(taken, _Call) else None
+        outcome = Outcome(taken.index, request, response, error, delivery, taken.attempts, taken.line)
+        if self.journal is None or taken.entry is None:
+            self._publish(outcome)
+        elif isinstance(error, DeadlinePassed) and delivery is Delivery.NOT_SENT and isinstance(taken, _Call):
+            taken.withdraw()  # no result: a resumed run with a later deadline sends it
+            self._publish(outcome)
+        else:
+
+            def then(failure: Exception | None) -> None:
+                if failure is not None:
+                    self._break(failure)
+                self._publish(outcome)
+
+            self.journal.settle(taken.entry, result_of(outcome), then)
+
+    def _publish(self, outcome: Outcome) -> None:
+        if outcome.error is None:
             self._succeeded += 1
-        elif delivery is Delivery.UNKNOWN:
+        elif outcome.delivery is Delivery.UNKNOWN:
             self._in_doubt += 1
         else:
             self._failed += 1
-        self._outcomes.put_nowait(Outcome(index, request, response, error, delivery, attempts))
+        self.retries += max(outcome.attempts - 1, 0)
+        self._outcomes.put_nowait(outcome)
 
 
 async def _rows(source: Iterable[Any] | AsyncIterable[Any]) -> AsyncGenerator[Any, None]:

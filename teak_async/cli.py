@@ -7,12 +7,17 @@ The secret key is read from the environment only, since arguments are seen by ev
 from __future__ import annotations
 
 import asyncio
+import json
 import signal
 import sys
+from collections.abc import Callable
 from contextlib import suppress
+from datetime import datetime
 from enum import StrEnum
+from functools import wraps
+from inspect import signature
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 try:
     import rich  # noqa: F401 - the other one of the extra
@@ -20,11 +25,15 @@ try:
 except ModuleNotFoundError:
     sys.exit("teak-async: the command needs its extra: pip install 'teak_async[cli]'")
 
+from attrs import frozen
+
 from .demo import run_demo
 from .errors import TeakError
-from .job import Job, OutputError, run_job, silence_broken_pipe
+from .job import Job, OutputError, rehearse, run_job, silence_broken_pipe
+from .journal import look
 from .models import State
 from .referee import WINDOWS
+from .report import counts, describe_record, describe_rehearsal, write_back
 from .rows import InputError, Kind, Rows, identify_kind, state_kind, status_kind
 from .sandbox import GAME_ID, SECRET_KEY, Faults, Sandbox
 from .session import API, Limits, TeakSession
@@ -63,7 +72,71 @@ Output = Annotated[
 Format = Annotated[Form | None, typer.Option("--format", help="The input's format, where its name and look do not tell.")]
 Limit = Annotated[int | None, typer.Option(min=1, help="Requests per second, to take only a share of the limit.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress and no summary.")]
+JournalFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--journal",
+        "-j",
+        help="Keep a journal there (SQLite): repeating the command with it goes on where a killed or interrupted run was.",
+    ),
+]
+ResendInDoubt = Annotated[
+    bool,
+    typer.Option("--resend-in-doubt", help="Rather record a session twice than not at all: send rows in doubt again."),
+]
+By = Annotated[
+    datetime | None,
+    typer.Option("--deadline", help="Send nothing after this time (of this machine's zone), and report the rest as not sent."),
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Read and check everything, say what would be sent, send nothing.")]
 Category = Annotated[str | None, typer.Option(help="Only this category's notifications, not all of them.")]
+
+
+@frozen
+class Options:
+    """What the commands that run a file have in common."""
+
+    file: str
+    base_url: str
+    output: Path | None
+    form: Form | None
+    limit: int | None
+    journal: Path | None
+    resend_in_doubt: bool
+    deadline: datetime | None
+    dry_run: bool
+    quiet: bool
+
+
+def _options(
+    file: File,
+    base_url: BaseUrl = API,
+    output: Output = None,
+    form: Format = None,
+    limit: Limit = None,
+    journal: JournalFile = None,
+    resend_in_doubt: ResendInDoubt = False,
+    deadline: By = None,
+    dry_run: DryRun = False,
+    quiet: Quiet = False,
+) -> Options:
+    return Options(file, base_url, output, form, limit, journal, resend_in_doubt, deadline, dry_run, quiet)
+
+
+def _of_file(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options of all that run a file, before its own; it gets them as `Options`."""
+
+    @wraps(command)
+    def run_command(**given: Any) -> None:
+        own = {name: given.pop(name) for name in list(given) if name not in shared}
+        command(_options(**given), **own)
+
+    shared = signature(_options, eval_str=True).parameters
+    own = [parameter for name, parameter in signature(command, eval_str=True).parameters.items() if name != "options"]
+    parameters = [*shared.values(), *own]
+    run_command.__signature__ = signature(command).replace(parameters=parameters)  # type: ignore[attr-defined]
+    run_command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return run_command
 
 
 def run() -> None:
@@ -79,60 +152,55 @@ def main(version: Annotated[bool, typer.Option("--version", help="Show the versi
 
 
 @app.command(epilog=EPILOG)
-def identify(
-    file: File,
-    base_url: BaseUrl = API,
-    output: Output = None,
-    format: Format = None,  # noqa: A002 - the option's name
-    limit: Limit = None,
-    quiet: Quiet = False,
-) -> None:
+@_of_file
+def identify(options: Options) -> None:
     """Record a session for each row: user_id and client_ip or country_code; timezone_id, email, deep_link if known.
 
-    Every row that the server processes is a session, so a file that was run must not be run again.
+    Every row that the server processes is a session, so a file that was run must not be run again, but with the same
+    --journal: that goes on where the run was.
     """
-    _run("identify", identify_kind(), file, base_url, output, format, limit, quiet)
+    _run("identify", identify_kind(), options)
 
 
 @app.command("opt-out", epilog=EPILOG)
-def opt_out(
-    file: File,
-    category: Category = None,
-    base_url: BaseUrl = API,
-    output: Output = None,
-    format: Format = None,  # noqa: A002
-    limit: Limit = None,
-    quiet: Quiet = False,
-) -> None:
+@_of_file
+def opt_out(options: Options, category: Category = None) -> None:
     """Stop desktop push notifications for each row's user_id: all of them, or those of --category or a column category."""
-    _run("opt-out", state_kind(State.OPT_OUT, category), file, base_url, output, format, limit, quiet)
+    _run("opt-out", state_kind(State.OPT_OUT, category), options)
 
 
 @app.command("opt-in", epilog=EPILOG)
-def opt_in(
-    file: File,
-    category: Category = None,
-    base_url: BaseUrl = API,
-    output: Output = None,
-    format: Format = None,  # noqa: A002
-    limit: Limit = None,
-    quiet: Quiet = False,
-) -> None:
+@_of_file
+def opt_in(options: Options, category: Category = None) -> None:
     """Allow desktop push notifications for each row's user_id: all of them, or those of --category or a column category."""
-    _run("opt-in", state_kind(State.OPT_IN, category), file, base_url, output, format, limit, quiet)
+    _run("opt-in", state_kind(State.OPT_IN, category), options)
 
 
 @app.command(epilog=EPILOG)
-def status(
-    file: File,
-    base_url: BaseUrl = API,
-    output: Output = None,
-    format: Format = None,  # noqa: A002
-    limit: Limit = None,
-    quiet: Quiet = False,
-) -> None:
+@_of_file
+def status(options: Options) -> None:
     """Read the desktop push subscription of each row's user_id."""
-    _run("status", status_kind(), file, base_url, output, format, limit, quiet)
+    _run("status", status_kind(), options)
+
+
+@app.command()
+def report(
+    journal: Annotated[Path, typer.Argument(metavar="JOURNAL", help="The file that was given as --journal.")],
+    failed: Annotated[Path | None, typer.Option(help="Write the failed rows there, in the input's own format.")] = None,
+    in_doubt: Annotated[Path | None, typer.Option(help="Write the rows in doubt there, in the input's own format.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the counts as JSON.")] = False,
+) -> None:
+    """Count what a journal says of its run, also while it goes on, and give rows back to be corrected and fed in again."""
+    try:
+        record = look(journal)
+        for path, chosen in ((failed, ("failed",)), (in_doubt, ("in_doubt", "intent"))):
+            if path is not None:
+                write_back(journal, record, path, *chosen)
+    except TeakError as error:
+        raise _fail(str(error)) from None
+    except OSError as error:
+        raise _fail(f"{error.filename}: cannot be written: {error.strerror}") from None
+    typer.echo(json.dumps(counts(record)) if as_json else describe_record(record))
 
 
 @app.command()
@@ -176,21 +244,27 @@ def demo(
     raise typer.Exit(asyncio.run(run_demo(players, window)))
 
 
-def _run(
-    label: str,
-    kind: Kind,
-    file: str,
-    base_url: str,
-    output: Path | None,
-    form: Form | None,
-    limit: int | None,
-    quiet: bool,
-) -> None:
-    limits = Limits() if limit is None else Limits(limit, limit)
+def _run(label: str, kind: Kind, options: Options) -> None:
+    limits = Limits() if options.limit is None else Limits(options.limit, options.limit)
     most = limits.identify if label == "identify" else limits.subscription
+    deadline = options.deadline
+    if deadline is not None and deadline.tzinfo is None:
+        deadline = deadline.astimezone()
     try:
-        session = TeakSession(base_url=base_url, limits=limits)
-        job = Job(label, Rows(file, kind, form), most, output, quiet)
+        session = TeakSession(base_url=options.base_url, limits=limits)
+        job = Job(
+            label,
+            Rows(options.file, kind, options.form),
+            most,
+            options.output,
+            options.quiet,
+            options.journal,
+            options.resend_in_doubt,
+            deadline,
+        )
+        if options.dry_run:
+            typer.echo(describe_rehearsal(asyncio.run(rehearse(job, session.game_id)), most))
+            return
         code, _ = asyncio.run(run_job(job, session))
     except KeyboardInterrupt:
         raise typer.Exit(130) from None

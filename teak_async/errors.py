@@ -143,6 +143,12 @@ class TimedOut(TransportError):
     """The time for connecting (`NOT_SENT`) or for the answer (`UNKNOWN`) ran out."""
 
 
+class DeadlinePassed(TimedOut):
+    """The deadline that the caller gave passed before the call was sent."""
+
+    default_delivery = Delivery.NOT_SENT
+
+
 class JournalError(TeakError):
     """The journal of a bulk run cannot be used; nothing was sent because of it."""
 

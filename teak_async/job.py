@@ -4,7 +4,7 @@ Rules of this module:
 
 - Every row that ends is one line of output, with what became of it.
 - The first interrupt (Ctrl-C, SIGTERM) sends nothing new and finishes what is on the wire; the second leaves at once.
-- Wrong credentials end the run at their first answer: a million rows would get the same.
+- A resumed run adds to its output.
 """
 
 from __future__ import annotations
@@ -19,15 +19,18 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from enum import IntEnum
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, TextIO, cast
 
 from attrs import frozen
 
-from .bulk import BulkRun, Outcome, Report
-from .errors import Forbidden, GameNotFound, InvalidRequest, TeakError
+from .bulk import BulkRun
+from .errors import Forbidden, GameNotFound, InvalidRequest, JournalError
+from .journal import Entry, Known, look, states
+from .models import Identify
+from .outcomes import Outcome, Report
 from .progress import Meter, clock
 from .rows import InputError, Rows
-from .session import TeakSession
+from .session import Deadline, TeakSession
 from .wire import unstructure
 
 
@@ -50,11 +53,14 @@ class Job:
     """What to run.
 
     Attributes:
-        label: what is being done, for the progress.
+        label: what is being done, for the progress and the journal.
         rows: the input.
         limit: requests per second that the job's budget allows, to show beside the rate.
         output: where results go; standard output when `None`.
         quiet: show no progress.
+        journal: makes the run survive being killed.
+        resend_in_doubt: send identifies of which an earlier run does not know whether they were recorded.
+        deadline: after which nothing is sent any more.
     """
 
     label: str
@@ -62,6 +68,14 @@ class Job:
     limit: int
     output: Path | None = None
     quiet: bool = False
+    journal: Path | None = None
+    resend_in_doubt: bool = False
+    deadline: Deadline = None
+
+    @property
+    def about(self) -> dict[str, str]:
+        """What the journal is to say of the run."""
+        return {"command": self.label, "form": self.rows.form, "header": self.rows.header}
 
 
 async def run_job(job: Job, session: TeakSession) -> tuple[Exit, Report]:
@@ -74,39 +88,111 @@ async def run_job(job: Job, session: TeakSession) -> tuple[Exit, Report]:
     Raises:
         InputError: when the output cannot be written; nothing was sent.
         OutputError: when it cannot be written any more; what was on the wire was finished.
+        TeakError: what ended the run: the journal, or wrong credentials.
     """
     rows = job.rows
-    refused: TeakError | None = None
     try:
         total = await asyncio.to_thread(rows.count)
         with _output(job) as output, Meter(job.label, job.limit, total, quiet=job.quiet) as meter:
-            async with session, session.bulk(rows) as run, _shown(meter, run):
-                with _interrupts(run, meter) as interrupts:
-                    async for outcome in run:
-                        output.write(json.dumps(result(outcome, rows.line(outcome.index)), ensure_ascii=False) + "\n")
-                        if isinstance(outcome.error, Forbidden | GameNotFound) and refused is None:
-                            refused = outcome.error
-                            run.stop()
-            report = run.report
-            meter.show(report)
+            async with session:
+                run = session.bulk(
+                    rows,
+                    journal=job.journal,
+                    resend_in_doubt=job.resend_in_doubt,
+                    deadline=job.deadline,
+                    about=job.about,
+                )
+                async with run, _shown(meter, run):
+                    with _interrupts(run, meter) as interrupts:
+                        async for outcome in run:
+                            output.write(json.dumps(result(outcome), ensure_ascii=False) + "\n")
+            meter.show(run)
     except OSError as error:
         raise OutputError(f"the results cannot be written: {error.strerror}; {summary(run.report)}") from None
+    except (Forbidden, GameNotFound) as error:
+        raise type(error)(f"stopped, since every row would get the same answer: {error}") from None
     finally:
         rows.close()
     interrupted = bool(interrupts)
-    if refused is not None:
-        print(f"teak-async: stopped, since every row would get the same answer: {refused}", file=sys.stderr)
     if not job.quiet:
-        print(summary(report, interrupted=interrupted), file=sys.stderr)
-    return verdict(report, interrupted=interrupted, refused=refused is not None), report
+        print(summary(run.report, interrupted=interrupted), file=sys.stderr)
+        if interrupted:
+            print(_how_to_go_on(job), file=sys.stderr)
+    return verdict(run.report, interrupted=interrupted), run.report
 
 
-def verdict(report: Report, *, interrupted: bool = False, refused: bool = False) -> Exit:
+def _how_to_go_on(job: Job) -> str:
+    if job.journal is not None:
+        return f"to go on where it was, repeat the command with the same --journal {job.journal}"
+    return "without --journal nothing knows which rows were sent but the results; with one, repeating the command goes on"
+
+
+@frozen
+class Rehearsal:
+    """What a job would do.
+
+    Attributes:
+        rows: in the input.
+        unreadable: of these, rows that cannot be sent.
+        finished: rows that an earlier run finished.
+        in_doubt: rows that would be reported in doubt, and not sent.
+        first_problems: the messages of a few unreadable rows.
+    """
+
+    rows: int
+    unreadable: int
+    finished: int
+    in_doubt: int
+    first_problems: tuple[str, ...]
+
+    @property
+    def to_send(self) -> int:
+        """Rows that would be sent."""
+        return self.rows - self.unreadable - self.finished - self.in_doubt
+
+
+async def rehearse(job: Job, game_id: str) -> Rehearsal:
+    """Read and check the whole input and the journal, and send nothing.
+
+    Raises:
+        JournalError: when the journal is not this input's.
+    """
+    known = _known_rows(job, game_id)
+    rows = unreadable = finished = in_doubt = 0
+    problems: list[str] = []
+    async for row in job.rows:
+        request = None if isinstance(row.request, InvalidRequest) else row.request
+        before = known.pop(rows, None)
+        if before is not None and before.digest != Entry.of(rows, request, row.source).digest:
+            raise JournalError(f"{job.journal}: the journal of another input: line {row.line} is not what it was")
+        rows += 1
+        if before is not None and before.state in ("done", "failed"):
+            finished += 1
+        elif before is not None and before.state != "waiting" and isinstance(request, Identify) and not job.resend_in_doubt:
+            in_doubt += 1
+        elif isinstance(row.request, InvalidRequest):
+            unreadable += 1
+            problems += [str(row.request)] if len(problems) < 5 else []
+    job.rows.close()
+    if known:
+        raise JournalError(f"{job.journal}: the journal of a longer input: it knows row {max(known)}, and here are {rows}")
+    return Rehearsal(rows, unreadable, finished, in_doubt, tuple(problems))
+
+
+def _known_rows(job: Job, game_id: str) -> dict[int, Known]:
+    if job.journal is None or not job.journal.exists():
+        return {}
+    about = look(job.journal).about
+    for name, value in {"game_id": game_id, **job.about}.items():
+        if about.get(name) != value:
+            raise JournalError(f"{job.journal}: the journal of another run: its {name} is {about.get(name)!r}, not {value!r}")
+    return dict(states(job.journal))
+
+
+def verdict(report: Report, *, interrupted: bool = False) -> Exit:
     """The exit code of a run."""
     if interrupted:
         return Exit.INTERRUPTED
-    if refused:
-        return Exit.WRONG_USAGE
     if report.in_doubt:
         return Exit.IN_DOUBT
     return Exit.SOME_FAILED if report.failed else Exit.SUCCEEDED
@@ -121,9 +207,9 @@ def summary(report: Report, *, interrupted: bool = False) -> str:
     return f"{began}{rows}: {counts}{skipped} in {clock(report.elapsed)} ({report.rate:.1f}/s)"
 
 
-def result(outcome: Outcome, line: int) -> dict[str, Any]:
+def result(outcome: Outcome) -> dict[str, Any]:
     """One row's line of output."""
-    shown: dict[str, Any] = {"index": outcome.index, "line": line}
+    shown: dict[str, Any] = {"index": outcome.index, "line": outcome.line}
     if outcome.request is not None:
         shown["user_id"] = outcome.request.user_id
     shown |= {"delivery": outcome.delivery.value, "attempts": outcome.attempts}
@@ -151,8 +237,10 @@ def _output(job: Job) -> Iterator[TextIO]:
         return
     if path.exists() and job.rows.is_file(path):
         raise InputError(f"{path}: this is the input; write the results to another file")
+    # A resumed run has written there before.
+    mode = "a" if job.journal is not None and job.journal.exists() else "w"
     try:
-        opened = path.open("w", encoding="utf-8", errors="backslashreplace", buffering=1)
+        opened = cast(TextIO, path.open(mode, encoding="utf-8", errors="backslashreplace", buffering=1))
     except OSError as error:
         raise InputError(f"{path}: cannot be written: {error.strerror}") from None
     with opened:
@@ -166,7 +254,7 @@ async def _shown(meter: Meter, run: BulkRun) -> AsyncIterator[None]:
     async def show() -> None:
         while True:
             await asyncio.sleep(meter.every)
-            meter.show(run.report)
+            meter.show(run)
 
     showing = asyncio.create_task(show())
     try:

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import sys
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.text import Text
 
-from .bulk import Report
+from .outcomes import Report
 
 if TYPE_CHECKING:
     from typing import Self
@@ -22,6 +22,16 @@ PLAIN_EVERY = 5.0
 """Seconds between two plain lines."""
 LIVE_EVERY = 0.1
 """Seconds between two updates of the live line."""
+
+
+class Counted(Protocol):
+    """What a meter shows: a run."""
+
+    @property
+    def retries(self) -> int: ...
+
+    @property
+    def report(self) -> Report: ...
 
 
 class Meter:
@@ -66,11 +76,12 @@ class Meter:
         if self._bar is not None:
             self._bar.stop()
 
-    def show(self, report: Report) -> None:
+    def show(self, run: Counted) -> None:
         """Show the present count."""
         if self._quiet:
             return
-        detail = describe(report, self._limit, self._total)
+        report = run.report
+        detail = describe(report, self._limit, self._total, run.retries)
         if self._bar is not None:
             self._bar.update(self._task, completed=report.total, detail=detail, refresh=True)
         else:
@@ -83,12 +94,14 @@ class Meter:
             self._console.print(Text(message))
 
 
-def describe(report: Report, limit: int, total: int | None) -> str:
+def describe(report: Report, limit: int, total: int | None, retries: int = 0) -> str:
     """Rate beside the limit, time to go, and what went wrong, in words."""
     parts = [f"{report.rate:.0f}/s of {limit}/s"]
     if total is not None and report.rate > 0 and report.total < total:
         parts.append(f"{clock((total - report.total) / report.rate)} to go")
     parts += [f"{report.failed:,} failed", f"{report.in_doubt:,} in doubt"]
+    parts += [f"{retries:,} retries"] if retries else []
+    parts += [f"{report.skipped:,} skipped"] if report.skipped else []
     return ", ".join(parts)
 
 

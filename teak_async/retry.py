@@ -14,7 +14,7 @@ from attrs import field, frozen
 from attrs.validators import ge, gt
 
 from .endpoints import Effect
-from .errors import Delivery, RateLimited, TeakError, TransportError
+from .errors import DeadlinePassed, Delivery, RateLimited, TeakError, TransportError
 
 
 @frozen
@@ -57,6 +57,6 @@ def decide(retry: Retry, effect: Effect, error: TeakError, attempts: int, refusa
         return 0.0 if refusals <= retry.refusals else None
     if attempts >= retry.attempts or effect not in _REPEATED[error.delivery]:
         return None
-    if error.delivery is Delivery.NOT_SENT and not isinstance(error, TransportError):
+    if error.delivery is Delivery.NOT_SENT and (not isinstance(error, TransportError) or isinstance(error, DeadlinePassed)):
         return None
     return min(retry.wait * 2.0 ** min(attempts - 1, 64), retry.longest_wait) * (0.5 + chance / 2)

@@ -23,10 +23,11 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from attrs import field, frozen
+from attrs import frozen
 
 from .errors import InvalidRequest
 from .models import GetSubscription, Identify, Request, SetCategorySubscription, SetSubscription, State
+from .outcomes import Row
 
 MOST_LINE = 1 << 20
 """Bytes of a line at most; a longer one is a failed row."""
@@ -94,21 +95,8 @@ def _needs_user_id(found: tuple[str, ...]) -> str | None:
     return None if "user_id" in found else "a column user_id"
 
 
-@frozen
-class Row:
-    """One row of the input.
-
-    Attributes:
-        line: its line's number, from 1.
-        request: what it asks for, or what is wrong with it.
-    """
-
-    line: int
-    request: Request | InvalidRequest = field(repr=False)
-
-
 class Rows:
-    """The rows of a file, or of standard input for `-`. Iterating gives `Request | InvalidRequest`, as a bulk run takes them.
+    """The rows of a file, or of standard input for `-`. Iterating gives them as a bulk run takes them.
 
     Raises:
         InputError: when the file as a whole cannot be used.
@@ -118,25 +106,22 @@ class Rows:
         self.name = "standard input" if path == "-" else path
         self._path = path
         self._kind = kind
-        self._lines: dict[int, int] = {}
         self._file = _open(path)
         self._numbered = _numbered(self._file)
         self._reading = False
+        self.header = ""
         try:
             first = self._first()
             self.form = form or _form(path, first[1])
             if self.form == "csv":
                 self._columns = self._header(*first)
+                self.header = first[1].decode().rstrip("\r\n")
                 self._rows = (self._row(line, data, self._csv) for line, data in self._numbered)
             else:
                 self._rows = (self._row(line, data, self._json) for line, data in chain([first], self._numbered))
         except InputError:
             self._file.close()
             raise
-
-    def line(self, index: int) -> int:
-        """The number of the line that row `index` stood on; told once."""
-        return self._lines.pop(index)
 
     def count(self) -> int | None:
         """How many rows there are; `None` for what cannot be read twice."""
@@ -156,14 +141,11 @@ class Rows:
         if not self._reading:
             self._file.close()
 
-    async def __aiter__(self) -> AsyncIterator[Request | InvalidRequest]:
+    async def __aiter__(self) -> AsyncIterator[Row]:
         self._reading = True
-        index = 0
         async with aclosing(_threaded((row for row in self._rows if row is not None), self._file.close)) as rows:
             async for row in rows:
-                self._lines[index] = row.line
-                index += 1
-                yield row.request
+                yield row
 
     def _first(self) -> tuple[int, bytes]:
         for line, raw in self._numbered:
@@ -200,17 +182,19 @@ class Rows:
     def _row(self, line: int, data: bytes | None, read: Callable[[bytes], Mapping[str, Any]]) -> Row | None:
         if data is not None and not data.strip():
             return None
+        # A line that is too long is not kept, and what is not UTF-8 is kept with marks: neither can be read again as it is.
+        source = "" if data is None else data.decode(errors="backslashreplace").rstrip("\r\n")
         try:
             if data is None:
                 raise InvalidRequest(f"longer than {MOST_LINE} bytes")
             parameters = {name: value for name, value in read(data).items() if value is not None}
             parameters.setdefault("user_id", "")
-            return Row(line, self._kind.make(parameters))
+            return Row(self._kind.make(parameters), source, line)
         except UnicodeDecodeError:
             problem = InvalidRequest("not UTF-8 text")
         except InvalidRequest as error:
             problem = error
-        return Row(line, InvalidRequest(f"line {line}: {problem}", errors=problem.errors))
+        return Row(InvalidRequest(f"line {line}: {problem}", errors=problem.errors), source, line)
 
     def _csv(self, data: bytes) -> Mapping[str, Any]:
         try:

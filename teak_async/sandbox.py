@@ -27,7 +27,7 @@ from urllib.parse import parse_qsl, unquote
 from zoneinfo import available_timezones
 
 from aiohttp import web
-from attrs import define, field, frozen
+from attrs import asdict, define, field, frozen
 
 from .referee import WINDOWS, Seen
 
@@ -195,7 +195,7 @@ class Sandbox:
         self._next[named.get(path, path)].extend(faults)
 
     def summary(self) -> dict[str, Any]:
-        """What it saw, ready for JSON; also at `GET /sandbox`."""
+        """What it saw, ready for JSON; also at `GET /sandbox`, and each player at `GET /sandbox/players`."""
         sessions = Counter(player.sessions for player in self.players.values())
         return {
             "paths": {path: seen.as_dict() for path, seen in self.seen.items()},
@@ -207,6 +207,8 @@ class Sandbox:
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         if request.path == "/sandbox":
             return web.json_response(self.summary())
+        if request.path == "/sandbox/players":
+            return web.json_response({name: asdict(player) for name, player in self.players.items()})
         body = await request.read()
         raw = request.raw_path.split("?")[0]
         path, category = _route(raw)

@@ -1,35 +1,29 @@
-"""`TeakSession`: the one path that every request takes.
+"""`TeakSession`: what the users of this package hold in their hands.
 
-Theory of operation. A call is encoded once. Each try of it waits for a permit, then runs as a task of its own, its attempt:
-permit → send → answer → permit back → decode. When the caller is cancelled, the attempt is cancelled too as long as
-nothing was sent. Once bytes may be on the wire it goes on by itself until the answer is there or its time is up, since
-only the answer tells when the permit may come back. `retry.decide` says whether there is another try.
+It puts the parts together, names the calls, and hands each one to the `Caller`. See there how a call goes.
 
-Rules of this module:
-
-- The outcome of a call is the truth about all of its tries: when an earlier one may have been done, then so may the call.
-- A refused try keeps its ticket, and with it its place at the head of the lane.
-- Closing ends the calls that wait, lets those on the wire finish, and leaves nothing running.
+Rules of this module: a session is made anywhere, opened once, on a running loop, and closed; it has one bucket per limited
+path and one connection pool.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
-import random
 from collections.abc import AsyncIterable, Iterable, Mapping
-from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, overload
+from typing import TYPE_CHECKING, TypeAlias, overload
 
 import aiohttp
-import attrs
 from attrs import field, frozen
 from attrs.validators import ge, instance_of
 
 from .bucket import Bucket, Lane, Rate
-from .endpoints import ENDPOINTS, Effect, Endpoint
-from .errors import ConnectionLost, Delivery, InvalidRequest, RateLimited, SessionClosed, TeakError, UnexpectedResponse
+from .calls import Call, Caller
+from .endpoints import ENDPOINTS
+from .errors import InvalidRequest, SessionClosed
 from .models import (
     CategorySubscriptionChange,
     GetSubscription,
@@ -43,17 +37,20 @@ from .models import (
     SubscriptionChange,
     SubscriptionStatus,
 )
-from .retry import Retry, decide
-from .transport import Exchange, Timeout, Transport
+from .retry import Retry
+from .transport import Timeout, Transport
 from .version import __version__
-from .wire import Credentials, Message, decode, encode
+from .wire import Credentials
 
 if TYPE_CHECKING:
     from typing import Self
 
     from .bulk import BulkRun
+    from .outcomes import Row
 
 API = "https://api.gocarrot.com"
+
+Deadline: TypeAlias = float | datetime | None
 
 
 @frozen
@@ -69,31 +66,6 @@ class Limits:
 
     identify: int = field(default=200, validator=[instance_of(int), ge(1)])
     subscription: int = field(default=300, validator=[instance_of(int), ge(1)])
-
-
-class Call:
-    """One call on its way, as a bulk run watches it.
-
-    Attributes:
-        on_wire: whether a try of it may be at the server right now.
-        last: make no further try after the present one.
-        attempts: tries so far.
-        error: what the call would end with if it were left now; `None` before its first try.
-    """
-
-    __slots__ = ("attempts", "endpoint", "error", "lane", "last", "on_wire", "request")
-
-    def __init__(self, request: Request, lane: Lane) -> None:
-        endpoint = ENDPOINTS.get(type(request))
-        if endpoint is None:
-            raise InvalidRequest(f"not a request: {type(request).__name__}; make an Identify, GetSubscription, …")
-        self.request = request
-        self.endpoint = endpoint
-        self.lane = lane
-        self.attempts = 0
-        self.on_wire = False
-        self.last = False
-        self.error: TeakError | None = None
 
 
 class TeakSession:
@@ -132,14 +104,12 @@ class TeakSession:
             _credential("secret_key", secret_key, "TEAK_SECRET_KEY", "Teak Server Secret"),
         )
         self._limits = limits
-        self._retry = retry
-        self._transport = Transport(base_url, timeout, f"teak_async/{__version__}", self._credentials.cleanse, http)
+        transport = Transport(base_url, timeout, f"teak_async/{__version__}", self._credentials.cleanse, http)
+        self._transport = transport
         self._buckets: dict[str, Bucket] = {}
-        self._attempts: set[asyncio.Task[Response | TeakError]] = set()
-        self._abandoned: set[asyncio.Task[Response | TeakError]] = set()
+        self.caller = Caller(transport, self._credentials, retry, self.bucket_of)
         self._state = "not opened yet: use `async with TeakSession(...) as teak:` or `await teak.open()`"
         self._closing = asyncio.Lock()
-        self._closed = asyncio.Event()
         self.desktop_push = Subscriptions(self)
 
     async def open(self) -> Self:
@@ -159,19 +129,11 @@ class TeakSession:
             if self._state:
                 return
             self._state = "closed"
-            self._closed.set()
             for bucket in self._buckets.values():
                 bucket.close()
-            for attempt in self._abandoned:
-                attempt.cancel()
             try:
-                while self._attempts:
-                    await asyncio.wait(self._attempts)
+                await self.caller.close()
             finally:
-                # Only when this very wait was cancelled is anything left.
-                for attempt in self._attempts:
-                    attempt.cancel()
-                await asyncio.gather(*self._attempts, return_exceptions=True)
                 await self._transport.close()
 
     async def __aenter__(self) -> Self:
@@ -188,26 +150,37 @@ class TeakSession:
         return {name: bucket.rate() for name, bucket in self._buckets.items()}
 
     @property
+    def game_id(self) -> str:
+        """Teak App ID."""
+        return self._credentials.game_id
+
+    @property
     def limits(self) -> Limits:
         """What the session was made with."""
         return self._limits
 
     @overload
-    async def call(self, request: Identify) -> PlayerSession: ...
+    async def call(self, request: Identify, *, deadline: Deadline = None) -> PlayerSession: ...
     @overload
-    async def call(self, request: GetSubscription) -> SubscriptionStatus: ...
+    async def call(self, request: GetSubscription, *, deadline: Deadline = None) -> SubscriptionStatus: ...
     @overload
-    async def call(self, request: SetSubscription) -> SubscriptionChange: ...
+    async def call(self, request: SetSubscription, *, deadline: Deadline = None) -> SubscriptionChange: ...
     @overload
-    async def call(self, request: SetCategorySubscription) -> CategorySubscriptionChange: ...
+    async def call(self, request: SetCategorySubscription, *, deadline: Deadline = None) -> CategorySubscriptionChange: ...
 
-    async def call(self, request: Request) -> Response:
+    async def call(self, request: Request, *, deadline: Deadline = None) -> Response:
         """Make the call that a request stands for, in the live lane.
 
+        Args:
+            request: any of the four.
+            deadline: seconds from now, or a `datetime` with a time zone, after which nothing is sent any more; an answer
+                under way is still waited for.
+
         Raises:
+            DeadlinePassed: when the deadline passed before the call was sent.
             TeakError: with what became of the call in `.delivery`.
         """
-        return await self.perform(Call(request, Lane.LIVE))
+        return await self.caller.perform(Call(request, Lane.LIVE, loop_time(deadline)))
 
     async def identify(
         self,
@@ -218,8 +191,9 @@ class TeakSession:
         timezone_id: str | None = None,
         email: str | None = None,
         deep_link: str | None = None,
+        deadline: Deadline = None,
     ) -> PlayerSession:
-        """Record that a player started a session: `POST /v2/identify`. See `Identify` for the parameters.
+        """Record that a player started a session: `POST /v2/identify`. See `Identify` and `call` for the parameters.
 
         Not idempotent: each call that the server processes is a session. It is repeated by itself only when the try
         before it was certainly not processed.
@@ -236,122 +210,42 @@ class TeakSession:
                 timezone_id=timezone_id,
                 email=email,
                 deep_link=deep_link,
-            )
+            ),
+            deadline=deadline,
         )
 
-    def bulk(self, requests: Iterable[Request | InvalidRequest] | AsyncIterable[Request | InvalidRequest]) -> BulkRun:
+    def bulk(
+        self,
+        requests: Iterable[Request | InvalidRequest | Row] | AsyncIterable[Request | InvalidRequest | Row],
+        *,
+        journal: str | Path | None = None,
+        resend_in_doubt: bool = False,
+        deadline: Deadline = None,
+        about: Mapping[str, str] | None = None,
+    ) -> BulkRun:
         """Make many calls at once, as fast as the limits allow; see `BulkRun`.
 
         Args:
             requests: any iterable or async iterable; it is pulled only as fast as is sent. An `InvalidRequest` among
                 them stands for a row that could not be read, and becomes a failed outcome.
+            journal: a file that makes the run survive being killed: the same call with the same journal goes on where it
+                was. One process at a time.
+            resend_in_doubt: send identifies of which an earlier run does not know whether they were recorded; some
+                players may then have two sessions. Without it they are reported in doubt.
+            deadline: seconds from now, or a `datetime` with a time zone, after which nothing is sent any more; the rows
+                that are left end with `DeadlinePassed`, and are sent when the run is resumed.
+            about: what the journal is to say of the run, besides the game; it has to be the same when it is resumed.
         """
         from .bulk import BulkRun  # noqa: PLC0415 - bulk stands above the session and imports it
 
-        return BulkRun(self, requests)
+        known = {"game_id": self.game_id, **(about or {})}
+        return BulkRun(self, requests, journal, known, loop_time(deadline), resend_in_doubt=resend_in_doubt)
 
     def bucket_of(self, path: str) -> Bucket:
         """The budget of a path, named as in `rates`."""
         if self._state:
             raise SessionClosed(f"the session is {self._state}")
         return self._buckets[path]
-
-    async def perform(self, call: Call) -> Response:
-        """Make a call: as many tries as it may have, and the truth about all of them."""
-        endpoint = call.endpoint
-        bucket = self.bucket_of(endpoint.budget)
-        message = encode(endpoint, call.request, self._credentials)
-        refusals = 0
-        ticket: int | None = None
-        uncertain = False
-        while True:
-            try:
-                ticket = await bucket.acquire(call.lane, ticket)
-                call.attempts += 1
-                result = await self._attempt(call, bucket, message)
-            except SessionClosed as closed:
-                result = closed
-            if not isinstance(result, TeakError):
-                if uncertain and isinstance(result, SubscriptionChange | CategorySubscriptionChange):
-                    result = attrs.evolve(result, repeated=True)
-                return result
-            if isinstance(result, RateLimited):
-                refusals += 1
-            else:
-                ticket = None
-            tries = call.attempts - refusals
-            wait = decide(self._retry, endpoint.effect, result, tries, refusals, random.random())  # noqa: S311
-            uncertain = uncertain or result.delivery is Delivery.UNKNOWN
-            if uncertain and endpoint.effect is not Effect.READ and result.delivery is not Delivery.DONE:
-                result.delivery = Delivery.UNKNOWN
-            result.attempts = call.attempts
-            call.error = result
-            if wait is None or call.last:
-                raise result
-            if wait:
-                await self._pause(wait)
-
-    async def _pause(self, seconds: float) -> None:
-        """Wait before the next try, unless the session is closed meanwhile."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._closed.wait()
-
-    async def _attempt(self, call: Call, bucket: Bucket, message: Message) -> Response | TeakError:
-        """Make one try with a permit in hand, and see to it that the permit comes back when it may."""
-        exchange = self._transport.begin()
-        attempt = asyncio.create_task(self._exchange(call.endpoint, bucket, message, exchange))
-        self._attempts.add(attempt)
-        attempt.add_done_callback(self._attempts.discard)
-        call.on_wire = True
-        try:
-            return await asyncio.shield(attempt)
-        except asyncio.CancelledError:
-            if attempt.cancelled() and not cancelling():
-                # It was not the caller who left: the session was closed in a hurry.
-                if exchange.unsent:
-                    return SessionClosed("the session was closed before this call was sent")
-                return ConnectionLost("the session was closed before the answer came")
-            if exchange.unsent:
-                if not exchange.begun:
-                    # Cancelled before its first step it never runs, so it cannot give the permit back itself.
-                    bucket.unsent()
-                attempt.cancel()
-            else:
-                call.error = ConnectionLost("the call was left before its answer came")
-                call.error.attempts = call.attempts
-                if not attempt.done():
-                    self._abandoned.add(attempt)
-                    attempt.add_done_callback(self._abandoned.discard)
-            raise
-        finally:
-            call.on_wire = False
-
-    async def _exchange(self, endpoint: Endpoint, bucket: Bucket, message: Message, exchange: Exchange) -> Response | TeakError:
-        exchange.begun = True
-        loop = asyncio.get_running_loop()
-        began = loop.time()
-        try:
-            answer = await self._transport.send(message, exchange)
-        except BaseException as failure:
-            if exchange.unsent or (isinstance(failure, TeakError) and failure.delivery is Delivery.NOT_SENT):
-                bucket.unsent()
-            else:
-                bucket.lost()
-            if isinstance(failure, TeakError):
-                return failure
-            raise
-        try:
-            return decode(endpoint, answer.status, answer.headers, answer.body)
-        except TeakError as error:
-            if isinstance(error, RateLimited):
-                bucket.refuse(began, error.retry_after)
-            return error
-        except Exception as error:  # noqa: BLE001 - an answer that no line here foresaw must not cost the call its truth
-            what = f"{endpoint.name}: the answer could not be understood ({type(error).__name__})"
-            return UnexpectedResponse(what, status=answer.status)
-        finally:
-            bucket.answered(loop.time() - began, answer.round_trip, warm=answer.warm)
 
 
 class Subscriptions:
@@ -400,10 +294,16 @@ class Subscriptions:
         return await self.set_category_state(user_id, category, state)
 
 
-def cancelling() -> bool:
-    """Whether somebody asked the running task to end."""
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
+def loop_time(deadline: Deadline) -> float | None:
+    """A deadline as the running loop's time."""
+    if deadline is None:
+        return None
+    now = asyncio.get_running_loop().time()
+    if isinstance(deadline, datetime):
+        if deadline.tzinfo is None:
+            raise ValueError("a deadline needs a time zone: datetime.now(timezone.utc) + timedelta(hours=1)")
+        return now + (deadline - datetime.now(UTC)).total_seconds()
+    return now + deadline
 
 
 def _credential(name: str, given: str | None, variable: str, what: str) -> str:

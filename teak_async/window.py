@@ -40,7 +40,9 @@ class Credit:
     """
 
     GENERATION = 100
-    """Samples of a generation at least; it also lasts for a second at least, so that it saw one whole window."""
+    """Samples of a generation at least."""
+    LASTS = 0.5
+    """Seconds that a generation lasts at least, so that a moment's haste at a high limit is not taken for the network."""
     MOST = 0.5
     """Seconds. Nothing in this network is that far away; a longer round trip is a slow server, which may get faster."""
     STALE = 10.0
@@ -71,7 +73,7 @@ class Credit:
         self._count += 1
         self._sum += round_trip
         self._shortest = min(self._shortest, round_trip)
-        if self._count >= self.GENERATION and now - self._began >= SECOND:
+        if self._count >= self.GENERATION and now - self._began >= self.LASTS:
             self._mean = self._sum / self._count
             self._floor = self._shortest
             self._earned = True
@@ -195,6 +197,10 @@ class Window:
         self._out -= 1
         self._lost.append(now)
         self.credit.forget()
+
+    def spent(self, now: float, count: int) -> None:
+        """Somebody else of ours, who has ended, may have made so many requests up to now."""
+        self._lost.extend([now] * count)
 
     def refuse(self, now: float, sent_at: float, wait: float | None) -> None:
         """The answer was a refusal: pause, and take less.

@@ -245,7 +245,7 @@ async def test_a_row_that_may_have_been_done_is_told_when_the_run_is_left(server
     server.fail_next("status", "answer_lost")
     teak = session_on(server, retry=Retry(wait=60, longest_wait=60))
     async with teak, teak.bulk([SetSubscription("p1", State.OPT_OUT)]) as run:
-        while not (server.requests and not teak._attempts):
+        while not (server.requests and not teak.caller.attempts):
             await asyncio.sleep(0.001)
         await asyncio.sleep(0.01)
     assert (run.report.total, run.report.in_doubt) == (1, 1)

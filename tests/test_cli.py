@@ -28,7 +28,7 @@ ROOT = Path(__file__).parents[1]
 SECRET = "not-for-other-eyes"
 WAIT = 20.0
 """Seconds after which a test gives up; it never waits as long when all is well."""
-COMMANDS = ("identify", "opt-out", "opt-in", "status", "sandbox", "demo")
+COMMANDS = ("identify", "opt-out", "opt-in", "status", "report", "sandbox", "demo")
 NOWHERE = "http://127.0.0.1:9"
 
 
@@ -220,7 +220,7 @@ async def test_wrong_secret(tmp_path: Path, quiet: tuple[str, ...]) -> None:
 @pytest.mark.parametrize("fault", ["reset", "answer_lost", "error_before", "error_after", "not_json"])
 async def test_the_secret_is_not_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str, fault: str) -> None:
     """Whatever goes wrong, the secret is in no output, though a call that reads has it in its address."""
-    monkeypatch.setattr("teak_async.session.decide", lambda *_: None)  # the first failure is the last
+    monkeypatch.setattr("teak_async.calls.decide", lambda *_: None)  # the first failure is the last
     source = tmp_path / "in.jsonl"
     source.write_text('{"user_id": "p"}\n')
     if command == "identify":
@@ -456,7 +456,8 @@ async def test_interrupted(tmp_path: Path) -> None:
     assert ended.code == 130
     assert {row["delivery"] for row in ended.rows} == {"done"}
     assert "Traceback" not in ended.err
-    assert ended.err.splitlines()[-1].startswith(f"interrupted: {len(ended.rows)} rows: ")
+    assert ended.err.splitlines()[-2].startswith(f"interrupted: {len(ended.rows)} rows: ")
+    assert ended.err.splitlines()[-1].startswith("without --journal nothing knows")
 
 
 async def test_interrupted_twice(tmp_path: Path) -> None:

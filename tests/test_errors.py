@@ -24,6 +24,7 @@ TREE = {
     "ConnectFailed": (("TransportError",), Delivery.NOT_SENT),
     "ConnectionLost": (("TransportError",), Delivery.UNKNOWN),
     "TimedOut": (("TransportError",), Delivery.UNKNOWN),
+    "DeadlinePassed": (("TimedOut",), Delivery.NOT_SENT),
     "JournalError": (("TeakError",), Delivery.NOT_SENT),
     "SessionClosed": (("TeakError",), Delivery.NOT_SENT),
 }

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 import pytest
 from conftest import session_on
 
-from teak_async import Limits, Report, Retry, State, TeakSession
+from teak_async import Forbidden, GameNotFound, Limits, Report, Retry, State, TeakSession
 from teak_async.job import Exit, Job, run_job, summary, verdict
 from teak_async.rows import Kind, Rows, identify_kind, state_kind, status_kind
 from teak_async.sandbox import IDENTIFY, Faults, Sandbox
@@ -158,12 +158,11 @@ async def test_wrong_credentials(
     """Credentials that are refused end the run at the first answers, say why once, and never show the secret."""
     async with fast() as server:
         session = TeakSession(*credentials, base_url=server.url, limits=Limits(50, 50))
-        code, report, rows = await run(tmp_path, session, players(2000))
-        assert server.seen[IDENTIFY].requests == report.total == len(rows) <= 100
-    shown = capsys.readouterr().err
-    assert code is Exit.WRONG_USAGE
-    assert [said in line for line in shown.splitlines()].count(True) == 1
-    assert "a-wrong-secret" not in shown + (tmp_path / "out.jsonl").read_text()
+        with pytest.raises((Forbidden, GameNotFound), match="stopped, since every row would get the same answer") as refused:
+            await run(tmp_path, session, players(2000))
+        assert 0 < server.seen[IDENTIFY].requests <= 100
+    assert said in str(refused.value)
+    assert "a-wrong-secret" not in str(refused.value) + capsys.readouterr().err + (tmp_path / "out.jsonl").read_text()
 
 
 def interrupt_at(server: Sandbox, requests: int, *numbers: int) -> asyncio.Task[None]:
@@ -290,9 +289,8 @@ def counted(**counts: int) -> Report:
         (counted(succeeded=3, skipped=2), {}, 0),
         (counted(succeeded=3, failed=1), {}, 1),
         (counted(failed=1, in_doubt=1), {}, 3),
-        (counted(failed=1, in_doubt=1), {"refused": True}, 2),
         (counted(succeeded=3), {"interrupted": True}, 130),
-        (counted(failed=1, in_doubt=1), {"interrupted": True, "refused": True}, 130),
+        (counted(failed=1, in_doubt=1), {"interrupted": True}, 130),
     ],
 )
 def test_verdict(report: Report, ends: dict[str, bool], code: int) -> None:

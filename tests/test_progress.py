@@ -3,7 +3,9 @@ from __future__ import annotations
 import io
 from types import SimpleNamespace
 
+import attrs
 import pytest
+from attrs import frozen
 
 from teak_async import Report
 from teak_async import progress as module
@@ -50,6 +52,18 @@ def report(total: int, *, failed: int = 0, in_doubt: int = 0, rate: float = 100.
     )
 
 
+@frozen
+class Run:
+    """What a meter sees of a run."""
+
+    report: Report
+    retries: int = 0
+
+
+def counted(total: int, *, failed: int = 0) -> Run:
+    return Run(report(total, failed=failed))
+
+
 @pytest.mark.parametrize(
     ("seconds", "shown"),
     [(0, "0:00"), (59.4, "0:59"), (59.6, "1:00"), (61, "1:01"), (3599.4, "59:59"), (3600, "1:00:00"), (363_723, "101:02:03")],
@@ -73,12 +87,18 @@ def test_describe(so_far: Report, total: int | None, shown: str) -> None:
     assert describe(so_far, 200, total) == shown
 
 
+def test_what_went_before_and_again_is_told() -> None:
+    """Retries and rows of an earlier run are named where there are any."""
+    before = attrs.evolve(report(100), skipped=40)
+    assert describe(before, 200, None, 7) == "100/s of 200/s, 0 failed, 0 in doubt, 7 retries, 40 skipped"
+
+
 def test_plain_lines(plain: io.StringIO) -> None:
     """Where standard error is no terminal, each count is a line, and they come every few seconds."""
     with Meter("identify", 200, 2000) as meter:
         assert meter.every == PLAIN_EVERY
         for done in (500, 1000, 2000):
-            meter.show(report(done))
+            meter.show(counted(done))
     assert plain.getvalue().splitlines() == [
         "identify: 500 of 2,000, 100/s of 200/s, 0:15 to go, 0 failed, 0 in doubt",
         "identify: 1,000 of 2,000, 100/s of 200/s, 0:10 to go, 0 failed, 0 in doubt",
@@ -89,7 +109,7 @@ def test_plain_lines(plain: io.StringIO) -> None:
 def test_plain_line_of_unknown_length(plain: io.StringIO) -> None:
     """Where nobody knows how many rows come, no total is made up."""
     with Meter("status", 300, None) as meter:
-        meter.show(report(7))
+        meter.show(counted(7))
     assert plain.getvalue() == "status: 7, 100/s of 300/s, 0 failed, 0 in doubt\n"
 
 
@@ -106,8 +126,8 @@ def test_live_line(terminal: io.StringIO) -> None:
     """On a terminal one line is drawn again and again, as often as eyes can follow."""
     with Meter("identify", 200, 2000) as meter:
         assert meter.every == LIVE_EVERY
-        meter.show(report(11))
-        meter.show(report(44, failed=1))
+        meter.show(counted(11))
+        meter.show(counted(44, failed=1))
     drawn = terminal.getvalue()
     assert "\x1b[2K" in drawn
     assert "identify" in drawn
@@ -119,7 +139,7 @@ def test_live_line(terminal: io.StringIO) -> None:
 def test_live_line_gives_way(terminal: io.StringIO) -> None:
     """What is said during the live line stands as a line of its own, and the cursor comes back at the end."""
     with Meter("identify", 200, None) as meter:
-        meter.show(report(1))
+        meter.show(counted(1))
         meter.say("interrupted")
     assert "interrupted\n" in terminal.getvalue()
     assert terminal.getvalue().endswith("\x1b[?25h")
@@ -130,14 +150,14 @@ def test_quiet(stream: str, request: pytest.FixtureRequest) -> None:
     """A quiet meter shows nothing, on a terminal or off it."""
     shown: io.StringIO = request.getfixturevalue(stream)
     with Meter("identify", 200, 10, quiet=True) as meter:
-        meter.show(report(5))
-        meter.show(report(10))
+        meter.show(counted(5))
+        meter.show(counted(10))
     assert shown.getvalue() == ""
 
 
 def test_nothing_on_standard_output(terminal: io.StringIO, capsys: pytest.CaptureFixture[str]) -> None:
     """Standard output is for results alone."""
     with Meter("identify", 200, 10) as meter:
-        meter.show(report(10))
+        meter.show(counted(10))
     assert capsys.readouterr().out == ""
     assert terminal.getvalue()

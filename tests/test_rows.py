@@ -16,6 +16,7 @@ import pytest
 from teak_async import rows as module
 from teak_async.errors import Delivery, InvalidRequest
 from teak_async.models import GetSubscription, Identify, Request, SetCategorySubscription, SetSubscription, State
+from teak_async.outcomes import Row
 from teak_async.rows import InputError, Kind, Rows, identify_kind, state_kind, status_kind
 
 HEADER = "user_id,client_ip\n"
@@ -52,13 +53,13 @@ async def read(path: str = "-", kind: Kind | None = None, form: str | None = Non
     rows = Rows(path, kind or identify_kind(), form)
     found: list[tuple[int, Request | str]] = []
     async for row in rows:
-        found.append((rows.line(len(found)), str(row) if isinstance(row, InvalidRequest) else row))
+        found.append((row.line, str(row.request) if isinstance(row.request, InvalidRequest) else row.request))
     rows.close()
     return found
 
 
-def reader(rows: Rows) -> AsyncGenerator[Request | InvalidRequest, None]:
-    return cast("AsyncGenerator[Request | InvalidRequest, None]", aiter(rows))
+def reader(rows: Rows) -> AsyncGenerator[Row, None]:
+    return cast("AsyncGenerator[Row, None]", aiter(rows))
 
 
 async def ended_threads() -> bool:
@@ -180,19 +181,12 @@ async def test_an_empty_cell_is_no_category(feed: Feed) -> None:
     assert await read(kind=state_kind(State.OPT_OUT, "news")) == [(2, SetCategorySubscription("p2", "news", State.OPT_OUT))]
 
 
-def test_line_is_told_once(feed: Feed) -> None:
-    """The number of a row's line is known while the row is on its way, and forgotten once it was told."""
-    feed(HEADER + "p1,127.0.0.1\n")
+async def test_a_row_keeps_its_source(feed: Feed) -> None:
+    """Each row has the text that it was read from, readable or not, and the header is kept for giving rows back."""
+    feed(HEADER + " p1 ,127.0.0.1\r\nnonsense\n")
     rows = Rows("-", identify_kind())
-
-    async def first() -> None:
-        async with aclosing(reader(rows)) as found:
-            await anext(found)
-
-    asyncio.run(first())
-    assert rows.line(0) == 2
-    with pytest.raises(KeyError):
-        rows.line(0)
+    assert [(row.line, row.source) async for row in rows] == [(2, " p1 ,127.0.0.1"), (3, "nonsense")]
+    assert rows.header == "user_id,client_ip"
 
 
 @pytest.mark.parametrize(
@@ -328,7 +322,7 @@ async def test_bad_json_row(feed: Feed, row: bytes, problem: str) -> None:
 async def test_bad_row_keeps_its_errors(feed: Feed) -> None:
     """A row that the request refuses has every problem in its error, and was not sent."""
     feed(HEADER + ",nowhere\n")
-    (error,) = [row async for row in Rows("-", identify_kind())]
+    (error,) = [row.request async for row in Rows("-", identify_kind())]
     assert isinstance(error, InvalidRequest)
     assert list(error.errors) == ["user_id", "client_ip"]
     assert error.delivery is Delivery.NOT_SENT
@@ -386,7 +380,7 @@ async def test_left_early(feed: Feed) -> None:
     file = Watched((HEADER + "p1,127.0.0.1\n" * 5_000).encode())
     feed(file)
     async with aclosing(reader(Rows("-", identify_kind()))) as found:
-        assert await anext(found) == P1
+        assert (await anext(found)).request == P1
     assert await ended_threads()
     assert file.lines < 5_000
 
@@ -404,7 +398,7 @@ async def test_reading_fails(feed: Feed) -> None:
     file.fails_at = 4
     feed(file)
     async with aclosing(reader(Rows("-", identify_kind()))) as found:
-        assert [await anext(found), await anext(found)] == [P1, P1]
+        assert [(await anext(found)).request, (await anext(found)).request] == [P1, P1]
         with pytest.raises(OSError, match="the disk is gone"):
             await anext(found)
     assert await ended_threads()
@@ -422,7 +416,7 @@ async def test_a_slow_pipe_blocks_nobody(feed: Feed) -> None:
                 await asyncio.to_thread(bool)
             assert not coming.done()
             end.write(b"p1,127.0.0.1\n")
-            assert await coming == P1
+            assert (await coming).request == P1
             end.close()
             assert [row async for row in found] == []
         assert await ended_threads()

@@ -371,7 +371,7 @@ async def test_cancelling_at_every_moment_leaks_no_permit(sandbox: Sandbox) -> N
         bucket = teak._buckets[IDENTIFY]
         while bucket.window._out:
             await asyncio.sleep(0.001)
-        assert teak._attempts == set()
+        assert teak.caller.attempts == set()
         assert bucket.rate().in_window == sandbox.seen[IDENTIFY].requests
     assert all(player.sessions == 1 for player in sandbox.players.values())
 
@@ -386,7 +386,7 @@ async def test_closing_does_not_wait_for_the_abandoned() -> None:
                 await asyncio.sleep(0.001)
             call.cancel()
             await asyncio.wait([call])
-        assert teak._attempts == set()
+        assert teak.caller.attempts == set()
 
 
 async def test_cancelling_close_ends_everything() -> None:
@@ -399,7 +399,7 @@ async def test_cancelling_close_ends_everything() -> None:
             await asyncio.sleep(0.001)
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(teak.close(), 0.05)
-        assert teak._attempts == set()
+        assert teak.caller.attempts == set()
         with pytest.raises(ConnectionLost) as lost:
             await call
     assert lost.value.delivery is Delivery.UNKNOWN
@@ -411,7 +411,7 @@ async def test_closing_ends_a_pause_between_tries(sandbox: Sandbox) -> None:
     sandbox.fail_next("status", "answer_lost")
     teak = await session_on(sandbox, retry=Retry(wait=60, longest_wait=60)).open()
     call = asyncio.create_task(teak.desktop_push.opt_out("p1"))
-    while not (sandbox.requests and not teak._attempts):
+    while not (sandbox.requests and not teak.caller.attempts):
         await asyncio.sleep(0.001)
     await asyncio.gather(teak.close(), teak.close())
     with pytest.raises(SessionClosed) as closed:
@@ -435,7 +435,7 @@ async def test_an_answer_beyond_understanding_is_unknown(teak: TeakSession, monk
     def stumble(*args: Any) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("teak_async.session.decode", stumble)
+    monkeypatch.setattr("teak_async.calls.decode", stumble)
     with pytest.raises(UnexpectedResponse, match="ZeroDivisionError") as odd:
         await teak.identify("p1", country_code="US")
     assert odd.value.delivery is Delivery.UNKNOWN

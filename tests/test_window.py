@@ -58,11 +58,11 @@ def test_a_lost_request_costs_a_whole_second_and_the_credit() -> None:
 
 
 def test_credit_is_earned_by_a_whole_generation() -> None:
-    """Ninety-nine answers earn nothing, a hundred do, if they took a second."""
+    """Ninety-nine answers earn nothing, a hundred do, if they took half a second."""
     hurried = Credit()
     for number in range(400):
-        hurried.learn(number / 401, 0.1)
-    assert hurried.at(1.0) == 0
+        hurried.learn(number / 801, 0.1)
+    assert hurried.at(0.5) == 0
     credit = Credit()
     now = feed(credit, [0.1] * 99)
     assert credit.at(now) == 0

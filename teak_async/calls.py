@@ -1,0 +1,228 @@
+"""One call, from its first try to the truth about it.
+
+Theory of operation. A call is encoded once. Each try of it waits for a permit, then runs as a task of its own, its attempt:
+permit → send → answer → permit back → decode. When the caller is cancelled, the attempt is cancelled too as long as
+nothing was sent. Once bytes may be on the wire it goes on by itself until the answer is there or its time is up, since
+only the answer tells when the permit may come back. `retry.decide` says whether there is another try.
+
+Rules of this module:
+
+- This is the one path that every request takes.
+- The outcome of a call is the truth about all of its tries: when an earlier one may have been done, then so may the call.
+- A refused try keeps its ticket, and with it its place at the head of the lane.
+- Closing ends the calls that wait, lets those on the wire finish, and leaves nothing running.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+from contextlib import suppress
+
+import attrs
+
+from .bucket import Bucket, Lane
+from .endpoints import ENDPOINTS, Effect, Endpoint
+from .errors import (
+    ConnectionLost,
+    DeadlinePassed,
+    Delivery,
+    InvalidRequest,
+    RateLimited,
+    SessionClosed,
+    TeakError,
+    UnexpectedResponse,
+)
+from .models import CategorySubscriptionChange, Request, Response, SubscriptionChange
+from .retry import Retry, decide
+from .transport import Exchange, Transport
+from .wire import Credentials, Message, decode, encode
+
+
+class Call:
+    """One call on its way, as a bulk run watches it.
+
+    Attributes:
+        deadline: the loop's time after which nothing is sent any more; `None` for no such time.
+        on_wire: whether a try of it may be at the server right now.
+        last: make no further try after the present one.
+        cut: whether it ended by that, and not by itself.
+        attempts: tries so far.
+        error: what the call would end with if it were left now; `None` before its first try.
+    """
+
+    __slots__ = ("attempts", "cut", "deadline", "endpoint", "error", "lane", "last", "on_wire", "request")
+
+    def __init__(self, request: Request, lane: Lane, deadline: float | None = None) -> None:
+        endpoint = ENDPOINTS.get(type(request))
+        if endpoint is None:
+            raise InvalidRequest(f"not a request: {type(request).__name__}; make an Identify, GetSubscription, …")
+        self.request = request
+        self.endpoint = endpoint
+        self.lane = lane
+        self.deadline = deadline
+        self.attempts = 0
+        self.on_wire = False
+        self.last = False
+        self.cut = False
+        self.error: TeakError | None = None
+
+    async def intend(self) -> None:
+        """Told before each try; a run with a journal writes the intent here."""
+
+    def granted(self) -> None:
+        """Told when the try has its permit."""
+
+    def withdraw(self) -> None:
+        """Told when the try was certainly not done and another one will follow, or may in a later run."""
+
+
+class Caller:
+    """Makes the calls of one session.
+
+    Args:
+        transport: what sends.
+        credentials: sent with each call.
+        retry: how persistent to be.
+        bucket_of: gives the budget of a path, or raises `SessionClosed`.
+    """
+
+    def __init__(
+        self, transport: Transport, credentials: Credentials, retry: Retry, bucket_of: Callable[[str], Bucket]
+    ) -> None:
+        self._transport = transport
+        self._credentials = credentials
+        self._retry = retry
+        self._bucket_of = bucket_of
+        self._closed = asyncio.Event()
+        self._abandoned: set[asyncio.Task[Response | TeakError]] = set()
+        self.attempts: set[asyncio.Task[Response | TeakError]] = set()
+
+    async def close(self) -> None:
+        """Wait for what is on the wire and has somebody who waits for it; cancelled, leave that too."""
+        self._closed.set()
+        for attempt in self._abandoned:
+            attempt.cancel()
+        try:
+            while self.attempts:
+                await asyncio.wait(self.attempts)
+        finally:
+            # Only when this very wait was cancelled is anything left.
+            for attempt in self.attempts:
+                attempt.cancel()
+            await asyncio.gather(*self.attempts, return_exceptions=True)
+
+    async def perform(self, call: Call) -> Response:
+        """Make a call: as many tries as it may have, and the truth about all of them."""
+        endpoint = call.endpoint
+        bucket = self._bucket_of(endpoint.budget)
+        message = encode(endpoint, call.request, self._credentials)
+        refusals = 0
+        ticket: int | None = None
+        uncertain = False
+        while True:
+            try:
+                if call.deadline is not None and asyncio.get_running_loop().time() >= call.deadline:
+                    raise TimeoutError
+                async with asyncio.timeout_at(call.deadline):
+                    await call.intend()
+                    ticket = await bucket.acquire(call.lane, ticket)
+                call.granted()
+                call.attempts += 1
+                result = await self._attempt(call, bucket, message)
+            except SessionClosed as closed:
+                result = closed
+            except TimeoutError:
+                result = DeadlinePassed(f"{endpoint.name}: the deadline passed before it was sent")
+            if not isinstance(result, TeakError):
+                if uncertain and isinstance(result, SubscriptionChange | CategorySubscriptionChange):
+                    result = attrs.evolve(result, repeated=True)
+                return result
+            if isinstance(result, RateLimited):
+                refusals += 1
+            else:
+                ticket = None
+            tries = call.attempts - refusals
+            wait = decide(self._retry, endpoint.effect, result, tries, refusals, random.random())  # noqa: S311
+            uncertain = uncertain or result.delivery is Delivery.UNKNOWN
+            if uncertain and endpoint.effect is not Effect.READ and result.delivery is not Delivery.DONE:
+                result.delivery = Delivery.UNKNOWN
+            result.attempts = call.attempts
+            call.error = result
+            call.cut = wait is not None and call.last
+            if wait is None or call.last:
+                raise result
+            if not uncertain:
+                call.withdraw()
+            if wait:
+                await self._pause(wait, call.deadline)
+
+    async def _pause(self, seconds: float, deadline: float | None) -> None:
+        """Wait before the next try, unless the session is closed or the deadline passes meanwhile."""
+        until = asyncio.get_running_loop().time() + seconds
+        with suppress(TimeoutError):
+            async with asyncio.timeout_at(until if deadline is None else min(until, deadline)):
+                await self._closed.wait()
+
+    async def _attempt(self, call: Call, bucket: Bucket, message: Message) -> Response | TeakError:
+        """Make one try with a permit in hand, and see to it that the permit comes back when it may."""
+        exchange = self._transport.begin()
+        attempt = asyncio.create_task(self._exchange(call.endpoint, bucket, message, exchange))
+        self.attempts.add(attempt)
+        attempt.add_done_callback(self.attempts.discard)
+        call.on_wire = True
+        try:
+            return await asyncio.shield(attempt)
+        except asyncio.CancelledError:
+            if attempt.cancelled() and not cancelling():
+                # It was not the caller who left: the session was closed in a hurry.
+                if exchange.unsent:
+                    return SessionClosed("the session was closed before this call was sent")
+                return ConnectionLost("the session was closed before the answer came")
+            if exchange.unsent:
+                if not exchange.begun:
+                    # Cancelled before its first step it never runs, so it cannot give the permit back itself.
+                    bucket.unsent()
+                attempt.cancel()
+            else:
+                call.error = ConnectionLost("the call was left before its answer came")
+                call.error.attempts = call.attempts
+                if not attempt.done():
+                    self._abandoned.add(attempt)
+                    attempt.add_done_callback(self._abandoned.discard)
+            raise
+        finally:
+            call.on_wire = False
+
+    async def _exchange(self, endpoint: Endpoint, bucket: Bucket, message: Message, exchange: Exchange) -> Response | TeakError:
+        exchange.begun = True
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        try:
+            answer = await self._transport.send(message, exchange)
+        except BaseException as failure:
+            if exchange.unsent or (isinstance(failure, TeakError) and failure.delivery is Delivery.NOT_SENT):
+                bucket.unsent()
+            else:
+                bucket.lost()
+            if isinstance(failure, TeakError):
+                return failure
+            raise
+        try:
+            return decode(endpoint, answer.status, answer.headers, answer.body)
+        except TeakError as error:
+            if isinstance(error, RateLimited):
+                bucket.refuse(began, error.retry_after)
+            return error
+        except Exception as error:  # noqa: BLE001 - an answer that no line here foresaw must not cost the call its truth
+            what = f"{endpoint.name}: the answer could not be understood ({type(error).__name__})"
+            return UnexpectedResponse(what, status=answer.status)
+        finally:
+            bucket.answered(loop.time() - began, answer.round_trip, warm=answer.warm)
+
+
+def cancelling() -> bool:
+    """Whether somebody asked the running task to end."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

@@ -1,0 +1,59 @@
+"""What a journal and a rehearsal say, in words and as files.
+
+Rules of this module: rows are given back as they stood in the input, under its header, so that they can be corrected and
+fed in again as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from .job import Rehearsal
+from .journal import Record, sources
+from .progress import clock
+
+STATES: Mapping[str, str] = {
+    "done": "succeeded",
+    "failed": "failed",
+    "in_doubt": "in doubt",
+    "intent": "on the wire, or cut off there",
+    "waiting": "not sent yet",
+}
+
+
+def counts(record: Record) -> dict[str, int | str]:
+    """The counts of a journal by state, and what it is of."""
+    return {**record.about, "total": sum(record.states.values()), **{state: record.states.get(state, 0) for state in STATES}}
+
+
+def describe_record(record: Record) -> str:
+    """The same, for people."""
+    total = sum(record.states.values())
+    lines = [f"{record.about.get('command', 'bulk run')} for game {record.about.get('game_id')}: {total:,} rows begun"]
+    lines += [f"  {record.states.get(state, 0):>12,}  {words}" for state, words in STATES.items()]
+    return "\n".join(lines)
+
+
+def write_back(journal: Path, record: Record, path: Path, *states: str) -> int:
+    """Write the rows in some states to a file in the input's own format; gives how many."""
+    written = 0
+    with path.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
+        if record.about.get("form") == "csv":
+            file.write(record.about["header"] + "\n")
+        for source in sources(journal, *states):
+            file.write(source + "\n")
+            written += 1
+    return written
+
+
+def describe_rehearsal(rehearsal: Rehearsal, limit: int) -> str:
+    """What a run would do, for people."""
+    lines = [
+        f"{rehearsal.rows:,} rows: {rehearsal.to_send:,} to send, about {clock(rehearsal.to_send / limit)} at {limit}/s",
+        f"  {rehearsal.finished:,} finished before, {rehearsal.in_doubt:,} in doubt, {rehearsal.unreadable:,} cannot be sent",
+        *(f"  {problem}" for problem in rehearsal.first_problems),
+    ]
+    if rehearsal.unreadable > len(rehearsal.first_problems):
+        lines.append(f"  and {rehearsal.unreadable - len(rehearsal.first_problems):,} more")
+    return "\n".join([*lines, "Nothing was sent."])

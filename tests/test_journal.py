@@ -1,0 +1,508 @@
+"""Runs that survive being killed: the file itself, the runs on it, and the judge that kills the command."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import random
+import signal
+import sqlite3
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, closing
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from conftest import session_on
+
+from teak_async import (
+    ConnectionLost,
+    DeadlinePassed,
+    Delivery,
+    Forbidden,
+    Identify,
+    InvalidRequest,
+    JournalError,
+    Limits,
+    Request,
+    Retry,
+    SetSubscription,
+    State,
+    TeakSession,
+)
+from teak_async.journal import GROUP, Entry, Journal, Known, look, sources, states
+from teak_async.sandbox import GAME_ID, IDENTIFY, SECRET_KEY, Faults, Sandbox
+
+ROOT = Path(__file__).parent.parent
+FAST = Limits(5000, 5000)
+ABOUT = {"game_id": "1"}
+
+
+def identifies(count: int, start: int = 0) -> Iterator[Request]:
+    return (Identify(f"p{number}", country_code="US") for number in range(start, count))
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "run.db"
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[Sandbox]:
+    async with Sandbox(identify=100_000, subscription=100_000) as sandbox:
+        yield sandbox
+
+
+@pytest.fixture
+async def fast(server: Sandbox) -> AsyncIterator[TeakSession]:
+    async with session_on(server, limits=FAST) as session:
+        yield session
+
+
+def rows(path: Path, columns: str = "idx, state") -> list[Any]:
+    """What the file says, asked with nothing of ours."""
+    with closing(sqlite3.connect(path)) as connection:
+        return connection.execute(f"SELECT {columns} FROM rows ORDER BY idx").fetchall()  # noqa: S608 - a test's own words
+
+
+async def intend_all(path: Path, requests: Iterator[Request]) -> None:
+    """Leave a journal as a run leaves it that was killed with these on the wire."""
+    journal = await Journal.open(path, {"game_id": GAME_ID})
+    await asyncio.gather(*(journal.intend(Entry.of(index, request, None)) for index, request in enumerate(requests)))
+    await journal.close()
+
+
+async def test_a_finished_run_is_skipped_when_repeated(fast: TeakSession, server: Sandbox, path: Path) -> None:
+    """The same call with the same journal sends nothing twice, and goes on with what is new at the end."""
+    first = await fast.bulk(identifies(300), journal=path)
+    again = await fast.bulk(identifies(300), journal=path)
+    more = await fast.bulk(identifies(350), journal=path)
+    assert (first.succeeded, first.skipped) == (300, 0)
+    assert (again.total, again.succeeded, again.skipped) == (300, 0, 300)
+    assert (more.total, more.succeeded, more.skipped) == (350, 50, 300)
+    assert {player.sessions for player in server.players.values()} == {1}
+    assert rows(path) == [(index, "done") for index in range(350)]
+
+
+async def test_a_row_tells_its_story(fast: TeakSession, server: Sandbox, path: Path) -> None:
+    """What was asked, what came, and nothing of the secret, is there for whoever looks."""
+    server.add_player("p1")
+    asked: list[Any] = [
+        SetSubscription("p1", State.OPT_OUT),
+        SetSubscription("nobody", State.OPT_OUT),
+        InvalidRequest("line 3: no"),
+    ]
+    await fast.bulk(asked, journal=path)
+    done, failed, unreadable = rows(path, "call, user_id, state, attempts, delivery, error, response, source")
+    assert done[:6] == ("set state", "p1", "done", 1, "done", None)
+    assert json.loads(done[6])["previous_state"] == "opt_in"
+    assert json.loads(done[7]) == {"user_id": "p1", "state": "opt_out"}
+    assert failed[:5] == ("set state", "nobody", "failed", 1, "rejected")
+    assert failed[5].startswith("PlayerNotFound: ")
+    assert unreadable == (None, None, "failed", 0, "not_sent", "InvalidRequest: line 3: no", None, "line 3: no")
+    assert SECRET_KEY not in str(rows(path, "*"))
+
+
+async def test_identifies_cut_off_are_reported_in_doubt(fast: TeakSession, server: Sandbox, path: Path) -> None:
+    """An intent without a result may be a session: it is named and not sent, every time, until somebody decides."""
+    await intend_all(path, identifies(5))
+    for _ in range(2):
+        async with fast.bulk(identifies(8), journal=path) as run:
+            outcomes = [outcome async for outcome in run]
+        doubtful = [outcome for outcome in outcomes if outcome.delivery is Delivery.UNKNOWN]
+        assert sorted(outcome.index for outcome in doubtful) == [0, 1, 2, 3, 4]
+        assert {type(outcome.error) for outcome in doubtful} == {ConnectionLost}
+        assert run.report.in_doubt == 5
+        assert run.report.total == 8
+    assert set(server.players) == {"p5", "p6", "p7"}
+    report = await fast.bulk(identifies(8), journal=path, resend_in_doubt=True)
+    assert (report.succeeded, report.skipped, report.in_doubt) == (5, 3, 0)
+    assert len(server.players) == 8
+
+
+async def test_sets_cut_off_are_sent_again(fast: TeakSession, server: Sandbox, path: Path) -> None:
+    """What may be repeated is repeated."""
+    for number in range(3):
+        server.add_player(f"p{number}")
+    asked = [SetSubscription(f"p{number}", State.OPT_OUT) for number in range(3)]
+    await intend_all(path, iter(asked))
+    report = await fast.bulk(asked, journal=path)
+    assert report.succeeded == 3
+    assert {player.state for player in server.players.values()} == {"opt_out"}
+
+
+@pytest.mark.parametrize(
+    ("again", "problem"),
+    [
+        (lambda: identifies(10), "longer input: 20 rows, and here are 10"),
+        (lambda: identifies(21, 1), "another input: row 0"),
+        (lambda: [*identifies(19), Identify("other", country_code="US")], "another input: row 19"),
+        (lambda: [*identifies(19), "p19"], "another input: row 19"),
+    ],
+)
+async def test_other_input_is_refused_before_anything_is_sent(
+    fast: TeakSession, server: Sandbox, path: Path, again: Any, problem: str
+) -> None:
+    """Not even rows that would have to be sent again go out before all of the earlier input was seen again."""
+    await intend_all(path, (SetSubscription(f"q{number}", State.OPT_IN) for number in range(0)))
+    await intend_all(path, identifies(20))
+    with pytest.raises(JournalError, match=problem):
+        await fast.bulk(again(), journal=path, resend_in_doubt=True)
+    assert server.seen[IDENTIFY].requests == 0
+
+
+async def test_another_game_is_refused(server: Sandbox, path: Path) -> None:
+    """A journal belongs to one game."""
+    await (await Journal.open(path, ABOUT)).close()
+    with pytest.raises(JournalError, match="another run: its game_id is '1', not 'sandbox'"):
+        async with session_on(server) as teak:
+            await teak.bulk(identifies(1), journal=path)
+
+
+async def test_one_run_at_a_time(fast: TeakSession, server: Sandbox, path: Path) -> None:
+    """The second one to open a journal is told, and sends nothing; after the first has ended it may."""
+    async with fast.bulk(identifies(10), journal=path):
+        with pytest.raises(JournalError, match="in use by another run"):
+            await fast.bulk(identifies(10), journal=path)
+    await fast.bulk(identifies(10), journal=path)
+    assert {player.sessions for player in server.players.values()} == {1}
+
+
+def write_text(path: Path) -> None:
+    path.write_text("user_id,client_ip\n" * 100)
+
+
+def write_other_database(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE precious (value)")
+
+
+def write_other_version(path: Path) -> None:
+    asyncio.run(_make(path))
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA user_version = 99")
+
+
+async def _make(path: Path) -> None:
+    await (await Journal.open(path, ABOUT)).close()
+
+
+def make_folder(path: Path) -> None:
+    path.mkdir()
+
+
+@pytest.mark.parametrize(
+    ("make", "problem"),
+    [
+        (write_text, "cannot be used as a journal|file is not a database"),
+        (write_other_database, "no journal of a run"),
+        (write_other_version, "written by another version"),
+        (make_folder, "unable to open database file"),
+    ],
+)
+def test_what_is_no_journal_is_refused(path: Path, make: Any, problem: str) -> None:
+    """A file of another kind is left as it is."""
+    make(path)
+    before = path.read_bytes() if path.is_file() else b""
+    with pytest.raises(JournalError, match=problem):
+        asyncio.run(_make(path))
+    assert (path.read_bytes() if path.is_file() else b"") == before
+
+
+async def test_a_folder_that_is_not_there_is_said() -> None:
+    """Where nothing can be written, nothing is sent."""
+    with pytest.raises(JournalError, match="unable to open database file"):
+        await Journal.open("/no/such/folder/run.db", ABOUT)
+
+
+async def test_a_disk_that_fills_up_stops_the_run(
+    fast: TeakSession, server: Sandbox, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is on the wire is finished, the run raises, and a row whose intent was never written is never sent."""
+    written = 0
+
+    def execute(sql: str, values: tuple[Any, ...], connection: sqlite3.Connection) -> None:
+        nonlocal written
+        written += 1
+        if written > 100:
+            raise sqlite3.OperationalError("database or disk is full")
+        connection.execute(sql, values)
+
+    monkeypatch.setattr("teak_async.journal._execute", execute)
+    seen = 0
+    with pytest.raises(JournalError, match="cannot be written any more: database or disk is full"):
+        async with fast.bulk(identifies(10_000), journal=path) as run:
+            async for outcome in run:
+                seen += outcome.delivery is Delivery.DONE
+    assert seen == len(server.players)
+    intended = {index for index, _ in rows(path)}
+    assert {int(name[1:]) for name in server.players} <= intended
+    monkeypatch.undo()
+    report = await fast.bulk(identifies(200), journal=path)
+    assert report.total == 200
+    assert {player.sessions for player in server.players.values()} == {1}
+    assert report.skipped + report.succeeded + report.in_doubt == 200
+
+
+async def test_leaving_a_run_leaves_a_journal_that_goes_on(fast: TeakSession, server: Sandbox, path: Path) -> None:
+    """After a `break` nothing is in doubt, and the rest is sent when the run is repeated."""
+    async with fast.bulk(identifies(1000), journal=path) as run:
+        async for outcome in run:
+            if outcome.index > 100:
+                break
+    assert {state for _, state in rows(path)} <= {"done", "waiting"}
+    report = await fast.bulk(identifies(1000), journal=path)
+    assert (report.total, report.in_doubt) == (1000, 0)
+    assert len(server.players) == 1000
+    assert {player.sessions for player in server.players.values()} == {1}
+
+
+async def test_cancelling_a_run_leaves_a_journal_that_goes_on(path: Path) -> None:
+    """The task that runs it is cancelled: what was on the wire is finished and written."""
+    async with Sandbox(identify=100_000, faults=Faults(delay=0.02)) as server, session_on(server, limits=FAST) as teak:
+        task = asyncio.ensure_future(teak.bulk(identifies(2000), journal=path))
+        while server.seen[IDENTIFY].requests < 100:
+            await asyncio.sleep(0.005)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert sum(state == "done" for _, state in rows(path)) == server.seen[IDENTIFY].requests
+        assert "intent" not in {state for _, state in rows(path)}
+        report = await teak.bulk(identifies(2000), journal=path)
+        assert (report.total, report.in_doubt) == (2000, 0)
+        assert {player.sessions for player in server.players.values()} == {1}
+
+
+async def test_rows_that_wait_for_a_connection_are_not_in_doubt(path: Path) -> None:
+    """A try that found no server was not sent, and the journal says so between the tries."""
+    async with TeakSession(GAME_ID, SECRET_KEY, base_url="http://127.0.0.1:1", retry=Retry(wait=60, longest_wait=60)) as teak:
+        async with teak.bulk(identifies(20), journal=path):
+            async with asyncio.timeout(20):
+                while [state for _, state in rows(path)] != ["waiting"] * 20:
+                    await asyncio.sleep(0.02)
+        assert [state for _, state in rows(path)] == ["waiting"] * 20
+
+
+async def test_wrong_credentials_finish_no_row(server: Sandbox, path: Path, fast: TeakSession) -> None:
+    """Rows refused for the secret's sake are sent when it is right."""
+    async with TeakSession(GAME_ID, "wrong-secret", base_url=server.url) as teak:
+        with pytest.raises(Forbidden):
+            await teak.bulk(identifies(50), journal=path)
+    report = await fast.bulk(identifies(50), journal=path)
+    assert report.succeeded == 50
+
+
+async def test_a_deadline_reports_the_rest_as_not_sent(server: Sandbox, path: Path) -> None:
+    """After it nothing is sent, every row has an outcome, and a later run sends the rest."""
+    async with session_on(server, limits=Limits(100, 100)) as teak:
+        async with teak.bulk(identifies(400), journal=path, deadline=0.5) as run:
+            outcomes = [outcome async for outcome in run]
+        assert len(outcomes) == run.report.total == 400
+        late = [outcome for outcome in outcomes if outcome.error is not None]
+        assert {type(outcome.error) for outcome in late} == {DeadlinePassed}
+        assert {outcome.delivery for outcome in late} == {Delivery.NOT_SENT}
+        assert len(server.players) == run.report.succeeded < 150
+    async with session_on(server, limits=FAST) as teak:
+        report = await teak.bulk(identifies(400), journal=path)
+    assert (report.total, report.failed) == (400, 0)
+    assert {player.sessions for player in server.players.values()} == {1}
+    assert len(server.players) == 400
+
+
+async def test_a_deadline_of_a_single_call(fast: TeakSession, server: Sandbox) -> None:
+    """A call whose time has passed is not sent; one that has time is; a date without a zone is refused."""
+    with pytest.raises(DeadlinePassed) as late:
+        await fast.identify("p1", country_code="US", deadline=datetime.now(UTC) - timedelta(seconds=1))
+    assert late.value.delivery is Delivery.NOT_SENT
+    await fast.identify("p2", country_code="US", deadline=30)
+    with pytest.raises(ValueError, match="time zone"):
+        await fast.identify("p3", country_code="US", deadline=datetime.now())  # noqa: DTZ005 - what is refused
+    assert set(server.players) == {"p2"}
+
+
+async def test_a_resumed_run_counts_what_was_just_sent(path: Path) -> None:
+    """Killed and started again within a second, a run does not send two seconds' worth in one."""
+    async with Sandbox(identify=100) as server:
+        for count in (60, 120):
+            async with session_on(server, limits=Limits(identify=100)) as teak:
+                await teak.bulk(identifies(count), journal=path)
+        assert server.seen[IDENTIFY].refused == 0
+        assert server.seen[IDENTIFY].busiest <= 100
+
+
+async def test_known_rows_are_told_in_order(path: Path) -> None:
+    """What an earlier run wrote is read in pieces, also where rows are missing in between."""
+    journal = await Journal.open(path, ABOUT)
+    entries = {index: Entry.of(index, request, None) for index, request in enumerate(identifies(1300)) if index % 3}
+    await asyncio.gather(*(journal.intend(entry) for entry in entries.values()))
+    await journal.close()
+    journal = await Journal.open(path, ABOUT)
+    assert journal.last == 1298
+    found = [await journal.known(index) for index in range(1300)]
+    await journal.close()
+    assert found == [Known(entries[index].digest, "intent") if index in entries else None for index in range(1300)]
+    assert dict(states(path)) == {index: Known(entry.digest, "intent") for index, entry in entries.items()}
+    assert look(path).states == {"intent": len(entries)}
+    assert next(sources(path, "intent", "failed")) == entries[1].source
+
+
+async def test_a_journal_can_be_read_while_its_run_goes_on(fast: TeakSession, path: Path) -> None:
+    """Looking does not disturb the run."""
+    async with fast.bulk(identifies(300), journal=path) as run:
+        async for outcome in run:
+            if outcome.index % 50 == 0:
+                assert look(path).states["done"] >= 1
+    assert run.report.succeeded == 300
+
+
+def test_what_is_not_there_cannot_be_read(tmp_path: Path) -> None:
+    """Reading makes no file."""
+    with pytest.raises(JournalError, match="no such journal"):
+        look(tmp_path / "none.db")
+    write_text(tmp_path / "text.db")
+    with pytest.raises(JournalError, match="cannot be read as a journal"):
+        look(tmp_path / "text.db")
+    assert [entry.name for entry in tmp_path.iterdir()] == ["text.db"]
+
+
+# The judge: a sandbox in a process of its own, the command in another, and SIGKILL.
+
+
+@asynccontextmanager
+async def sandbox_process(*options: object) -> AsyncIterator[str]:
+    arguments = (sys.executable, "-m", "teak_async", "sandbox", "--port", "0", *map(str, options))
+    process = await asyncio.create_subprocess_exec(*arguments, stdout=asyncio.subprocess.PIPE, cwd=ROOT)
+    assert process.stdout is not None
+    line = (await process.stdout.readline()).decode()
+    yield line.split("at ")[1].split(";")[0]
+    process.kill()
+    await process.communicate()
+
+
+async def killed_until_done(url: str, arguments: list[str], draw: random.Random, kills: int, longest: float) -> tuple[int, int]:
+    """Run a command, kill it at random moments, repeat it until it ends; gives its exit code and how often it was killed."""
+    environment = os.environ | {"TEAK_BASE_URL": url, "TEAK_GAME_ID": GAME_ID, "TEAK_SECRET_KEY": SECRET_KEY}
+    killed = 0
+    while True:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "teak_async", *arguments),
+            stderr=asyncio.subprocess.PIPE,
+            env=environment,
+            cwd=ROOT,
+        )
+        try:
+            patience = draw.uniform(0.2, longest) if killed < kills else 120
+            _, told = await asyncio.wait_for(process.communicate(), patience)
+        except TimeoutError:
+            process.kill()
+            await process.communicate()
+            killed += 1
+        else:
+            assert process.returncode is not None
+            assert b"Traceback" not in told
+            return process.returncode, killed
+
+
+async def summary(url: str) -> dict[str, Any]:
+    async with aiohttp.ClientSession() as http, http.get(f"{url}/sandbox/players") as response:
+        players: dict[str, Any] = await response.json()
+        return players
+
+
+def count_states(path: Path) -> dict[str, int]:
+    with closing(sqlite3.connect(path)) as connection:
+        return dict(connection.execute("SELECT state, count(*) FROM rows GROUP BY state"))
+
+
+async def test_sigkill_loses_nothing_and_doubles_nothing(tmp_path: Path, path: Path) -> None:
+    """Killed 25 times, a backfill of 3,000 ends with one session for every player that is not named in doubt, none twice."""
+    draw = random.Random(1)
+    source = tmp_path / "players.csv"
+    source.write_text("user_id,country_code\n" + "".join(f"p{number},US\n" for number in range(3000)))
+    arguments = ["identify", str(source), "--journal", str(path), "--output", str(tmp_path / "out"), "--limit", "500"]
+    async with sandbox_process("--identify", 500) as url:
+        code, killed = await killed_until_done(url, arguments, draw, 25, 1.1)
+        players = await summary(url)
+    told = dict(rows(path, "user_id, state"))
+    assert set(told) == {f"p{number}" for number in range(3000)}
+    doubtful = {name for name, state in told.items() if state == "in_doubt"}
+    assert code == (3 if doubtful else 0)
+    assert {name for name, state in told.items() if state == "done"} == set(told) - doubtful
+    assert all(players[name]["sessions"] == 1 for name in set(told) - doubtful)
+    assert max(player["sessions"] for player in players.values()) == 1
+    assert killed >= 20
+    on_wire = 20
+    assert len(doubtful) <= killed * (on_wire + GROUP)
+
+
+async def test_sigkill_with_resending_leaves_no_player_without_a_session(tmp_path: Path, path: Path) -> None:
+    """Who prefers a double to a gap gets no gap."""
+    draw = random.Random(2)
+    source = tmp_path / "players.csv"
+    source.write_text("user_id,country_code\n" + "".join(f"p{number},US\n" for number in range(1000)))
+    arguments = [
+        "identify",
+        str(source),
+        "--journal",
+        str(path),
+        "--resend-in-doubt",
+        "--limit",
+        "500",
+        "-o",
+        str(tmp_path / "o"),
+    ]
+    async with sandbox_process("--identify", 500) as url:
+        code, _ = await killed_until_done(url, arguments, draw, 6, 1.1)
+        players = await summary(url)
+    assert code == 0
+    assert len(players) == 1000
+    assert all(player["sessions"] >= 1 for player in players.values())
+
+
+async def test_sigkill_with_sets_ends_in_the_last_state(tmp_path: Path, path: Path) -> None:
+    """Nothing is in doubt, and every player's state is what the last row says."""
+    draw = random.Random(3)
+    names = [f"p{number}" for number in range(300)]
+    known = tmp_path / "known.csv"
+    known.write_text("user_id,country_code\n" + "".join(f"{name},US\n" for name in names))
+    wanted = {name: draw.choice(["sales", "news"]) for name in names}
+    source = tmp_path / "rows.csv"
+    lines = [f"{name},{wanted[name] if last else 'other'}\n" for last in (False, True) for name in names]
+    source.write_text("user_id,category\n" + "".join(lines))
+    async with sandbox_process("--identify", 500, "--subscription", 500) as url:
+        await killed_until_done(url, ["identify", str(known), "--limit", "500", "-o", str(tmp_path / "o")], draw, 0, 1)
+        arguments = ["opt-out", str(source), "--journal", str(path), "--limit", "500", "-o", str(tmp_path / "out")]
+        code, _ = await killed_until_done(url, arguments, draw, 6, 1.1)
+        players = await summary(url)
+    assert code == 0
+    assert count_states(path) == {"done": 600}
+    assert all(players[name]["categories"][wanted[name]] == "opt_out" for name in names)
+
+
+async def test_an_interrupted_command_says_how_to_go_on(tmp_path: Path, path: Path) -> None:
+    """Ctrl-C finishes what is on the wire, writes it, and names the journal; repeated, the command does the rest."""
+    source = tmp_path / "players.csv"
+    source.write_text("user_id,country_code\n" + "".join(f"p{number},US\n" for number in range(400)))
+    arguments = ["identify", str(source), "--journal", str(path), "-o", str(tmp_path / "out.jsonl"), "--limit", "200"]
+    async with sandbox_process() as url:
+        environment = os.environ | {"TEAK_BASE_URL": url, "TEAK_GAME_ID": GAME_ID, "TEAK_SECRET_KEY": SECRET_KEY}
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "teak_async", *arguments), stderr=asyncio.subprocess.PIPE, env=environment, cwd=ROOT
+        )
+        async with aiohttp.ClientSession() as http, asyncio.timeout(20):
+            while (await (await http.get(f"{url}/sandbox")).json())["sessions"] < 20:
+                await asyncio.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        _, told = await process.communicate()
+        assert process.returncode == 130
+        assert f"the same --journal {path}" in told.decode()
+        assert set(count_states(path)) <= {"done", "waiting"}
+        code, _ = await killed_until_done(url, arguments, random.Random(0), 0, 1)
+        players = await summary(url)
+    assert code == 0
+    assert {player["sessions"] for player in players.values()} == {1}
+    assert len((tmp_path / "out.jsonl").read_text().splitlines()) == 400
