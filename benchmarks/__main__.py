@@ -1,4 +1,4 @@
-"""Runs the benchmarks and prints one table a topic: `python -m benchmarks [limits | network | burst]`.
+"""Runs the benchmarks and prints one table a topic: `python -m benchmarks [limits | network | burst | journal | kill]`.
 
 The sandbox runs in a process of its own and counts for itself; every client runs in a process of its own too, so that its
 processor time is its own. The clients of one table meet the same kind of sandbox in turn, round after round; the figures
@@ -8,6 +8,7 @@ are medians, the refusals sums.
 from __future__ import annotations
 
 import argparse
+import asyncio
 import platform
 import statistics
 
@@ -15,7 +16,9 @@ import aiohttp
 
 from teak_async.sandbox import Faults
 
-from .field import CLIENTS, LIMIT, Run, Setting, burst_then_bulk, measure, ours, ours_with_live
+from .field import CLIENTS, LIMIT, Run, Setting, burst_then_bulk, measure, measure_rows, ours, ours_with_live
+from .kill import kill_many
+from .rows import Cost
 
 
 def limits(rounds: int, calls: int) -> None:
@@ -61,7 +64,33 @@ def burst(rounds: int, calls: int) -> None:
     print(f"| {slowest:.2f} s | {sum(run.refused for run in runs)} | {max(run.busiest for run in runs)} of {LIMIT} |")
 
 
-TOPICS = {"limits": limits, "network": network, "burst": burst}
+def journal(rounds: int, calls: int) -> None:
+    """A long run with the limit set very high, with and without a journal, in turn."""
+    count = calls * 10
+    print(f"\n## journal: {count:,} identifies, limit very high, loopback, {rounds} rounds\n")
+    print("| journal | memory growth | CPU per row | loop lag, p99.9 | longest |\n|---|---|---|---|---|")
+    costs: dict[str, list[Cost]] = {"no": [], "yes": []}
+    for _ in range(rounds):
+        for name, done in costs.items():
+            done.append(measure_rows(count, journal=name == "yes"))
+    for name, done in costs.items():
+        growth, cpu, lag = (statistics.median(getattr(cost, part) for cost in done) for part in ("growth", "cpu", "lag"))
+        longest = max(cost.longest_lag for cost in done)
+        print(f"| {name} | {growth:.1f} MiB | {cpu * 1e6:.0f} µs | {lag * 1e3:.1f} ms | {longest * 1e3:.1f} ms |")
+    ratio = statistics.median(with_.cpu / without.cpu for with_, without in zip(costs["yes"], costs["no"], strict=True))
+    print(f"\nCPU per row with a journal to without: {ratio:.2f}")
+
+
+def kill(rounds: int, calls: int) -> None:
+    """A backfill that is killed again and again; `--times` says how often."""
+    del rounds, calls
+    print(f"\n## kill: SIGKILL at random moments, {TIMES.times} times\n")
+    for name, count in asyncio.run(kill_many(TIMES.times, seed=1)).items():
+        print(f"- {name}: {count:,}")
+
+
+TIMES = argparse.Namespace(times=25)
+TOPICS = {"limits": limits, "network": network, "burst": burst, "journal": journal, "kill": kill}
 
 
 def main() -> None:
@@ -69,7 +98,8 @@ def main() -> None:
     parser.add_argument("topic", nargs="?", choices=TOPICS, help="all of them when left out")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--calls", type=int, default=2000)
-    options = parser.parse_args()
+    parser.add_argument("--times", type=int, default=25, help="kills of the topic kill")
+    options = parser.parse_args(namespace=TIMES)
     print(f"Python {platform.python_version()}, aiohttp {aiohttp.__version__}, {platform.machine()}, {platform.system()}")
     for name in [options.topic] if options.topic else TOPICS:
         TOPICS[name](options.rounds, options.calls)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import multiprocessing
+import tempfile
 import time
 from collections.abc import Callable, Coroutine
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -16,6 +18,8 @@ from attrs import frozen
 from teak_async import Identify, TeakSession
 from teak_async.bucket import Lane
 from teak_async.sandbox import GAME_ID, IDENTIFY, SECRET_KEY, Faults, Sandbox
+
+from .rows import FREE, Cost, run_rows
 
 LIMIT = 200
 LIVE_EVERY = 0.05
@@ -29,6 +33,7 @@ class Setting:
     calls: int
     faults: Faults
     window: str
+    limit: int = LIMIT
 
 
 @frozen
@@ -128,7 +133,7 @@ CLIENTS: dict[str, Client] = {
 
 
 async def _serve(pipe: Connection, setting: Setting) -> None:
-    async with Sandbox(window=setting.window, faults=setting.faults) as server:
+    async with Sandbox(window=setting.window, identify=setting.limit, faults=setting.faults) as server:
         pipe.send(server.url)
         await asyncio.to_thread(pipe.recv)
         seen = server.seen[IDENTIFY]
@@ -161,3 +166,26 @@ def measure(client: Client, setting: Setting) -> Run:
     process.join()
     server.join()
     return Run(refused, busiest, used, cpu, waits)
+
+
+def _rows(pipe: Connection, url: str, count: int, journal: Path | None) -> None:
+    pipe.send(asyncio.run(run_rows(url, count, journal)))
+
+
+def measure_rows(count: int, *, journal: bool) -> Cost:
+    """Let a long run meet a sandbox without a limit."""
+    spawn = multiprocessing.get_context("spawn")
+    servers_end, server_end = spawn.Pipe()
+    server = spawn.Process(target=_server, args=(server_end, Setting(count, Faults(), "sliding", FREE)))
+    server.start()
+    with tempfile.TemporaryDirectory() as folder:
+        ours_end, clients_end = spawn.Pipe()
+        path = Path(folder, "run.db") if journal else None
+        client = spawn.Process(target=_rows, args=(clients_end, servers_end.recv(), count, path))
+        client.start()
+        cost: Cost = ours_end.recv()
+        client.join()
+    servers_end.send("done")
+    servers_end.recv()
+    server.join()
+    return cost

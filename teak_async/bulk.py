@@ -62,13 +62,14 @@ BUDGETS = {endpoint.name: endpoint.budget for endpoint in ENDPOINTS.values()}
 class _Call(Call):
     """A row's call: writes its intents into the journal, no further ahead of their sends than a group."""
 
-    __slots__ = ("_ahead", "_intended", "_journal", "_leading", "entry", "index", "line")
+    __slots__ = ("_ahead", "_intended", "_journal", "_leading", "_run", "entry", "index", "line")
 
     def __init__(self, index: int, row: Row, run: BulkRun) -> None:
         super().__init__(cast(Request, row.request), Lane.BULK, run.deadline)
         self.index = index
         self.line = row.line
         self.entry = run.entry(index, self.request, row.source)
+        self._run = run
         self._journal = run.journal
         self._ahead = run.ahead
         self._leading = self._intended = False
@@ -87,6 +88,7 @@ class _Call(Call):
 
     def withdraw(self) -> None:
         self.granted()
+        self._run.trouble = self.error
         if self._journal is not None and self.entry is not None and self._intended:
             self._intended = False
             self._journal.withdraw(self.entry)
@@ -113,6 +115,7 @@ class BulkRun:
         ahead: how many intents may still be written before their rows are sent.
         retries: tries beyond the first of each row, so far.
         deadline: the loop's time after which nothing is sent any more.
+        trouble: why a row was last tried again, until one ends.
     """
 
     def __init__(
@@ -130,6 +133,7 @@ class BulkRun:
         self.journal: Journal | None = None
         self.ahead = asyncio.Semaphore(GROUP)
         self.retries = 0
+        self.trouble: TeakError | None = None
         self._session = session
         self._source = requests
         self._path = path
@@ -374,6 +378,7 @@ class BulkRun:
         else:
             self._failed += 1
         self.retries += max(outcome.attempts - 1, 0)
+        self.trouble = None
         self._outcomes.put_nowait(outcome)
 
 

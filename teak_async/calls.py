@@ -119,6 +119,7 @@ class Caller:
         bucket = self._bucket_of(endpoint.budget)
         message = encode(endpoint, call.request, self._credentials)
         refusals = 0
+        cut_off_at: float | None = None
         ticket: int | None = None
         uncertain = False
         while True:
@@ -144,7 +145,10 @@ class Caller:
             else:
                 ticket = None
             tries = call.attempts - refusals
-            wait = decide(self._retry, endpoint.effect, result, tries, refusals, random.random())  # noqa: S311
+            now = asyncio.get_running_loop().time()
+            cut_off_at = (cut_off_at or now) if result.delivery is Delivery.NOT_SENT else None
+            cut_off = now - cut_off_at if cut_off_at is not None and call.lane is Lane.BULK else None
+            wait = decide(self._retry, endpoint.effect, result, tries, refusals, random.random(), cut_off)  # noqa: S311
             uncertain = uncertain or result.delivery is Delivery.UNKNOWN
             if uncertain and endpoint.effect is not Effect.READ and result.delivery is not Delivery.DONE:
                 result.delivery = Delivery.UNKNOWN

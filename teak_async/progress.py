@@ -31,6 +31,9 @@ class Counted(Protocol):
     def retries(self) -> int: ...
 
     @property
+    def trouble(self) -> Exception | None: ...
+
+    @property
     def report(self) -> Report: ...
 
 
@@ -82,6 +85,8 @@ class Meter:
             return
         report = run.report
         detail = describe(report, self._limit, self._total, run.retries)
+        if run.trouble is not None:
+            detail += f"; trying again: {run.trouble}"
         if self._bar is not None:
             self._bar.update(self._task, completed=report.total, detail=detail, refresh=True)
         else:

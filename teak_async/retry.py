@@ -26,12 +26,15 @@ class Retry:
         refusals: refusals (429) of one call at most; each costs the budget's pause of a second or more.
         wait: seconds before the second try, on average three quarters of it; doubled for each further one.
         longest_wait: seconds; no wait is longer.
+        outage: seconds for which a row of a bulk run keeps asking for a connection before it fails, however many tries that
+            takes: a network cut of minutes must not fail the thousands of rows that come up during it.
     """
 
     attempts: int = field(default=5, validator=ge(1))
     refusals: int = field(default=30, validator=ge(0))
     wait: float = field(default=0.2, validator=gt(0))
     longest_wait: float = field(default=10.0, validator=gt(0))
+    outage: float = field(default=600.0, validator=ge(0))
 
 
 _REPEATED = {
@@ -42,7 +45,9 @@ _REPEATED = {
 }
 
 
-def decide(retry: Retry, effect: Effect, error: TeakError, attempts: int, refusals: int, chance: float) -> float | None:
+def decide(
+    retry: Retry, effect: Effect, error: TeakError, attempts: int, refusals: int, chance: float, cut_off: float | None = None
+) -> float | None:
     """Say how many seconds to wait before the next try, or `None` to give up.
 
     Args:
@@ -52,11 +57,14 @@ def decide(retry: Retry, effect: Effect, error: TeakError, attempts: int, refusa
         attempts: tries so far that were not refused.
         refusals: tries so far that were.
         chance: from 0 to 1; spreads the waits of calls that failed together.
+        cut_off: seconds since the first try that found no connection, for a call that may sit out an outage.
     """
     if isinstance(error, RateLimited):
         return 0.0 if refusals <= retry.refusals else None
-    if attempts >= retry.attempts or effect not in _REPEATED[error.delivery]:
+    unconnected = error.delivery is Delivery.NOT_SENT
+    if unconnected and (not isinstance(error, TransportError) or isinstance(error, DeadlinePassed)):
         return None
-    if error.delivery is Delivery.NOT_SENT and (not isinstance(error, TransportError) or isinstance(error, DeadlinePassed)):
+    patient = unconnected and cut_off is not None and cut_off < retry.outage
+    if (attempts >= retry.attempts and not patient) or effect not in _REPEATED[error.delivery]:
         return None
     return min(retry.wait * 2.0 ** min(attempts - 1, 64), retry.longest_wait) * (0.5 + chance / 2)

@@ -188,7 +188,7 @@ class Window:
         self._out -= 1
         if warm:
             self.credit.learn(now, round_trip)
-        self._answered.append((now, min(self.credit.at(now), round_trip)))
+        self._answered.append((now, round_trip))
         self._answers = min(self._answers + 1, self.REMEMBERED)
         self._on_wire += (min(on_wire, SECOND) - self._on_wire) / self._answers
 

@@ -77,7 +77,7 @@ async def sandbox() -> AsyncIterator[Sandbox]:
 
 def session_on(server: Sandbox, **options: Any) -> TeakSession:
     """A session on a sandbox, impatient enough for tests."""
-    options.setdefault("retry", Retry(wait=0.01))
+    options.setdefault("retry", Retry(wait=0.01, outage=0))
     options.setdefault("timeout", Timeout(connect=2, answer=2))
     return TeakSession(server.game_id, server.secret_key, base_url=server.url, **options)
 

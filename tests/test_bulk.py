@@ -24,6 +24,8 @@ from teak_async import (
 )
 from teak_async.sandbox import IDENTIFY, STATUS, Faults, Sandbox
 
+FAST = Limits(5000, 5000)
+
 
 def identifies(count: int) -> Iterator[Request]:
     return (Identify(f"p{number}", country_code="US") for number in range(count))
@@ -37,7 +39,7 @@ async def server() -> AsyncIterator[Sandbox]:
 
 @pytest.fixture
 async def fast(server: Sandbox) -> AsyncIterator[TeakSession]:
-    async with session_on(server, limits=Limits(5000, 5000)) as session:
+    async with session_on(server, limits=FAST) as session:
         yield session
 
 
@@ -101,7 +103,7 @@ async def test_one_bad_row_is_one_failed_outcome(fast: TeakSession) -> None:
 async def test_rows_of_one_player_keep_their_order() -> None:
     """Each player's states arrive at the server in the input's order, though players overlap."""
     faults = Faults(seed=3, jitter=0.01)
-    async with Sandbox(subscription=100_000, faults=faults) as server, session_on(server, limits=Limits(5000, 5000)) as teak:
+    async with Sandbox(subscription=100_000, faults=faults) as server, session_on(server, limits=FAST) as teak:
         players = [f"p{number}" for number in range(40)]
         for player in players:
             server.add_player(player)
@@ -281,6 +283,24 @@ async def test_rows_refused_again_and_again_end_well() -> None:
         assert report.succeeded == 60
         assert server.seen[IDENTIFY].refused > 0
         assert {player.sessions for player in server.players.values()} == {1}
+
+
+async def test_a_run_sits_out_an_outage(fast: TeakSession) -> None:
+    """While no connection can be had rows wait, and when the server is back they all succeed, each sent once."""
+    async with Sandbox() as gone:
+        port = int(gone.url.rpartition(":")[2])
+    teak = TeakSession(gone.game_id, gone.secret_key, base_url=gone.url, limits=FAST, retry=Retry(attempts=2, wait=0.01))
+    async with teak, teak.bulk(identifies(50)) as run:
+        while run.trouble is None:
+            await asyncio.sleep(0.005)
+        await asyncio.sleep(0.2)
+        assert run.report.total == 0
+        async with Sandbox(port=port, identify=100_000) as back:
+            outcomes = [outcome async for outcome in run]
+            assert {player.sessions for player in back.players.values()} == {1}
+    assert len(outcomes) == run.report.succeeded == 50
+    assert run.retries > 50
+    assert run.trouble is None
 
 
 async def test_misuse_is_explained(fast: TeakSession) -> None:

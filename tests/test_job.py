@@ -269,7 +269,7 @@ async def test_results_on_standard_output(tmp_path: Path, capsys: pytest.Capture
 async def test_total_failure(tmp_path: Path) -> None:
     """Where no server is, every row fails as not sent."""
     async with fast() as server:
-        session = session_on(server, limits=FAST, retry=Retry(attempts=2, wait=0.01))
+        session = session_on(server, limits=FAST, retry=Retry(attempts=2, wait=0.01, outage=0))
     code, report, rows = await run(tmp_path, session, players(3))
     assert (code, report.failed, report.total) == (Exit.SOME_FAILED, 3, 3)
     assert {(row["delivery"], row["attempts"], row["error"]["type"]) for row in rows} == {("not_sent", 2, "ConnectFailed")}

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import random
 import signal
 import sqlite3
-import sys
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, closing
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -19,6 +17,7 @@ import aiohttp
 import pytest
 from conftest import session_on
 
+from benchmarks.kill import command, killed_until_done, players_at, sandbox_process
 from teak_async import (
     ConnectionLost,
     DeadlinePassed,
@@ -37,7 +36,6 @@ from teak_async import (
 from teak_async.journal import GROUP, Entry, Journal, Known, look, sources, states
 from teak_async.sandbox import GAME_ID, IDENTIFY, SECRET_KEY, Faults, Sandbox
 
-ROOT = Path(__file__).parent.parent
 FAST = Limits(5000, 5000)
 ABOUT = {"game_id": "1"}
 
@@ -372,47 +370,6 @@ def test_what_is_not_there_cannot_be_read(tmp_path: Path) -> None:
 # The judge: a sandbox in a process of its own, the command in another, and SIGKILL.
 
 
-@asynccontextmanager
-async def sandbox_process(*options: object) -> AsyncIterator[str]:
-    arguments = (sys.executable, "-m", "teak_async", "sandbox", "--port", "0", *map(str, options))
-    process = await asyncio.create_subprocess_exec(*arguments, stdout=asyncio.subprocess.PIPE, cwd=ROOT)
-    assert process.stdout is not None
-    line = (await process.stdout.readline()).decode()
-    yield line.split("at ")[1].split(";")[0]
-    process.kill()
-    await process.communicate()
-
-
-async def killed_until_done(url: str, arguments: list[str], draw: random.Random, kills: int, longest: float) -> tuple[int, int]:
-    """Run a command, kill it at random moments, repeat it until it ends; gives its exit code and how often it was killed."""
-    environment = os.environ | {"TEAK_BASE_URL": url, "TEAK_GAME_ID": GAME_ID, "TEAK_SECRET_KEY": SECRET_KEY}
-    killed = 0
-    while True:
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "teak_async", *arguments),
-            stderr=asyncio.subprocess.PIPE,
-            env=environment,
-            cwd=ROOT,
-        )
-        try:
-            patience = draw.uniform(0.2, longest) if killed < kills else 120
-            _, told = await asyncio.wait_for(process.communicate(), patience)
-        except TimeoutError:
-            process.kill()
-            await process.communicate()
-            killed += 1
-        else:
-            assert process.returncode is not None
-            assert b"Traceback" not in told
-            return process.returncode, killed
-
-
-async def summary(url: str) -> dict[str, Any]:
-    async with aiohttp.ClientSession() as http, http.get(f"{url}/sandbox/players") as response:
-        players: dict[str, Any] = await response.json()
-        return players
-
-
 def count_states(path: Path) -> dict[str, int]:
     with closing(sqlite3.connect(path)) as connection:
         return dict(connection.execute("SELECT state, count(*) FROM rows GROUP BY state"))
@@ -426,7 +383,7 @@ async def test_sigkill_loses_nothing_and_doubles_nothing(tmp_path: Path, path: P
     arguments = ["identify", str(source), "--journal", str(path), "--output", str(tmp_path / "out"), "--limit", "500"]
     async with sandbox_process("--identify", 500) as url:
         code, killed = await killed_until_done(url, arguments, draw, 25, 1.1)
-        players = await summary(url)
+        players = await players_at(url)
     told = dict(rows(path, "user_id, state"))
     assert set(told) == {f"p{number}" for number in range(3000)}
     doubtful = {name for name, state in told.items() if state == "in_doubt"}
@@ -457,7 +414,7 @@ async def test_sigkill_with_resending_leaves_no_player_without_a_session(tmp_pat
     ]
     async with sandbox_process("--identify", 500) as url:
         code, _ = await killed_until_done(url, arguments, draw, 6, 1.1)
-        players = await summary(url)
+        players = await players_at(url)
     assert code == 0
     assert len(players) == 1000
     assert all(player["sessions"] >= 1 for player in players.values())
@@ -477,7 +434,7 @@ async def test_sigkill_with_sets_ends_in_the_last_state(tmp_path: Path, path: Pa
         await killed_until_done(url, ["identify", str(known), "--limit", "500", "-o", str(tmp_path / "o")], draw, 0, 1)
         arguments = ["opt-out", str(source), "--journal", str(path), "--limit", "500", "-o", str(tmp_path / "out")]
         code, _ = await killed_until_done(url, arguments, draw, 6, 1.1)
-        players = await summary(url)
+        players = await players_at(url)
     assert code == 0
     assert count_states(path) == {"done": 600}
     assert all(players[name]["categories"][wanted[name]] == "opt_out" for name in names)
@@ -489,10 +446,7 @@ async def test_an_interrupted_command_says_how_to_go_on(tmp_path: Path, path: Pa
     source.write_text("user_id,country_code\n" + "".join(f"p{number},US\n" for number in range(400)))
     arguments = ["identify", str(source), "--journal", str(path), "-o", str(tmp_path / "out.jsonl"), "--limit", "200"]
     async with sandbox_process() as url:
-        environment = os.environ | {"TEAK_BASE_URL": url, "TEAK_GAME_ID": GAME_ID, "TEAK_SECRET_KEY": SECRET_KEY}
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "teak_async", *arguments), stderr=asyncio.subprocess.PIPE, env=environment, cwd=ROOT
-        )
+        process = await command(url, arguments)
         async with aiohttp.ClientSession() as http, asyncio.timeout(20):
             while (await (await http.get(f"{url}/sandbox")).json())["sessions"] < 20:
                 await asyncio.sleep(0.05)
@@ -502,7 +456,7 @@ async def test_an_interrupted_command_says_how_to_go_on(tmp_path: Path, path: Pa
         assert f"the same --journal {path}" in told.decode()
         assert set(count_states(path)) <= {"done", "waiting"}
         code, _ = await killed_until_done(url, arguments, random.Random(0), 0, 1)
-        players = await summary(url)
+        players = await players_at(url)
     assert code == 0
     assert {player["sessions"] for player in players.values()} == {1}
     assert len((tmp_path / "out.jsonl").read_text().splitlines()) == 400

@@ -58,6 +58,7 @@ class Run:
 
     report: Report
     retries: int = 0
+    trouble: Exception | None = None
 
 
 def counted(total: int, *, failed: int = 0) -> Run:
@@ -91,6 +92,13 @@ def test_what_went_before_and_again_is_told() -> None:
     """Retries and rows of an earlier run are named where there are any."""
     before = attrs.evolve(report(100), skipped=40)
     assert describe(before, 200, None, 7) == "100/s of 200/s, 0 failed, 0 in doubt, 7 retries, 40 skipped"
+
+
+def test_trouble_is_named(plain: io.StringIO) -> None:
+    """While rows are tried again, the reason stands beside the count."""
+    with Meter("identify", 200, None) as meter:
+        meter.show(Run(report(0, rate=0.0), trouble=ConnectionError("no connection")))
+    assert plain.getvalue() == "identify: 0, 0/s of 200/s, 0 failed, 0 in doubt; trying again: no connection\n"
 
 
 def test_plain_lines(plain: io.StringIO) -> None:

@@ -137,3 +137,12 @@ def test_nonsense_is_refused(wrong: dict[str, Any]) -> None:
     """A figure that makes no sense is refused where it is given."""
     with pytest.raises(ValueError, match=next(iter(wrong))):
         Retry(**wrong)
+
+
+def test_an_outage_is_sat_out() -> None:
+    """A row of a bulk run keeps asking for a connection as long as an outage may last, and then fails like others."""
+    retry = Retry(attempts=2, outage=60)
+    assert decide(retry, Effect.RECORD, ConnectFailed("x"), 50, 0, 0.5, 59.0) is not None
+    assert decide(retry, Effect.RECORD, ConnectFailed("x"), 50, 0, 0.5, 60.0) is None
+    assert decide(retry, Effect.RECORD, ConnectFailed("x"), 50, 0, 0.5) is None
+    assert decide(retry, Effect.RECORD, ConnectionLost("x"), 1, 0, 0.5, 1.0) is None

@@ -1,0 +1,94 @@
+"""The judge of a killed run: a sandbox in a process of its own, the command in another, and SIGKILL at random moments."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import sqlite3
+import sys
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, closing
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from teak_async.sandbox import GAME_ID, SECRET_KEY
+
+ROOT = Path(__file__).parent.parent
+ROWS_A_KILL = 120
+"""Rows of input for each kill, so that the run is still under way at the last one."""
+
+
+@asynccontextmanager
+async def sandbox_process(*options: object) -> AsyncIterator[str]:
+    """Run the sandbox command on a free port; gives its address."""
+    arguments = (sys.executable, "-m", "teak_async", "sandbox", "--port", "0", *map(str, options))
+    process = await asyncio.create_subprocess_exec(*arguments, stdout=asyncio.subprocess.PIPE, cwd=ROOT)
+    assert process.stdout is not None
+    line = (await process.stdout.readline()).decode()
+    try:
+        yield line.split("at ")[1].split(";")[0]
+    finally:
+        process.kill()
+        await process.communicate()
+
+
+async def command(url: str, arguments: list[str]) -> asyncio.subprocess.Process:
+    """Start a command against a sandbox."""
+    return await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "teak_async", *arguments),
+        stderr=asyncio.subprocess.PIPE,
+        env=os.environ | {"TEAK_BASE_URL": url, "TEAK_GAME_ID": GAME_ID, "TEAK_SECRET_KEY": SECRET_KEY},
+        cwd=ROOT,
+    )
+
+
+async def killed_until_done(url: str, arguments: list[str], draw: random.Random, kills: int, longest: float) -> tuple[int, int]:
+    """Run a command, kill it at random moments, repeat it until it ends; gives its exit code and how often it was killed."""
+    killed = 0
+    while True:
+        process = await command(url, arguments)
+        try:
+            patience = draw.uniform(0.2, longest) if killed < kills else 600
+            _, told = await asyncio.wait_for(process.communicate(), patience)
+        except TimeoutError:
+            process.kill()
+            await process.communicate()
+            killed += 1
+        else:
+            assert process.returncode is not None
+            assert b"Traceback" not in told, told.decode()
+            return process.returncode, killed
+
+
+async def players_at(url: str) -> dict[str, Any]:
+    """What the sandbox knows of each player."""
+    async with aiohttp.ClientSession() as http, http.get(f"{url}/sandbox/players") as response:
+        players: dict[str, Any] = await response.json()
+        return players
+
+
+async def kill_many(times: int, seed: int) -> dict[str, int]:
+    """Kill one backfill so many times; gives what both sides then say."""
+    count = times * ROWS_A_KILL
+    with tempfile.TemporaryDirectory() as folder:
+        source, journal = Path(folder, "players.csv"), Path(folder, "run.db")
+        source.write_text("user_id,country_code\n" + "".join(f"p{number},US\n" for number in range(count)))  # noqa: ASYNC240
+        arguments = ["identify", str(source), "--journal", str(journal), "--output", str(Path(folder, "out")), "--limit", "500"]
+        async with sandbox_process("--identify", 500) as url:
+            _, killed = await killed_until_done(url, arguments, random.Random(seed), times, 1.5)
+            players = await players_at(url)
+        with closing(sqlite3.connect(journal)) as connection:
+            told = dict(connection.execute("SELECT user_id, state FROM rows"))
+    doubtful = {name for name, state in told.items() if state == "in_doubt"}
+    return {
+        "kills": killed,
+        "rows": count,
+        "rows not in the report": count - len(told),
+        "players with two sessions": sum(player["sessions"] > 1 for player in players.values()),
+        "players without a session, not in doubt": sum(name not in players for name in set(told) - doubtful),
+        "rows in doubt": len(doubtful),
+    }
