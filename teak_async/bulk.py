@@ -42,9 +42,10 @@ from .errors import (
     SessionClosed,
     TeakError,
 )
-from .journal import GROUP, Entry, Journal, Known
+from .journal import Entry, Journal
 from .models import Request, Response
 from .outcomes import Outcome, Report, Row, result_of
+from .store import GROUP, Known
 
 if TYPE_CHECKING:
     from typing import Self

@@ -30,13 +30,13 @@ from attrs import frozen
 from .demo import run_demo
 from .errors import TeakError
 from .job import Job, OutputError, rehearse, run_job, silence_broken_pipe
-from .journal import look
 from .models import State
 from .referee import WINDOWS
 from .report import counts, describe_record, describe_rehearsal, write_back
 from .rows import InputError, Kind, Rows, identify_kind, state_kind, status_kind
 from .sandbox import GAME_ID, SECRET_KEY, Faults, Sandbox
 from .session import API, Limits, TeakSession
+from .store import look
 from .version import __version__
 
 EPILOG = "Exit codes: 0 all succeeded, 1 some rows failed, 2 wrong usage or input, 3 rows in doubt, 130 interrupted."

@@ -25,12 +25,13 @@ from attrs import frozen
 
 from .bulk import BulkRun
 from .errors import Forbidden, GameNotFound, InvalidRequest, JournalError
-from .journal import Entry, Known, look, states
+from .journal import Entry
 from .models import Identify
 from .outcomes import Outcome, Report
 from .progress import Meter, clock
 from .rows import InputError, Rows
 from .session import Deadline, TeakSession
+from .store import Known, look, states
 from .wire import unstructure
 
 

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from .job import Rehearsal
-from .journal import Record, sources
 from .progress import clock
+from .store import Record, sources
 
 STATES: Mapping[str, str] = {
     "done": "succeeded",

@@ -22,6 +22,7 @@ STOREYS = [
     {"bulk"},
     {"outcomes"},
     {"journal"},
+    {"store"},
     {"session"},
     {"calls"},
     {"transport", "bucket"},

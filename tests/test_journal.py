@@ -33,8 +33,9 @@ from teak_async import (
     State,
     TeakSession,
 )
-from teak_async.journal import GROUP, Entry, Journal, Known, look, sources, states
+from teak_async.journal import Entry, Journal
 from teak_async.sandbox import GAME_ID, IDENTIFY, SECRET_KEY, Faults, Sandbox
+from teak_async.store import GROUP, Known, look, sources, states
 
 FAST = Limits(5000, 5000)
 ABOUT = {"game_id": "1"}
@@ -230,7 +231,7 @@ async def test_a_disk_that_fills_up_stops_the_run(
             raise sqlite3.OperationalError("database or disk is full")
         connection.execute(sql, values)
 
-    monkeypatch.setattr("teak_async.journal._execute", execute)
+    monkeypatch.setattr("teak_async.journal.execute", execute)
     seen = 0
     with pytest.raises(JournalError, match="cannot be written any more: database or disk is full"):
         async with fast.bulk(identifies(10_000), journal=path) as run:

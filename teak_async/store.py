@@ -1,0 +1,280 @@
+"""The file under a journal: SQLite, written by a thread of its own, in groups.
+
+Rules of this module:
+
+- SQLite is spoken here and nowhere else. One thread owns the connection that writes; what it has done it tells the loop.
+- A group is one transaction and one sync (WAL, `synchronous=FULL`). After the first failure nothing more is written.
+- The lock beside the file is a SQLite file too, held in a transaction, so that every system lets go of it when it kills.
+- Reading opens a connection of its own and disturbs no run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import sqlite3
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import closing, suppress
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from attrs import frozen
+
+from .errors import JournalError
+
+APPLICATION = 0x7465616B
+"""What marks a SQLite file as ours: "teak"."""
+VERSION = 1
+GROUP = 64
+"""Rows intended ahead of their send at most."""
+GATHER = 0.025
+"""Seconds for which the writer gathers a group that is less than half full; at the documented limits that is ten rows."""
+CHUNK = 250
+"""Rows of an earlier run read at a time: the loop is held up for no longer than it takes to pass over so many."""
+RECENT = 2.0
+"""Seconds. What an earlier run sent longer ago than this is out of every window."""
+
+_SCHEMA = f"""
+PRAGMA application_id = {APPLICATION};
+PRAGMA user_version = {VERSION};
+CREATE TABLE run (name TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID;
+CREATE TABLE rows (
+    idx INTEGER PRIMARY KEY,
+    call TEXT,
+    user_id TEXT,
+    digest TEXT NOT NULL,
+    source TEXT,
+    state TEXT NOT NULL,
+    attempts INTEGER NOT NULL DEFAULT 0,
+    delivery TEXT,
+    error TEXT,
+    response TEXT,
+    at REAL NOT NULL
+);
+"""
+INTENT = """
+INSERT INTO rows (idx, call, user_id, digest, source, state, at) VALUES (?, ?, ?, ?, ?, 'intent', ?)
+ON CONFLICT (idx) DO UPDATE SET state = 'intent', at = excluded.at
+"""
+WAITING = "UPDATE rows SET state = 'waiting', at = ? WHERE idx = ?"
+RESULT = """
+INSERT INTO rows (idx, call, user_id, digest, source, state, attempts, delivery, error, response, at)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (idx) DO UPDATE SET state = excluded.state, attempts = attempts + excluded.attempts,
+    delivery = excluded.delivery, error = excluded.error, response = excluded.response, at = excluded.at
+"""
+
+
+@frozen
+class Known:
+    """What an earlier run wrote of a row."""
+
+    digest: str
+    state: str
+
+
+Then = Callable[[Exception | None, Any], None]
+"""Is told on the loop that a job is durable, with what it gave, or what prevented it."""
+Work = Callable[[sqlite3.Connection], Any]
+
+
+class Writer(threading.Thread):
+    """Owns the connection: everything that touches the file runs here, in groups."""
+
+    def __init__(self, path: Path, about: dict[str, str], loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(name="teak_async journal", daemon=True)
+        self._path = path
+        self._about = about
+        self._loop = loop
+        self._jobs: queue.SimpleQueue[tuple[Work, Then | None] | None] = queue.SimpleQueue()
+        self._hurry = False
+        self.opened: asyncio.Future[None] = loop.create_future()
+        self.ended: asyncio.Future[None] = loop.create_future()
+
+    def put(self, work: Work, then: Then | None = None) -> None:
+        """Have something done with the connection in the next group."""
+        self._jobs.put((work, then))
+
+    def ask(self, work: Work, *, at_once: bool = False) -> asyncio.Future[Any]:
+        """The same as a future, and at once where somebody waits for nothing else."""
+        answer = self._loop.create_future()
+        self._hurry = self._hurry or at_once
+        self.put(work, partial(_answer, answer))
+        return answer
+
+    def end(self) -> None:
+        """Do what is left and let go of the file."""
+        self._jobs.put(None)
+
+    def run(self) -> None:
+        try:
+            with closing(_locked(self._path)), closing(_opened(self._path, self._about)) as connection:
+                self._on_loop(partial(_answer, self.opened, None, None))
+                self._work(connection)
+        except Exception as error:  # noqa: BLE001 - told to whoever opened the journal
+            self._on_loop(partial(_answer, self.opened, error, None))
+        self._on_loop(partial(_answer, self.ended, None, None))
+
+    def _work(self, connection: sqlite3.Connection) -> None:
+        failure: Exception | None = None
+        group: list[tuple[Work, Then | None] | None] = []
+        while None not in group:
+            group = self._gather()
+            jobs = [job for job in group if job is not None]
+            given: list[Any] = [None] * len(jobs)
+            if failure is None and jobs:
+                try:
+                    connection.execute("BEGIN IMMEDIATE")
+                    given = [work(connection) for work, _ in jobs]
+                    connection.execute("COMMIT")
+                except sqlite3.Error as error:
+                    failure = JournalError(f"{self._path}: the journal cannot be written any more: {error}")
+            self._on_loop(partial(_tell, [then for _, then in jobs], failure, given))
+
+    def _gather(self) -> list[tuple[Work, Then | None] | None]:
+        group = [self._jobs.get()]
+        until = time.monotonic() + GATHER
+        while len(group) < GROUP * 16 and group[-1] is not None:
+            left = until - time.monotonic() if len(group) < GROUP // 2 and not self._hurry else 0.0
+            try:
+                group.append(self._jobs.get(timeout=left) if left > 0 else self._jobs.get_nowait())
+            except queue.Empty:
+                break
+        self._hurry = False
+        return group
+
+    def _on_loop(self, function: Callable[[], None]) -> None:
+        with suppress(RuntimeError):  # the loop has gone, and with it whoever would have listened
+            self._loop.call_soon_threadsafe(function)
+
+
+def _tell(thens: list[Then | None], failure: Exception | None, given: list[Any]) -> None:
+    for then, value in zip(thens, given, strict=True):
+        if then is not None:
+            then(failure, value)
+
+
+def _answer(future: asyncio.Future[Any], error: Exception | None, value: Any) -> None:
+    if not future.done():
+        if error is None:
+            future.set_result(value)
+        else:
+            future.set_exception(error)
+
+
+def execute(sql: str, values: tuple[Any, ...], connection: sqlite3.Connection) -> None:
+    connection.execute(sql, values)
+
+
+def _locked(path: Path) -> sqlite3.Connection:
+    """Hold the lock as long as the connection is open; the system lets go of it even when the process is killed."""
+    try:
+        lock = sqlite3.connect(f"{path}-lock", timeout=0, isolation_level=None)
+        lock.execute("PRAGMA journal_mode = MEMORY")
+        lock.execute("BEGIN EXCLUSIVE")
+    except sqlite3.OperationalError as error:
+        if "locked" in str(error):
+            raise JournalError(f"{path}: in use by another run; let that one end, or give this one its own journal") from None
+        raise JournalError(f"{path}: cannot be written: {error}") from None
+    except sqlite3.DatabaseError as error:
+        raise JournalError(f"{path}-lock: {error}; is it another program's?") from None
+    return lock
+
+
+def _opened(path: Path, about: dict[str, str]) -> sqlite3.Connection:
+    try:
+        connection = sqlite3.connect(path, isolation_level=None)
+        _check(connection, path)
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        if not connection.execute("PRAGMA application_id").fetchone()[0]:
+            connection.executescript("BEGIN IMMEDIATE;" + _SCHEMA + "COMMIT;")
+            values = {**about, "created": f"{time.time():.3f}"}
+            connection.executemany("INSERT INTO run VALUES (?, ?)", values.items())
+    except sqlite3.Error as error:
+        raise JournalError(f"{path}: cannot be used as a journal: {error}") from None
+    found = dict(connection.execute("SELECT name, value FROM run"))
+    for name, value in about.items():
+        if found.get(name) != value:
+            raise JournalError(f"{path}: the journal of another run: its {name} is {found.get(name)!r}, not {value!r}")
+    return connection
+
+
+def _check(connection: sqlite3.Connection, path: Path) -> None:
+    application = connection.execute("PRAGMA application_id").fetchone()[0]
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    empty = not connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+    if application != APPLICATION and not (empty and application == version == 0):
+        raise JournalError(f"{path}: a SQLite file, but no journal of a run; name another file")
+    if application == APPLICATION and version != VERSION:
+        raise JournalError(
+            f"{path}: written by another version (journal {version}, this is {VERSION}); finish it with that one"
+        )
+
+
+def state_of(connection: sqlite3.Connection) -> tuple[int, Counter[str]]:
+    last = connection.execute("SELECT coalesce(max(idx), -1) FROM rows").fetchone()[0]
+    # An intent may have been sent up to the very kill. A clock set back since then makes rows look recent, which is safe.
+    recent = "SELECT call, count(*) FROM rows WHERE at > ? AND state <> 'waiting' AND call IS NOT NULL GROUP BY call"
+    return last, Counter(dict(connection.execute(recent, (time.time() - RECENT,))))
+
+
+def chunk(start: int, connection: sqlite3.Connection) -> dict[int, Known]:
+    select = "SELECT idx, digest, state FROM rows WHERE idx >= ? AND idx < ?"
+    return {index: Known(digest, state) for index, digest, state in connection.execute(select, (start, start + CHUNK))}
+
+
+@frozen
+class Record:
+    """What a journal says of its run.
+
+    Attributes:
+        about: what the run is.
+        states: rows by state.
+    """
+
+    about: dict[str, str]
+    states: dict[str, int]
+
+
+def look(path: str | Path) -> Record:
+    """Read a journal's counts, also while its run goes on.
+
+    Raises:
+        JournalError: when it is none.
+    """
+    with closing(_reading(path)) as connection:
+        states = dict(connection.execute("SELECT state, count(*) FROM rows GROUP BY state"))
+        return Record(dict(connection.execute("SELECT name, value FROM run")), states)
+
+
+def sources(path: str | Path, *states: str) -> Iterator[str]:
+    """Give the rows in some states as they stood in the input, in its order."""
+    with closing(_reading(path)) as connection:
+        marks = ", ".join("?" * len(states))
+        select = f"SELECT source FROM rows WHERE state IN ({marks}) ORDER BY idx"  # noqa: S608 - marks are question marks
+        for (source,) in connection.execute(select, states):
+            yield source or ""
+
+
+def states(path: str | Path) -> Iterator[tuple[int, Known]]:
+    """Give what a journal knows of each row, by index."""
+    with closing(_reading(path)) as connection:
+        for index, digest, state in connection.execute("SELECT idx, digest, state FROM rows ORDER BY idx"):
+            yield index, Known(digest, state)
+
+
+def _reading(path: str | Path) -> sqlite3.Connection:
+    if not Path(path).is_file():
+        raise JournalError(f"{path}: no such journal")
+    try:
+        connection = sqlite3.connect(f"{Path(path).absolute().as_uri()}?mode=ro", uri=True)
+        _check(connection, Path(path))
+        connection.execute("SELECT 1 FROM run")
+    except sqlite3.Error as error:
+        raise JournalError(f"{path}: cannot be read as a journal: {error}") from None
+    return connection
