@@ -158,7 +158,13 @@ async def rehearse(job: Job, game_id: str) -> Rehearsal:
     Raises:
         JournalError: when the journal is not this input's.
     """
-    known = _known_rows(job, game_id)
+    try:
+        return await _rehearse(job, _known_rows(job, game_id))
+    finally:
+        job.rows.close()
+
+
+async def _rehearse(job: Job, known: dict[int, Known]) -> Rehearsal:
     rows = unreadable = finished = in_doubt = 0
     problems: list[str] = []
     async for row in job.rows:
@@ -174,7 +180,6 @@ async def rehearse(job: Job, game_id: str) -> Rehearsal:
         elif isinstance(row.request, InvalidRequest):
             unreadable += 1
             problems += [str(row.request)] if len(problems) < 5 else []
-    job.rows.close()
     if known:
         raise JournalError(f"{job.journal}: the journal of a longer input: it knows row {max(known)}, and here are {rows}")
     return Rehearsal(rows, unreadable, finished, in_doubt, tuple(problems))

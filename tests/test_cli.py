@@ -573,3 +573,85 @@ def test_the_input_is_not_overwritten(tmp_path: Path) -> None:
     before = Path(source).read_text()
     is_refused(invoke("identify", source, "--output", source, **credentials(NOWHERE)), "this is the input")
     assert Path(source).read_text() == before
+
+
+async def test_a_journal_gives_failed_rows_back(tmp_path: Path) -> None:
+    """What failed and what is in doubt come back under the header as they stood, ready to be corrected and fed in."""
+    source, journal = tmp_path / "in.csv", tmp_path / "run.db"
+    source.write_text("user_id,client_ip\n p1 ,203.0.113.9\nbroken\np3,nowhere\np4,203.0.113.9\n")
+    failed, doubt = tmp_path / "failed.csv", tmp_path / "doubt.csv"
+    async with fast() as server:
+        server.fail_next("identify", "answer_lost", "answer_lost")
+        ended = await ask(server, "identify", source, "--journal", journal)
+        assert ended.code == 3
+        again = await ask(server, "identify", source, "--journal", journal)
+        assert (again.code, len(again.rows)) == (3, 2)
+        assert "2 skipped" in again.err
+        told = invoke("report", journal, "--failed", failed, "--in-doubt", doubt)
+        counts = json.loads(invoke("report", journal, "--json").out)
+    assert told.code == 0
+    assert "identify for game sandbox: 4 rows begun" in told.out
+    assert failed.read_text() == "user_id,client_ip\nbroken\np3,nowhere\n"
+    assert doubt.read_text() == "user_id,client_ip\n p1 ,203.0.113.9\np4,203.0.113.9\n"
+    assert {name: counts[name] for name in ("total", "done", "failed", "in_doubt")} == {
+        "total": 4,
+        "done": 0,
+        "failed": 2,
+        "in_doubt": 2,
+    }
+    assert {player.sessions for player in server.players.values()} == {1}
+
+
+async def test_a_dry_run_sends_nothing(tmp_path: Path) -> None:
+    """It reads everything, and says what would be sent, how long that takes, and what cannot be sent."""
+    source, journal = tmp_path / "in.csv", tmp_path / "run.db"
+    bad = "".join(f"broken{number}\n" for number in range(7))
+    good = "".join(f"p{number},203.0.113.9\n" for number in range(400))
+    source.write_text("user_id,client_ip\n" + good[: len(good) // 2].rsplit("\n", 1)[0] + "\n")
+    async with fast() as server:
+        await ask(server, "identify", source, "--journal", journal)
+        sent = server.seen[IDENTIFY].requests
+        source.write_text("user_id,client_ip\n" + good + bad)
+        ended = await ask(server, "identify", source, "--journal", journal, "--dry-run")
+        assert server.seen[IDENTIFY].requests == sent
+    assert ended.code == 0
+    first, second, *problems = ended.out.splitlines()
+    assert first == f"407 rows: {400 - sent} to send, about 0:0{round((400 - sent) / 200)} at 200/s"
+    assert second == f"  {sent} finished before, 0 in doubt, 7 cannot be sent"
+    assert problems[0] == "  line 402: 1 cells where the header has 2"
+    assert problems[-2:] == ["  and 2 more", "Nothing was sent."]
+
+
+def test_a_dry_run_knows_another_input(tmp_path: Path) -> None:
+    """The journal of other rows, of more rows or of another command is found without sending anything."""
+    source, journal = tmp_path / "in.csv", tmp_path / "run.db"
+
+    async def run_once() -> None:
+        async with fast() as server:
+            await ask(server, "identify", source, "--journal", journal)
+
+    source.write_text("user_id,client_ip\np1,203.0.113.9\np2,203.0.113.9\n")
+    asyncio.run(run_once())
+    given = credentials(NOWHERE)
+    source.write_text("user_id,client_ip\np1,203.0.113.8\np2,203.0.113.9\n")
+    is_refused(invoke("identify", source, "--journal", journal, "--dry-run", **given), "line 2 is not what it was")
+    source.write_text("user_id,client_ip\np1,203.0.113.9\n")
+    is_refused(invoke("identify", source, "--journal", journal, "--dry-run", **given), "a longer input")
+    source.write_text("user_id\np1\n")
+    is_refused(
+        invoke("opt-out", source, "--journal", journal, "--dry-run", **given), "its command is 'identify', not 'opt-out'"
+    )
+
+
+def test_what_is_no_journal_is_not_reported(tmp_path: Path) -> None:
+    """A name that is none, and a place that cannot be written, are clear errors."""
+    is_refused(invoke("report", tmp_path / "none.db"), "no such journal")
+
+
+async def test_a_deadline_that_has_passed_sends_nothing(tmp_path: Path) -> None:
+    """Every row is reported as not sent."""
+    async with fast() as server:
+        ended = await ask(server, "identify", players(tmp_path, 3), "--deadline", "2020-01-01")
+        assert server.players == {}
+    assert ended.code == 1
+    assert {(row["delivery"], row["error"]["type"]) for row in ended.rows} == {("not_sent", "DeadlinePassed")}
