@@ -188,20 +188,35 @@ def _locked(path: Path) -> sqlite3.Connection:
 def _opened(path: Path, about: dict[str, str]) -> sqlite3.Connection:
     try:
         connection = sqlite3.connect(path, isolation_level=None)
-        _check(connection, path)
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = FULL")
-        if not connection.execute("PRAGMA application_id").fetchone()[0]:
-            connection.executescript("BEGIN IMMEDIATE;" + _SCHEMA + "COMMIT;")
-            values = {**about, "created": f"{time.time():.3f}"}
-            connection.executemany("INSERT INTO run VALUES (?, ?)", values.items())
     except sqlite3.Error as error:
         raise JournalError(f"{path}: cannot be used as a journal: {error}") from None
+    try:
+        _prepare(connection, path, about)
+    except sqlite3.Error as error:
+        connection.close()
+        raise JournalError(f"{path}: cannot be used as a journal: {error}") from None
+    except JournalError:
+        connection.close()
+        raise
+    return connection
+
+
+def _prepare(connection: sqlite3.Connection, path: Path, about: dict[str, str]) -> None:
+    _check(connection, path)
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = FULL")
+    if not connection.execute("PRAGMA application_id").fetchone()[0]:
+        # In one transaction: killed in between, a journal is either whole or not there.
+        connection.execute("BEGIN IMMEDIATE")
+        for statement in _SCHEMA.split(";"):
+            connection.execute(statement)
+        values = {**about, "created": f"{time.time():.3f}"}
+        connection.executemany("INSERT INTO run VALUES (?, ?)", values.items())
+        connection.execute("COMMIT")
     found = dict(connection.execute("SELECT name, value FROM run"))
     for name, value in about.items():
         if found.get(name) != value:
             raise JournalError(f"{path}: the journal of another run: its {name} is {found.get(name)!r}, not {value!r}")
-    return connection
 
 
 def _check(connection: sqlite3.Connection, path: Path) -> None:

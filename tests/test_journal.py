@@ -212,6 +212,14 @@ def test_what_is_no_journal_is_refused(path: Path, make: Any, problem: str) -> N
     assert (path.read_bytes() if path.is_file() else b"") == before
 
 
+async def test_a_journal_is_made_whole_or_not_at_all(path: Path) -> None:
+    """What stops the making in the middle, as a kill does, leaves nothing that a later run would stumble over."""
+    with pytest.raises(JournalError):
+        await Journal.open(path, {"game_id": object()})  # type: ignore[dict-item]
+    await (await Journal.open(path, ABOUT)).close()
+    assert look(path).about["game_id"] == "1"
+
+
 async def test_a_folder_that_is_not_there_is_said() -> None:
     """Where nothing can be written, nothing is sent."""
     with pytest.raises(JournalError, match="unable to open database file"):
@@ -385,6 +393,7 @@ async def test_sigkill_loses_nothing_and_doubles_nothing(tmp_path: Path, path: P
     async with sandbox_process("--identify", 500) as url:
         code, killed = await killed_until_done(url, arguments, draw, 25, 1.1)
         players = await players_at(url)
+    assert code in (0, 3)
     told = dict(rows(path, "user_id, state"))
     assert set(told) == {f"p{number}" for number in range(3000)}
     doubtful = {name for name, state in told.items() if state == "in_doubt"}
