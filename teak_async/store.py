@@ -174,14 +174,16 @@ def _locked(path: Path) -> sqlite3.Connection:
     """Hold the lock as long as the connection is open; the system lets go of it even when the process is killed."""
     try:
         lock = sqlite3.connect(f"{path}-lock", timeout=0, isolation_level=None)
+    except sqlite3.Error as error:
+        raise JournalError(f"{path}: cannot be written: {error}") from None
+    try:
         lock.execute("PRAGMA journal_mode = MEMORY")
         lock.execute("BEGIN EXCLUSIVE")
-    except sqlite3.OperationalError as error:
+    except sqlite3.Error as error:
+        lock.close()
         if "locked" in str(error):
             raise JournalError(f"{path}: in use by another run; let that one end, or give this one its own journal") from None
-        raise JournalError(f"{path}: cannot be written: {error}") from None
-    except sqlite3.DatabaseError as error:
-        raise JournalError(f"{path}-lock: {error}; is it another program's?") from None
+        raise JournalError(f"{path}: its lock, {path}-lock, cannot be had: {error}") from None
     return lock
 
 
@@ -286,10 +288,14 @@ def states(path: str | Path) -> Iterator[tuple[int, Known]]:
 def _reading(path: str | Path) -> sqlite3.Connection:
     if not Path(path).is_file():
         raise JournalError(f"{path}: no such journal")
+    connection = sqlite3.connect(f"{Path(path).absolute().as_uri()}?mode=ro", uri=True)
     try:
-        connection = sqlite3.connect(f"{Path(path).absolute().as_uri()}?mode=ro", uri=True)
         _check(connection, Path(path))
         connection.execute("SELECT 1 FROM run")
     except sqlite3.Error as error:
+        connection.close()
         raise JournalError(f"{path}: cannot be read as a journal: {error}") from None
+    except JournalError:
+        connection.close()
+        raise
     return connection
