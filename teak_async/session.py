@@ -95,8 +95,8 @@ class TeakSession:
         *,
         base_url: str = API,
         limits: Limits = Limits(),
-        retry: Retry = Retry(),  # noqa: B008
-        timeout: Timeout = Timeout(),  # noqa: B008
+        retry: Retry = Retry(),  # noqa: B008 - as above
+        timeout: Timeout = Timeout(),  # noqa: B008 - as above
         http: aiohttp.ClientSession | None = None,
     ) -> None:
         self._credentials = Credentials(
