@@ -71,7 +71,7 @@ async def ours_with_live(url: str, calls: int) -> list[float]:
                 waits.append(time.perf_counter() - asked)
             return granted
 
-        bucket.acquire = timed  # type: ignore[method-assign]
+        bucket.acquire = timed  # type: ignore[method-assign] # the waits are seen from outside
 
         async def arrive() -> None:
             async with asyncio.TaskGroup() as arrived:

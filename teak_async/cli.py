@@ -134,7 +134,7 @@ def _of_file(command: Callable[..., None]) -> Callable[..., None]:
     shared = signature(_options, eval_str=True).parameters
     own = [parameter for name, parameter in signature(command, eval_str=True).parameters.items() if name != "options"]
     parameters = [*shared.values(), *own]
-    run_command.__signature__ = signature(command).replace(parameters=parameters)  # type: ignore[attr-defined]
+    run_command.__signature__ = signature(command).replace(parameters=parameters)  # type: ignore[attr-defined] # typer reads it there
     run_command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return run_command
 

@@ -17,7 +17,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -187,19 +187,25 @@ def _locked(path: Path) -> sqlite3.Connection:
     return lock
 
 
+@contextmanager
+def _closed_on_error(connection: sqlite3.Connection, problem: str) -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.Error as error:
+        connection.close()
+        raise JournalError(f"{problem}: {error}") from None
+    except JournalError:
+        connection.close()
+        raise
+
+
 def _opened(path: Path, about: dict[str, str]) -> sqlite3.Connection:
     try:
         connection = sqlite3.connect(path, isolation_level=None)
     except sqlite3.Error as error:
         raise JournalError(f"{path}: cannot be used as a journal: {error}") from None
-    try:
+    with _closed_on_error(connection, f"{path}: cannot be used as a journal"):
         _prepare(connection, path, about)
-    except sqlite3.Error as error:
-        connection.close()
-        raise JournalError(f"{path}: cannot be used as a journal: {error}") from None
-    except JournalError:
-        connection.close()
-        raise
     return connection
 
 
@@ -289,13 +295,7 @@ def _reading(path: str | Path) -> sqlite3.Connection:
     if not Path(path).is_file():
         raise JournalError(f"{path}: no such journal")
     connection = sqlite3.connect(f"{Path(path).absolute().as_uri()}?mode=ro", uri=True)
-    try:
+    with _closed_on_error(connection, f"{path}: cannot be read as a journal"):
         _check(connection, Path(path))
         connection.execute("SELECT 1 FROM run")
-    except sqlite3.Error as error:
-        connection.close()
-        raise JournalError(f"{path}: cannot be read as a journal: {error}") from None
-    except JournalError:
-        connection.close()
-        raise
     return connection

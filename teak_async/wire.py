@@ -133,7 +133,8 @@ for _request in ENDPOINTS:
 
 def unstructure(value: Request | Response) -> dict[str, Any]:
     """Give a request or response as a plain dict, ready for JSON; a request without what was left out."""
-    return _converter.unstructure(value)  # type: ignore[no-any-return]
+    plain: dict[str, Any] = _converter.unstructure(value)
+    return plain
 
 
 def encode(endpoint: Endpoint, request: Request, credentials: Credentials) -> Message:

@@ -12,7 +12,7 @@ from unittest.mock import Mock
 import aiohttp
 import pytest
 
-from teak_async import Retry, TeakSession, Timeout
+from teak_async import Limits, Retry, TeakSession, Timeout
 from teak_async.sandbox import Sandbox
 
 SAMPLES = Path(__file__).parent / "samples"
@@ -85,4 +85,19 @@ def session_on(server: Sandbox, **options: Any) -> TeakSession:
 @pytest.fixture
 async def teak(sandbox: Sandbox) -> AsyncIterator[TeakSession]:
     async with session_on(sandbox) as session:
+        yield session
+
+
+FAST = Limits(5000, 5000)
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[Sandbox]:
+    async with Sandbox(identify=100_000, subscription=100_000) as sandbox:
+        yield sandbox
+
+
+@pytest.fixture
+async def fast(server: Sandbox) -> AsyncIterator[TeakSession]:
+    async with session_on(server, limits=FAST) as session:
         yield session

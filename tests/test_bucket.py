@@ -83,7 +83,7 @@ async def travel_all(
 
 
 def cancel_waiting(task: asyncio.Task[None], bucket: Bucket) -> None:
-    frame = task.get_coro().cr_await  # type: ignore[union-attr]
+    frame = task.get_coro().cr_await  # type: ignore[union-attr] # ours is a coroutine
     if getattr(frame, "__name__", "") == "acquire":
         task.cancel()
 

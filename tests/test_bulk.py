@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
-from conftest import session_on
+from conftest import FAST, session_on
 
 from teak_async import (
     Delivery,
@@ -24,23 +24,9 @@ from teak_async import (
 )
 from teak_async.sandbox import IDENTIFY, STATUS, Faults, Sandbox
 
-FAST = Limits(5000, 5000)
-
 
 def identifies(count: int) -> Iterator[Request]:
     return (Identify(f"p{number}", country_code="US") for number in range(count))
-
-
-@pytest.fixture
-async def server() -> AsyncIterator[Sandbox]:
-    async with Sandbox(identify=100_000, subscription=100_000) as sandbox:
-        yield sandbox
-
-
-@pytest.fixture
-async def fast(server: Sandbox) -> AsyncIterator[TeakSession]:
-    async with session_on(server, limits=FAST) as session:
-        yield session
 
 
 async def test_awaiting_a_run_gives_its_report(fast: TeakSession, server: Sandbox) -> None:
@@ -306,7 +292,7 @@ async def test_a_run_sits_out_an_outage(fast: TeakSession) -> None:
 async def test_misuse_is_explained(fast: TeakSession) -> None:
     """What is no input, iterating before opening, and running twice say what to do."""
     with pytest.raises(TypeError, match="iterable"):
-        fast.bulk(5)  # type: ignore[arg-type]
+        fast.bulk(5)  # type: ignore[arg-type] # what is refused
     run = fast.bulk(identifies(1))
     with pytest.raises(TypeError, match="async with"):
         aiter(run)

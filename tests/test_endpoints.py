@@ -91,4 +91,4 @@ def test_the_channel_is_a_column(channel: str) -> None:
 def test_frozen() -> None:
     """The table cannot be changed by accident."""
     with pytest.raises(FrozenInstanceError):
-        ENDPOINTS[Identify].success = 200  # type: ignore[misc]
+        ENDPOINTS[Identify].success = 200  # type: ignore[misc] # what is refused

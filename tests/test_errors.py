@@ -37,7 +37,7 @@ OWN_FIELDS: dict[type[TeakError], dict[str, Any]] = {
 COPIERS: list[Callable[[Any], Any]] = [
     copy.copy,
     copy.deepcopy,
-    *(lambda error, protocol=protocol: pickle.loads(pickle.dumps(error, protocol)) for protocol in range(6)),  # noqa: S301
+    *(lambda error, protocol=protocol: pickle.loads(pickle.dumps(error, protocol)) for protocol in range(6)),  # noqa: S301 - our own
 ]
 
 

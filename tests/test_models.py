@@ -127,7 +127,7 @@ def test_address_and_country() -> None:
 def test_all_problems_at_once() -> None:
     """One error names every problem of an identify, in its fields and in its text."""
     with pytest.raises(InvalidRequest) as caught:
-        Identify("", country_code="USA", timezone_id=" ", email=LONE, deep_link=5)  # type: ignore[arg-type]
+        Identify("", country_code="USA", timezone_id=" ", email=LONE, deep_link=5)  # type: ignore[arg-type] # refused
     assert list(caught.value.errors) == ["user_id", "country_code", "timezone_id", "email", "deep_link"]
     assert caught.value.message.startswith("Identify: user_id must not be empty; country_code must be a two-letter")
     assert caught.value.message.endswith("deep_link must be text, not int")
@@ -184,7 +184,7 @@ def test_states_are_text() -> None:
 
 
 @pytest.mark.parametrize("value", VALUES)
-@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, lambda value: pickle.loads(pickle.dumps(value))])  # noqa: S301
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, lambda value: pickle.loads(pickle.dumps(value))])  # noqa: S301 - ours
 def test_values(value: Any, copied: Callable[[Any], Any]) -> None:
     """Requests and responses copy and pickle to equal values, and can be keys of a dict."""
     other = copied(value)

@@ -136,7 +136,7 @@ async def test_invalid_requests_are_not_sent(teak: TeakSession, sandbox: Sandbox
     assert set(invalid.value.errors) == {"user_id", "client_ip"}
     assert invalid.value.delivery is Delivery.NOT_SENT
     with pytest.raises(InvalidRequest):
-        await teak.call("p1")  # type: ignore[call-overload]
+        await teak.call("p1")  # type: ignore[call-overload] # what is refused
     assert sandbox.seen[IDENTIFY].requests == 0
 
 

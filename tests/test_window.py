@@ -144,7 +144,7 @@ def test_credit_is_bounded() -> None:
 )
 def test_credit_stays_below_the_shortest_way_there_and_back(floor: float, jitter: float, seed: object) -> None:
     """With the times up and down spread evenly and apart from each other, the credit is a true lower bound."""
-    draw = seed.random  # type: ignore[attr-defined]
+    draw = seed.random  # type: ignore[attr-defined] # Hypothesis names no type
     credit = Credit()
     now = feed(credit, [floor + jitter * (draw() + draw()) for _ in range(200)])
     assert credit.at(now) <= floor
