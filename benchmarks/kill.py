@@ -46,22 +46,42 @@ async def command(url: str, arguments: list[str]) -> asyncio.subprocess.Process:
     )
 
 
-async def killed_until_done(url: str, arguments: list[str], draw: random.Random, kills: int, longest: float) -> tuple[int, int]:
-    """Run a command, kill it at random moments, repeat it until it ends; gives its exit code and how often it was killed."""
-    killed = 0
+def in_between(journal: Path) -> set[int]:
+    """The rows that a journal has an intent of and no result."""
+    if not journal.exists():
+        return set()
+    with closing(sqlite3.connect(journal)) as connection:
+        try:
+            return {index for (index,) in connection.execute("SELECT idx FROM rows WHERE state = 'intent'")}
+        except sqlite3.OperationalError:  # killed before it had its tables
+            return set()
+
+
+async def killed_until_done(
+    url: str, arguments: list[str], journal: Path | None, draw: random.Random, kills: int, longest: float
+) -> tuple[int, list[int]]:
+    """Run a command, kill it at random moments, repeat it until it ends.
+
+    Returns:
+        Its exit code; and for each kill, how many rows it left in between.
+    """
+    left: list[int] = []
+    before: set[int] = set()
     while True:
         process = await command(url, arguments)
         try:
-            patience = draw.uniform(0.2, longest) if killed < kills else 600
+            patience = draw.uniform(0.2, longest) if len(left) < kills else 600
             _, told = await asyncio.wait_for(process.communicate(), patience)
         except TimeoutError:
             process.kill()
             await process.communicate()
-            killed += 1
+            now = set() if journal is None else in_between(journal)
+            left.append(len(now - before))
+            before = now
         else:
             assert process.returncode is not None
             assert b"Traceback" not in told, told.decode()
-            return process.returncode, killed
+            return process.returncode, left
 
 
 async def players_at(url: str) -> dict[str, Any]:
@@ -79,16 +99,17 @@ async def kill_many(times: int, seed: int) -> dict[str, int]:
         source.write_text("user_id,country_code\n" + "".join(f"p{number},US\n" for number in range(count)))  # noqa: ASYNC240 - before all
         arguments = ["identify", str(source), "--journal", str(journal), "--output", str(Path(folder, "out")), "--limit", "500"]
         async with sandbox_process("--identify", 500) as url:
-            _, killed = await killed_until_done(url, arguments, random.Random(seed), times, 1.5)
+            _, left = await killed_until_done(url, arguments, journal, random.Random(seed), times, 1.5)
             players = await players_at(url)
         with closing(sqlite3.connect(journal)) as connection:
             told = dict(connection.execute("SELECT user_id, state FROM rows"))
     doubtful = {name for name, state in told.items() if state == "in_doubt"}
     return {
-        "kills": killed,
+        "kills": len(left),
         "rows": count,
         "rows not in the report": count - len(told),
         "players with two sessions": sum(player["sessions"] > 1 for player in players.values()),
         "players without a session, not in doubt": sum(name not in players for name in set(told) - doubtful),
         "rows in doubt": len(doubtful),
+        "most left in between by one kill": max(left, default=0),
     }

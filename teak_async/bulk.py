@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Generator, Iterable, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Generator, Iterable, Mapping
 from contextlib import aclosing
 from pathlib import Path
 from types import TracebackType
@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from attrs import frozen
 
-from .bucket import Lane
+from .bucket import GRANTS_A_TURN, Lane
 from .calls import Call
 from .endpoints import ENDPOINTS, Effect
 from .errors import (
@@ -44,8 +44,8 @@ from .errors import (
 )
 from .journal import Entry, Journal
 from .models import Request, Response
-from .outcomes import Outcome, Report, Row, result_of
-from .store import GROUP, Known
+from .outcomes import Outcome, Report, Row, each, result_of
+from .store import Known
 
 if TYPE_CHECKING:
     from typing import Self
@@ -61,9 +61,9 @@ BUDGETS = {endpoint.name: endpoint.budget for endpoint in ENDPOINTS.values()}
 
 
 class _Call(Call):
-    """A row's call: writes its intents into the journal, no further ahead of their sends than a group."""
+    """A row's call: writes its intents into the journal, a little ahead of their sends."""
 
-    __slots__ = ("_ahead", "_intended", "_journal", "_leading", "_run", "entry", "index", "line")
+    __slots__ = ("_intended", "_journal", "_leading", "_run", "_written", "entry", "index", "line")
 
     def __init__(self, index: int, row: Row, run: BulkRun) -> None:
         super().__init__(cast(Request, row.request), Lane.BULK, run.deadline)
@@ -72,20 +72,21 @@ class _Call(Call):
         self.entry = run.entry(index, self.request, row.source)
         self._run = run
         self._journal = run.journal
-        self._ahead = run.ahead
-        self._leading = self._intended = False
+        self._intended = self._leading = self._written = False
 
     async def intend(self) -> None:
         if self._journal is None or self.entry is None or self._intended:
             return
-        await self._ahead.acquire()
-        self._leading = self._intended = True
+        await self._journal.lead.take()
+        self._intended = self._leading = True
         await self._journal.intend(self.entry)
+        self._journal.lead.written()
+        self._written = True
 
     def granted(self) -> None:
-        if self._leading:
-            self._leading = False
-            self._ahead.release()
+        if self._leading and self._journal is not None:
+            self._journal.lead.give_back(written=self._written)
+            self._leading = self._written = False
 
     def withdraw(self) -> None:
         self.granted()
@@ -113,7 +114,6 @@ class BulkRun:
 
     Attributes:
         journal: the open journal; `None` for a run without one.
-        ahead: how many intents may still be written before their rows are sent.
         retries: tries beyond the first of each row, so far.
         deadline: the loop's time after which nothing is sent any more.
         trouble: why a row was last tried again, until one ends.
@@ -132,7 +132,6 @@ class BulkRun:
         if not isinstance(requests, Iterable | AsyncIterable):
             raise TypeError(f"requests must be an iterable or an async iterable, not {type(requests).__name__}")
         self.journal: Journal | None = None
-        self.ahead = asyncio.Semaphore(GROUP)
         self.retries = 0
         self.trouble: TeakError | None = None
         self._session = session
@@ -254,7 +253,7 @@ class BulkRun:
         held: list[tuple[_Call | _Unreadable, Known | None]] = []
         index = -1
         last = -1 if self.journal is None else self.journal.last
-        async with aclosing(_rows(self._source)) as rows:
+        async with aclosing(each(self._source)) as rows:
             async for item in rows:
                 index += 1
                 row = item if isinstance(item, Row) else Row(item)
@@ -302,6 +301,8 @@ class BulkRun:
             self._settle(taken, None, ConnectionLost("an earlier run ended before it knew whether this was done"))
         else:
             self._admit(taken)
+            if taken.index % GRANTS_A_TURN == 0:
+                await asyncio.sleep(0)  # as the grants
 
     def _in_doubt_before(self, call: _Call, known: Known) -> bool:
         recorded = call.endpoint.effect is Effect.RECORD and known.state in ("intent", "in_doubt")
@@ -381,20 +382,3 @@ class BulkRun:
         self.retries += max(outcome.attempts - 1, 0)
         self.trouble = None
         self._outcomes.put_nowait(outcome)
-
-
-async def _rows(source: Iterable[Any] | AsyncIterable[Any]) -> AsyncGenerator[Any, None]:
-    if isinstance(source, AsyncIterable):
-        try:
-            async for row in source:
-                yield row
-        finally:
-            if isinstance(source, AsyncGenerator):
-                await source.aclose()
-    else:
-        try:
-            for row in source:
-                yield row
-        finally:
-            if isinstance(source, Generator):
-                source.close()

@@ -7,6 +7,7 @@ The secret key is read from the environment only, since arguments are seen by ev
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import signal
 import sys
@@ -141,6 +142,7 @@ def _of_file(command: Callable[..., None]) -> Callable[..., None]:
 
 def run() -> None:
     """The entry point."""
+    gc.freeze()  # else each collection goes through all that was imported, and holds the loop up for 20 ms
     app(prog_name="teak-async")
 
 

@@ -3,7 +3,7 @@
 Theory of operation. Before a row is sent its *intent* is on disk, after its answer its *result*. A killed run so leaves
 three kinds of rows: ended ones, ones that were never intended, and those in between, whose fate only the server knows.
 A thread of its own writes in groups, one transaction and one sync a group (WAL, `synchronous=FULL`), and tells the loop
-when a group is durable. At most `GROUP` rows are intended ahead of their send, so what is in doubt after a kill is what
+when a group is durable. Few rows are intended ahead of their send (see `Lead`), so what is in doubt after a kill is what
 was on the wire and no more than a group.
 
 Rules of this module:
@@ -32,7 +32,6 @@ To look into it, also while a run goes on:
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -44,8 +43,8 @@ from attrs import field, frozen
 
 from .endpoints import ENDPOINTS
 from .models import Request
-from .store import CHUNK, INTENT, RESULT, WAITING, Known, Writer, chunk, execute, state_of
-from .wire import unstructure
+from .store import CHUNK, GROUP, Known, Values, Writer, chunk, state_of
+from .wire import as_json
 
 
 @frozen
@@ -72,7 +71,7 @@ class Entry:
         if request is None:
             return cls(index, _digest("?", source or ""), source, None, None)
         name = ENDPOINTS[type(request)].name
-        asked = json.dumps(unstructure(request), sort_keys=True)
+        asked = as_json(request)
         return cls(index, _digest(name, asked), asked if source is None else source, name, request.user_id)
 
 
@@ -91,10 +90,48 @@ def _digest(name: str, asked: str) -> str:
     return blake2b(f"{name}\0{asked}".encode(errors="surrogatepass"), digest_size=16).hexdigest()
 
 
+def _values(entry: Entry, state: str, result: Result | None = None) -> Values:
+    told = (0, None, None, None) if result is None else (result.attempts, result.delivery, result.error, result.response)
+    return (entry.index, entry.call, entry.user_id, entry.digest, entry.source, state, *told, time.time())
+
+
+class Lead:
+    """The rows that are intended and not yet sent: after a kill they are in doubt, so they are few.
+
+    There are more only where sends have to wait for intents, on a slow disk or at a high limit.
+    """
+
+    LEAST = 8
+    MOST = GROUP // 2
+    """The other half of a group is for what was answered and is not written yet."""
+
+    def __init__(self) -> None:
+        self._size = self.LEAST
+        self._free = asyncio.Semaphore(self.LEAST)
+        self._durable = 0
+
+    async def take(self) -> None:
+        """Wait until another row may be intended. Exactly one `give_back` has to follow."""
+        await self._free.acquire()
+
+    def written(self) -> None:
+        """The intent is durable, and the row is ready to be sent."""
+        self._durable += 1
+
+    def give_back(self, *, written: bool) -> None:
+        """The row is sent, or left."""
+        self._free.release()
+        self._durable -= written
+        if written and not self._durable and self._size < self.MOST:
+            self._size += 1
+            self._free.release()
+
+
 class Journal:
     """An open journal.
 
     Attributes:
+        lead: the rows intended ahead.
         last: the highest index of an earlier run; -1 for a new journal.
         spent: calls by endpoint's name that an earlier run may have sent within the last moments.
     """
@@ -103,6 +140,7 @@ class Journal:
         self._writer = writer
         self._known: dict[int, Known] = {}
         self._read = 0
+        self.lead = Lead()
         self.last = last
         self.spent = spent
 
@@ -121,7 +159,7 @@ class Journal:
         writer.start()
         try:
             await writer.opened
-            last, spent = await writer.ask(state_of, at_once=True)
+            last, spent = await writer.read(state_of)
         except BaseException:
             writer.end()
             raise
@@ -131,25 +169,20 @@ class Journal:
         """What an earlier run wrote of a row; to be asked in the order of the input."""
         while index >= self._read and self._read <= self.last:
             start, self._read = self._read, self._read + CHUNK
-            self._known = await self._writer.ask(partial(chunk, start), at_once=True)
+            self._known = await self._writer.read(partial(chunk, start))
         return self._known.pop(index, None)
 
     async def intend(self, entry: Entry) -> None:
         """Write that a row is about to be sent; durable on return."""
-        values = (entry.index, entry.call, entry.user_id, entry.digest, entry.source, time.time())
-        await self._writer.ask(partial(execute, INTENT, values))
+        await self._writer.written(_values(entry, "intent"))
 
     def withdraw(self, entry: Entry) -> None:
         """Write that an intended row was certainly not done, and may be sent again."""
-        self._writer.put(partial(execute, WAITING, (time.time(), entry.index)))
+        self._writer.put(_values(entry, "waiting"))
 
     def settle(self, entry: Entry, result: Result, then: Callable[[Exception | None], None]) -> None:
         """Write how a row ended; `then` is called once that is durable, or with what prevented it."""
-        values = (
-            *(entry.index, entry.call, entry.user_id, entry.digest, entry.source, result.state, result.attempts),
-            *(result.delivery, result.error, result.response, time.time()),
-        )
-        self._writer.put(partial(execute, RESULT, values), lambda failure, _: then(failure))
+        self._writer.put(_values(entry, result.state, result), lambda failure, _: then(failure))
 
     async def close(self) -> None:
         """Write what is left and let go of the file."""

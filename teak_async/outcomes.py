@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import AsyncGenerator, AsyncIterable, Generator, Iterable
+from typing import Any
 
 from attrs import field, frozen
 
 from .errors import Delivery, InvalidRequest, TeakError
 from .journal import Result
 from .models import Request, Response
-from .wire import unstructure
+from .wire import as_json
 
 
 @frozen
@@ -81,5 +82,23 @@ def result_of(outcome: Outcome) -> Result:
         outcome.attempts,
         outcome.delivery.value,
         None if outcome.error is None else f"{type(outcome.error).__name__}: {outcome.error}",
-        None if outcome.response is None else json.dumps(unstructure(outcome.response)),
+        None if outcome.response is None else as_json(outcome.response),
     )
+
+
+async def each(source: Iterable[Any] | AsyncIterable[Any]) -> AsyncGenerator[Any, None]:
+    """Give the rows of any iterable or async iterable, and close it when they are no longer wanted."""
+    if isinstance(source, AsyncIterable):
+        try:
+            async for row in source:
+                yield row
+        finally:
+            if isinstance(source, AsyncGenerator):
+                await source.aclose()
+    else:
+        try:
+            for row in source:
+                yield row
+        finally:
+            if isinstance(source, Generator):
+                source.close()

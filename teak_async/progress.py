@@ -6,6 +6,7 @@ Rules of this module: standard output is for results, so nothing is written ther
 from __future__ import annotations
 
 import sys
+from collections import deque
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol
 
@@ -23,6 +24,10 @@ PLAIN_EVERY = 5.0
 LIVE_EVERY = 0.1
 """Seconds between two updates of the live line."""
 
+LATELY = 10.0
+"""Seconds over which the rate is taken: long enough to be steady, short enough that an outage an hour ago does not spoil
+the time to go."""
+
 
 class Counted(Protocol):
     """What a meter shows: a run."""
@@ -35,6 +40,22 @@ class Counted(Protocol):
 
     @property
     def report(self) -> Report: ...
+
+
+class Pace:
+    """How many rows a second ended lately. Pure."""
+
+    def __init__(self) -> None:
+        self._counts: deque[tuple[float, int]] = deque([(0.0, 0)])
+
+    def rate(self, elapsed: float, ended: int) -> float:
+        """Take the count of rows that ended in so many seconds; give those per second over about the last `LATELY`."""
+        counts = self._counts
+        counts.append((elapsed, ended))
+        while len(counts) > 2 and counts[1][0] <= elapsed - LATELY:
+            counts.popleft()
+        began, before = counts[0]
+        return (ended - before) / (elapsed - began) if elapsed > began else 0.0
 
 
 class Meter:
@@ -54,6 +75,7 @@ class Meter:
         self._quiet = quiet
         self._console = Console(file=sys.stderr, highlight=False, soft_wrap=True)
         self._bar: Progress | None = None
+        self._pace = Pace()
 
     @property
     def every(self) -> float:
@@ -84,7 +106,8 @@ class Meter:
         if self._quiet:
             return
         report = run.report
-        detail = describe(report, self._limit, self._total, run.retries)
+        rate = self._pace.rate(report.elapsed, report.total - report.skipped)
+        detail = describe(report, self._limit, self._total, rate, run.retries)
         if run.trouble is not None:
             detail += f"; trying again: {run.trouble}"
         if self._bar is not None:
@@ -99,11 +122,11 @@ class Meter:
             self._console.print(Text(message))
 
 
-def describe(report: Report, limit: int, total: int | None, retries: int = 0) -> str:
+def describe(report: Report, limit: int, total: int | None, rate: float, retries: int = 0) -> str:
     """Rate beside the limit, time to go, and what went wrong, in words."""
-    parts = [f"{report.rate:.0f}/s of {limit}/s"]
-    if total is not None and report.rate > 0 and report.total < total:
-        parts.append(f"{clock((total - report.total) / report.rate)} to go")
+    parts = [f"{rate:.0f}/s of {limit}/s"]
+    if total is not None and rate > 0 and report.total < total:
+        parts.append(f"{clock((total - report.total) / rate)} to go")
     parts += [f"{report.failed:,} failed", f"{report.in_doubt:,} in doubt"]
     parts += [f"{retries:,} retries"] if retries else []
     parts += [f"{report.skipped:,} skipped"] if report.skipped else []

@@ -249,49 +249,55 @@ class TeakSession:
 
 
 class Subscriptions:
-    """A player's subscription on one push channel, as `teak.desktop_push`."""
+    """A player's subscription on one push channel, as `teak.desktop_push`; `deadline` as for `TeakSession.call`."""
 
     def __init__(self, session: TeakSession) -> None:
         self._session = session
 
-    async def status(self, user_id: str | int) -> SubscriptionStatus:
+    async def status(self, user_id: str | int, *, deadline: Deadline = None) -> SubscriptionStatus:
         """Read the status: `GET /v2/desktop_push/subscription_status`.
 
         Raises:
             TeakError: `PlayerNotFound` and the others, with the delivery.
         """
-        return await self._session.call(GetSubscription(user_id))
+        return await self._session.call(GetSubscription(user_id), deadline=deadline)
 
-    async def set_state(self, user_id: str | int, state: State | str) -> SubscriptionChange:
+    async def set_state(self, user_id: str | int, state: State | str, *, deadline: Deadline = None) -> SubscriptionChange:
         """Opt a player in or out of everything: `POST /v2/desktop_push/subscription_status`.
 
         Raises:
             TeakError: `PlayerNotFound` and the others, with the delivery.
         """
-        return await self._session.call(SetSubscription(user_id, state))
+        return await self._session.call(SetSubscription(user_id, state), deadline=deadline)
 
-    async def set_category_state(self, user_id: str | int, category: str, state: State | str) -> CategorySubscriptionChange:
+    async def set_category_state(
+        self, user_id: str | int, category: str, state: State | str, *, deadline: Deadline = None
+    ) -> CategorySubscriptionChange:
         """Opt a player in or out of one category: `POST /v2/desktop_push/subscription_status/{category}`.
 
         Raises:
             TeakError: `PlayerNotFound` and the others, with the delivery.
         """
-        return await self._session.call(SetCategorySubscription(user_id, category, state))
+        return await self._session.call(SetCategorySubscription(user_id, category, state), deadline=deadline)
 
-    async def opt_out(self, user_id: str | int, category: str | None = None) -> SubscriptionChange | CategorySubscriptionChange:
+    async def opt_out(
+        self, user_id: str | int, category: str | None = None, *, deadline: Deadline = None
+    ) -> SubscriptionChange | CategorySubscriptionChange:
         """Stop notifications, all or one category's; the same as setting the state."""
-        return await self._set(user_id, category, State.OPT_OUT)
+        return await self._set(user_id, category, State.OPT_OUT, deadline)
 
-    async def opt_in(self, user_id: str | int, category: str | None = None) -> SubscriptionChange | CategorySubscriptionChange:
+    async def opt_in(
+        self, user_id: str | int, category: str | None = None, *, deadline: Deadline = None
+    ) -> SubscriptionChange | CategorySubscriptionChange:
         """Allow notifications, all or one category's; the same as setting the state."""
-        return await self._set(user_id, category, State.OPT_IN)
+        return await self._set(user_id, category, State.OPT_IN, deadline)
 
     async def _set(
-        self, user_id: str | int, category: str | None, state: State
+        self, user_id: str | int, category: str | None, state: State, deadline: Deadline
     ) -> SubscriptionChange | CategorySubscriptionChange:
         if category is None:
-            return await self.set_state(user_id, state)
-        return await self.set_category_state(user_id, category, state)
+            return await self.set_state(user_id, state, deadline=deadline)
+        return await self.set_category_state(user_id, category, state, deadline=deadline)
 
 
 def loop_time(deadline: Deadline) -> float | None:

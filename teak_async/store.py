@@ -56,17 +56,14 @@ CREATE TABLE rows (
     at REAL NOT NULL
 );
 """
-INTENT = """
-INSERT INTO rows (idx, call, user_id, digest, source, state, at) VALUES (?, ?, ?, ?, ?, 'intent', ?)
-ON CONFLICT (idx) DO UPDATE SET state = 'intent', at = excluded.at
-"""
-WAITING = "UPDATE rows SET state = 'waiting', at = ? WHERE idx = ?"
-RESULT = """
-INSERT INTO rows (idx, call, user_id, digest, source, state, attempts, delivery, error, response, at)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-ON CONFLICT (idx) DO UPDATE SET state = excluded.state, attempts = attempts + excluded.attempts,
-    delivery = excluded.delivery, error = excluded.error, response = excluded.response, at = excluded.at
-"""
+_COLUMNS = "idx, call, user_id, digest, source, state, attempts, delivery, error, response, at"
+_ROW = "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_UPSERT = """ON CONFLICT (idx) DO UPDATE SET state = excluded.state, attempts = attempts + excluded.attempts,
+    delivery = excluded.delivery, error = excluded.error, response = excluded.response, at = excluded.at"""
+_SIZES = (32, 8, 1)
+"""Rows of one statement. Between statements SQLite lets go of the interpreter and asks for it again, so few are fast: while
+the loop is busy, one statement a row made a journal cost twice as much."""
+_WRITES = {size: f"INSERT INTO rows ({_COLUMNS}) VALUES {', '.join([_ROW] * size)} {_UPSERT}" for size in _SIZES}  # noqa: S608 - our own words
 
 
 @frozen
@@ -77,9 +74,12 @@ class Known:
     state: str
 
 
+Values = tuple[int, str | None, str | None, str, str | None, str, int, str | None, str | None, str | None, float]
+"""A row's columns. Written over an earlier row of that index, what it asks stays, the attempts add up, the rest is new."""
+Read = Callable[[sqlite3.Connection], Any]
 Then = Callable[[Exception | None, Any], None]
-"""Is told on the loop that a job is durable, with what it gave, or what prevented it."""
-Work = Callable[[sqlite3.Connection], Any]
+"""Is told on the loop that a job is done and durable, with what it gave, or what prevented it."""
+Job = tuple[Values | Read, Then | None]
 
 
 class Writer(threading.Thread):
@@ -90,25 +90,34 @@ class Writer(threading.Thread):
         self._path = path
         self._about = about
         self._loop = loop
-        self._jobs: queue.SimpleQueue[tuple[Work, Then | None] | None] = queue.SimpleQueue()
-        self._hurry = False
+        self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._enough = threading.Event()
         self.opened: asyncio.Future[None] = loop.create_future()
         self.ended: asyncio.Future[None] = loop.create_future()
 
-    def put(self, work: Work, then: Then | None = None) -> None:
-        """Have something done with the connection in the next group."""
-        self._jobs.put((work, then))
+    def put(self, values: Values, then: Then | None = None) -> None:
+        """Have a row written in the next group."""
+        self._jobs.put((values, then))
+        if self._jobs.qsize() >= GROUP // 2:
+            self._enough.set()
 
-    def ask(self, work: Work, *, at_once: bool = False) -> asyncio.Future[Any]:
-        """The same as a future, and at once where somebody waits for nothing else."""
+    def written(self, values: Values) -> asyncio.Future[None]:
+        """The same as a future."""
+        done: asyncio.Future[None] = self._loop.create_future()
+        self.put(values, partial(_answer, done))
+        return done
+
+    def read(self, work: Read) -> asyncio.Future[Any]:
+        """Have something read, at once, after all that was put before."""
         answer = self._loop.create_future()
-        self._hurry = self._hurry or at_once
-        self.put(work, partial(_answer, answer))
+        self._jobs.put((work, partial(_answer, answer)))
+        self._enough.set()
         return answer
 
     def end(self) -> None:
         """Do what is left and let go of the file."""
         self._jobs.put(None)
+        self._enough.set()
 
     def run(self) -> None:
         try:
@@ -121,7 +130,7 @@ class Writer(threading.Thread):
 
     def _work(self, connection: sqlite3.Connection) -> None:
         failure: Exception | None = None
-        group: list[tuple[Work, Then | None] | None] = []
+        group: list[Job | None] = []
         while None not in group:
             group = self._gather()
             jobs = [job for job in group if job is not None]
@@ -129,22 +138,21 @@ class Writer(threading.Thread):
             if failure is None and jobs:
                 try:
                     connection.execute("BEGIN IMMEDIATE")
-                    given = [work(connection) for work, _ in jobs]
+                    _write(connection, [work for work, _ in jobs if isinstance(work, tuple)])
+                    given = [None if isinstance(work, tuple) else work(connection) for work, _ in jobs]
                     connection.execute("COMMIT")
                 except sqlite3.Error as error:
                     failure = JournalError(f"{self._path}: the journal cannot be written any more: {error}")
             self._on_loop(partial(_tell, [then for _, then in jobs], failure, given))
 
-    def _gather(self) -> list[tuple[Work, Then | None] | None]:
+    def _gather(self) -> list[Job | None]:
         group = [self._jobs.get()]
-        until = time.monotonic() + GATHER
-        while len(group) < GROUP * 16 and group[-1] is not None:
-            left = until - time.monotonic() if len(group) < GROUP // 2 and not self._hurry else 0.0
-            try:
-                group.append(self._jobs.get(timeout=left) if left > 0 else self._jobs.get_nowait())
-            except queue.Empty:
-                break
-        self._hurry = False
+        # One sleep a group: to wake for each job would take the interpreter from the loop every time.
+        self._enough.wait(GATHER)
+        self._enough.clear()
+        with suppress(queue.Empty):
+            while len(group) < GROUP * 16 and group[-1] is not None:
+                group.append(self._jobs.get_nowait())
         return group
 
     def _on_loop(self, function: Callable[[], None]) -> None:
@@ -166,8 +174,12 @@ def _answer(future: asyncio.Future[Any], error: Exception | None, value: Any) ->
             future.set_exception(error)
 
 
-def execute(sql: str, values: tuple[Any, ...], connection: sqlite3.Connection) -> None:
-    connection.execute(sql, values)
+def _write(connection: sqlite3.Connection, rows: list[Values]) -> None:
+    place = 0
+    for size in _SIZES:
+        while len(rows) - place >= size:
+            connection.execute(_WRITES[size], [value for row in rows[place : place + size] for value in row])
+            place += size
 
 
 def _locked(path: Path) -> sqlite3.Connection:

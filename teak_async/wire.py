@@ -18,10 +18,11 @@ from email.utils import parsedate_to_datetime
 from typing import Any, TypeVar
 from urllib.parse import quote, quote_plus, urlencode, urlsplit
 
+import orjson
 from attrs import field, frozen
 from cattrs import transform_error
 from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, override
-from cattrs.preconf.json import make_converter
+from cattrs.preconf.orjson import make_converter
 
 from .endpoints import ENDPOINTS, Endpoint
 from .errors import (
@@ -131,6 +132,11 @@ for _request in ENDPOINTS:
     _converter.register_unstructure_hook(_request, make_dict_unstructure_fn(_request, _converter, _cattrs_omit_if_default=True))
 
 
+def as_json(value: Request | Response) -> str:
+    """Give a request or response as JSON, always the same for equal values."""
+    return _written(_converter.unstructure(value)).decode()
+
+
 def unstructure(value: Request | Response) -> dict[str, Any]:
     """Give a request or response as a plain dict, ready for JSON; a request without what was left out."""
     plain: dict[str, Any] = _converter.unstructure(value)
@@ -149,7 +155,7 @@ def encode(endpoint: Endpoint, request: Request, credentials: Credentials) -> Me
     parameters["secret_key"] = credentials.secret_key
     if endpoint.method == "GET":
         return Message("GET", path, query=urlencode(parameters))
-    return Message("POST", path, body=json.dumps(parameters).encode())
+    return Message("POST", path, body=_written(parameters))
 
 
 def decode(endpoint: Endpoint, status: int, headers: Mapping[str, str], body: bytes) -> Response:
@@ -231,11 +237,23 @@ def _where(location: str) -> str:
     return (f"{target.scheme or 'http'}://{host}{target.path}" if host else target.path or "nowhere")[:200]
 
 
+def _written(plain: dict[str, Any]) -> bytes:
+    try:
+        return orjson.dumps(plain, option=orjson.OPT_SORT_KEYS)
+    except orjson.JSONEncodeError:
+        # Half a character: orjson writes none, JSON can.
+        return json.dumps(plain, sort_keys=True).encode()
+
+
 def _object(body: bytes) -> dict[str, Any] | None:
     try:
-        answer = json.loads(body)
-    except (ValueError, RecursionError):
-        return None
+        answer = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        try:
+            # The stricter reader fails on half a character and on NaN; servers write both.
+            answer = json.loads(body)
+        except (ValueError, RecursionError):
+            return None
     return answer if isinstance(answer, dict) else None
 
 

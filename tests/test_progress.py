@@ -9,7 +9,7 @@ from attrs import frozen
 
 from teak_async import Report
 from teak_async import progress as module
-from teak_async.progress import LIVE_EVERY, PLAIN_EVERY, Meter, clock, describe
+from teak_async.progress import LATELY, LIVE_EVERY, PLAIN_EVERY, Meter, Pace, clock, describe
 
 
 class Terminal(io.StringIO):
@@ -85,13 +85,13 @@ def test_clock(seconds: float, shown: str) -> None:
 )
 def test_describe(so_far: Report, total: int | None, shown: str) -> None:
     """The rate stands beside the limit, and the time to go is told where it can be known."""
-    assert describe(so_far, 200, total) == shown
+    assert describe(so_far, 200, total, so_far.rate) == shown
 
 
 def test_what_went_before_and_again_is_told() -> None:
     """Retries and rows of an earlier run are named where there are any."""
     before = attrs.evolve(report(100), skipped=40)
-    assert describe(before, 200, None, 7) == "100/s of 200/s, 0 failed, 0 in doubt, 7 retries, 40 skipped"
+    assert describe(before, 200, None, before.rate, 7) == "100/s of 200/s, 0 failed, 0 in doubt, 7 retries, 40 skipped"
 
 
 def test_trouble_is_named(plain: io.StringIO) -> None:
@@ -169,3 +169,28 @@ def test_nothing_on_standard_output(terminal: io.StringIO, capsys: pytest.Captur
         meter.show(counted(10))
     assert capsys.readouterr().out == ""
     assert terminal.getvalue()
+
+
+@pytest.mark.parametrize("every", [LIVE_EVERY, PLAIN_EVERY])
+def test_the_time_to_go_is_true_after_ten_seconds(every: float) -> None:
+    """With a slow first second, and again ten seconds after an outage of a minute, the rate is within 5 % of what follows."""
+    pace = Pace()
+
+    def ended(elapsed: float) -> int:
+        outage = min(max(elapsed - 60, 0), 60)
+        return int(198 * (elapsed - outage) - min(elapsed, 1) * 100)
+
+    for step in range(1, int(200 / every)):
+        elapsed = step * every
+        rate = pace.rate(elapsed, ended(elapsed))
+        if LATELY + every <= elapsed < 60 or elapsed > 120 + LATELY + every:
+            assert rate == pytest.approx(198, rel=0.05)
+        if 60 + LATELY + every < elapsed < 120:
+            assert rate == 0
+
+
+def test_the_rate_before_any_time_has_passed() -> None:
+    """No time, no rate; the first seconds count from the start."""
+    pace = Pace()
+    assert pace.rate(0.0, 0) == 0
+    assert pace.rate(2.0, 100) == 50
