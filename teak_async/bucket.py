@@ -189,7 +189,8 @@ class Bucket:
     def answered(self, on_wire: float, round_trip: float = 0.0, *, warm: bool = False) -> None:
         """Say that the answer to a request came; see `Window.answered`."""
         self.window.answered(self._loop.time(), on_wire, round_trip, warm=warm)
-        self._dispatch()
+        if self._live.waiting or self._bulk.waiting:
+            self._dispatch()
 
     def lost(self) -> None:
         """Say that a request which may have been sent gets no answer."""

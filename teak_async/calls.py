@@ -36,7 +36,7 @@ from .errors import (
 )
 from .models import CategorySubscriptionChange, Request, Response, SubscriptionChange
 from .retry import Retry, decide
-from .transport import Exchange, Transport
+from .transport import Transport
 from .wire import Credentials, Message, decode, encode
 
 
@@ -91,27 +91,28 @@ class Caller:
     def __init__(
         self, transport: Transport, credentials: Credentials, retry: Retry, bucket_of: Callable[[str], Bucket]
     ) -> None:
-        self._transport = transport
+        self.transport = transport
         self._credentials = credentials
         self._retry = retry
         self._bucket_of = bucket_of
         self._closed = asyncio.Event()
-        self._abandoned: set[asyncio.Task[Response | TeakError]] = set()
-        self.attempts: set[asyncio.Task[Response | TeakError]] = set()
+        self.attempts: set[_Attempt] = set()
 
     async def close(self) -> None:
         """Wait for what is on the wire and has somebody who waits for it; cancelled, leave that too."""
         self._closed.set()
-        for attempt in self._abandoned:
-            attempt.cancel()
+        for attempt in self.attempts:
+            if attempt.abandoned:
+                attempt.task.cancel()
         try:
             while self.attempts:
-                await asyncio.wait(self.attempts)
+                await asyncio.wait({attempt.task for attempt in self.attempts})
         finally:
             # Only when this very wait was cancelled is anything left.
-            for attempt in self.attempts:
-                attempt.cancel()
-            await asyncio.gather(*self.attempts, return_exceptions=True)
+            tasks = [attempt.task for attempt in self.attempts]
+            for attempt in list(self.attempts):
+                attempt.leave()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     async def perform(self, call: Call) -> Response:
         """Make a call: as many tries as it may have, and the truth about all of them."""
@@ -124,11 +125,7 @@ class Caller:
         uncertain = False
         while True:
             try:
-                if call.deadline is not None and asyncio.get_running_loop().time() >= call.deadline:
-                    raise TimeoutError
-                async with asyncio.timeout_at(call.deadline):
-                    await call.intend()
-                    ticket = await bucket.acquire(call.lane, ticket)
+                ticket = await self._permit(call, bucket, ticket)
                 call.granted()
                 call.attempts += 1
                 result = await self._attempt(call, bucket, message)
@@ -162,6 +159,17 @@ class Caller:
             if wait:
                 await self._pause(wait, call.deadline)
 
+    async def _permit(self, call: Call, bucket: Bucket, ticket: int | None) -> int:
+        """Wait for a permit, unless the deadline passes meanwhile."""
+        if call.deadline is None:
+            await call.intend()
+            return await bucket.acquire(call.lane, ticket)
+        if asyncio.get_running_loop().time() >= call.deadline:
+            raise TimeoutError
+        async with asyncio.timeout_at(call.deadline):
+            await call.intend()
+            return await bucket.acquire(call.lane, ticket)
+
     async def _pause(self, seconds: float, deadline: float | None) -> None:
         """Wait before the next try, unless the session is closed or the deadline passes meanwhile."""
         until = asyncio.get_running_loop().time() + seconds
@@ -171,62 +179,89 @@ class Caller:
 
     async def _attempt(self, call: Call, bucket: Bucket, message: Message) -> Response | TeakError:
         """Make one try with a permit in hand, and see to it that the permit comes back when it may."""
-        exchange = self._transport.begin()
-        attempt = asyncio.create_task(self._exchange(call.endpoint, bucket, message, exchange))
-        self.attempts.add(attempt)
-        attempt.add_done_callback(self.attempts.discard)
+        attempt = _Attempt(self, call.endpoint, bucket, message)
         call.on_wire = True
         try:
-            return await asyncio.shield(attempt)
+            return await attempt.outcome
         except asyncio.CancelledError:
-            if attempt.cancelled() and not cancelling():
-                # It was not the caller who left: the session was closed in a hurry.
-                if exchange.unsent:
-                    return SessionClosed("the session was closed before this call was sent")
-                return ConnectionLost("the session was closed before the answer came")
-            if exchange.unsent:
-                if not exchange.begun:
-                    # Cancelled before its first step it never runs, so it cannot give the permit back itself.
-                    bucket.unsent()
-                attempt.cancel()
-            else:
+            if not attempt.exchange.unsent:
                 call.error = ConnectionLost("the call was left before its answer came")
                 call.error.attempts = call.attempts
-                if not attempt.done():
-                    self._abandoned.add(attempt)
-                    attempt.add_done_callback(self._abandoned.discard)
+                attempt.abandoned = True
+            else:
+                attempt.leave()
             raise
         finally:
             call.on_wire = False
 
-    async def _exchange(self, endpoint: Endpoint, bucket: Bucket, message: Message, exchange: Exchange) -> Response | TeakError:
+    async def exchange(self, attempt: _Attempt) -> None:
+        """Send, wait for the answer, give the permit back, understand the answer."""
+        exchange, bucket, endpoint = attempt.exchange, attempt.bucket, attempt.endpoint
         exchange.begun = True
         loop = asyncio.get_running_loop()
         began = loop.time()
         try:
-            answer = await self._transport.send(message, exchange)
+            answer = await self.transport.send(attempt.message, exchange)
         except BaseException as failure:
             if exchange.unsent or (isinstance(failure, TeakError) and failure.delivery is Delivery.NOT_SENT):
                 bucket.unsent()
             else:
                 bucket.lost()
+            attempt.end(failure if isinstance(failure, TeakError) else attempt.closed())
             if isinstance(failure, TeakError):
-                return failure
+                return
             raise
+        outcome: Response | TeakError
         try:
-            return decode(endpoint, answer.status, answer.headers, answer.body)
+            outcome = decode(endpoint, answer.status, answer.headers, answer.body)
         except TeakError as error:
             if isinstance(error, RateLimited):
                 bucket.refuse(began, error.retry_after)
-            return error
+            outcome = error
         except Exception as error:  # noqa: BLE001 - an answer that no line here foresaw must not cost the call its truth
             what = f"{endpoint.name}: the answer could not be understood ({type(error).__name__})"
-            return UnexpectedResponse(what, status=answer.status)
-        finally:
-            bucket.answered(loop.time() - began, answer.round_trip, warm=answer.warm)
+            outcome = UnexpectedResponse(what, status=answer.status)
+        bucket.answered(loop.time() - began, answer.round_trip, warm=answer.warm)
+        attempt.end(outcome)
 
 
-def cancelling() -> bool:
-    """Whether somebody asked the running task to end."""
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
+class _Attempt:
+    """One try on its way, in a task of its own, and what its caller waits for.
+
+    Attributes:
+        abandoned: whether nobody waits for it any more.
+        outcome: how it ended, for the caller.
+    """
+
+    __slots__ = ("_caller", "abandoned", "bucket", "endpoint", "exchange", "message", "outcome", "task")
+
+    def __init__(self, caller: Caller, endpoint: Endpoint, bucket: Bucket, message: Message) -> None:
+        loop = asyncio.get_running_loop()
+        self._caller = caller
+        self.endpoint = endpoint
+        self.bucket = bucket
+        self.message = message
+        self.exchange = caller.transport.begin()
+        self.abandoned = False
+        self.outcome: asyncio.Future[Response | TeakError] = loop.create_future()
+        caller.attempts.add(self)
+        # The caller waits for a future and not for a shielded task: half as many turns of the loop.
+        self.task = loop.create_task(caller.exchange(self))
+
+    def leave(self) -> None:
+        """End it without its answer."""
+        if not self.exchange.begun:
+            # Cancelled before its first step it never runs, so it cannot give the permit back itself.
+            self.bucket.unsent()
+            self.end(self.closed())
+        self.task.cancel()
+
+    def end(self, outcome: Response | TeakError) -> None:
+        self._caller.attempts.discard(self)
+        if not self.outcome.done():
+            self.outcome.set_result(outcome)
+
+    def closed(self) -> TeakError:
+        if self.exchange.unsent:
+            return SessionClosed("the session was closed before this call was sent")
+        return ConnectionLost("the session was closed before the answer came")

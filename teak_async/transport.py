@@ -2,21 +2,24 @@
 
 Rules of this module:
 
-- One exchange is one request on the wire. aiohttp sends a GET again by itself when a kept connection turns out dead; the
-  exchange is a client middleware, turns every exception into ours before aiohttp sees it, and so there is nothing it
-  would retry. Redirects are not followed: aiohttp would carry the secret to wherever they point.
+- One exchange is one request on the wire. aiohttp sends a GET again by itself when a kept connection turns out dead; for a
+  GET the exchange is a client middleware, turns every exception into ours before aiohttp sees it, and so there is nothing
+  it would retry. Redirects are not followed: aiohttp would carry the secret to wherever they point.
 - Foreign exceptions end here. Ours are raised outside of the `except` block, because an exception remembers the one
   during which it was raised, and aiohttp's remember the address that has the secret in its query.
 - On a connection pool of our own we know the instant before the first byte is written. So "not sent" is known, not
   guessed, and round trips are measured without the time for connecting. On a caller's `aiohttp.ClientSession` the kind of
   exception has to tell: less is known to be unsent, and no credit is earned.
 - An answer is small. One that is larger than `MOST_BODY` is not read to its end.
+- What every call does is kept short: one timer for all exchanges, the headers once for the session, those of an answer read
+  only where somebody asks. Each of these was measured (`python -m benchmarks cpu`).
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextvars import ContextVar
 from typing import Any
 from weakref import WeakSet
 
@@ -49,13 +52,32 @@ class Timeout:
     answer: float = field(default=30.0, validator=gt(0))
 
 
+class _Told(Mapping[str, str]):
+    """The headers of an answer, cleansed when they are read; most answers are understood without them."""
+
+    __slots__ = ("_cleanse", "_headers")
+
+    def __init__(self, headers: Mapping[str, str], cleanse: Callable[[bytes], bytes]) -> None:
+        self._headers = headers
+        self._cleanse = cleanse
+
+    def __getitem__(self, name: str) -> str:
+        return self._cleanse(self._headers[name].encode(errors="replace")).decode()
+
+    def __iter__(self) -> Iterator[str]:
+        return (name for name in HEADERS if name in self._headers)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+
 @frozen
 class Answer:
     """What came back.
 
     Attributes:
         status: HTTP status.
-        headers: those of `HEADERS` that came, cleansed.
+        headers: those that are read, cleansed.
         body: cleansed.
         round_trip: seconds from the first byte out to the last byte in; 0 where that is not known.
         warm: whether its connection had carried a request before.
@@ -76,15 +98,16 @@ class Exchange:
         sent_at: the loop's time just before the first byte; `None` before that.
         warm: whether the connection had carried an answer before.
         begun: whether its task has run at all.
-        on_write: is told when the request is about to be written.
         unsent: certainly no byte has left, nor will without the exchange going on.
     """
 
-    __slots__ = ("_refused_write", "begun", "exact", "on_write", "sent_at", "warm")
+    __slots__ = ("_expired", "_patience", "_refused_write", "_task", "begun", "exact", "sent_at", "warm")
 
-    def __init__(self, *, exact: bool) -> None:
+    def __init__(self, patience: Patience, *, exact: bool) -> None:
         self.exact = exact
-        self.on_write: Callable[[float], None] | None = None
+        self._patience = patience
+        self._task: asyncio.Task[Any] | None = None
+        self._expired = False
         self.begun = False
         self.sent_at: float | None = None
         self.warm = False
@@ -96,14 +119,34 @@ class Exchange:
 
     def writing(self, now: float, transport: asyncio.Transport | None) -> None:
         """The request is about to be written: said once when its connection is had, and again just before the first byte."""
+        if self.sent_at is None:
+            self._patience.watch(self, now)
         self.sent_at = now
-        if self.on_write is not None:
-            self.on_write(now)
         self._refused_write = transport is None or transport.is_closing()
 
+    def begin(self) -> None:
+        """The running task does the exchange from here on."""
+        self._task = asyncio.current_task()
+        _EXCHANGE.set(self)
+        if not self.exact:
+            self._patience.watch(self, asyncio.get_running_loop().time())
+
+    def expire(self) -> None:
+        """Its time is up."""
+        self._expired = True
+        if self._task is not None:
+            self._task.cancel()
+
+    def end(self) -> None:
+        """It is over, whatever came of it."""
+        self._patience.forget(self)
+
+    @property
+    def ran_out(self) -> bool:
+        """Whether the cancellation that its task just got is that its time is up, and nothing else; asked once."""
+        return self._expired and self._task is not None and self._task.uncancel() == 0
+
     async def __call__(self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
-        if isinstance(request, _Request):
-            request.exchange = self
         try:
             return await handler(request)
         except Exception as error:  # noqa: BLE001 - whatever it was, it ended the exchange
@@ -137,25 +180,63 @@ class Exchange:
         return ConnectionLost(f"the connection was lost before the answer was whole: {what}")
 
 
+class Patience:
+    """Ends exchanges that take too long. All have the same time, so the oldest is always the next: one timer does."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._due: dict[Exchange, float] = {}
+        self._timer: asyncio.TimerHandle | None = None
+
+    def watch(self, exchange: Exchange, now: float) -> None:
+        """Give an exchange its time from now on."""
+        self._due[exchange] = now + self._seconds
+        if self._timer is None:
+            self._look()
+
+    def forget(self, exchange: Exchange) -> None:
+        """An exchange is over."""
+        self._due.pop(exchange, None)
+
+    def close(self) -> None:
+        """Watch nothing any more."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _look(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._timer = None
+        while self._due:
+            exchange, due = next(iter(self._due.items()))
+            if due > loop.time():
+                self._timer = loop.call_at(due, self._look)
+                return
+            del self._due[exchange]
+            exchange.expire()
+
+
 _USED: WeakSet[Any] = WeakSet()
 """The connections that have carried a request, of every session."""
+
+
+_EXCHANGE: ContextVar[Exchange] = ContextVar("teak_async exchange")
+"""The exchange that the running task does."""
 
 
 class _Request(aiohttp.ClientRequest):
     """A request that tells its exchange when it is written."""
 
-    exchange: Exchange | None = None
-
-    async def send(self, conn: aiohttp.connector.Connection) -> aiohttp.ClientResponse:
-        if self.exchange is not None:
-            self.exchange.warm = conn.protocol in _USED
+    def send(self, conn: aiohttp.connector.Connection) -> Any:
+        exchange = _EXCHANGE.get()
+        exchange.warm = conn.protocol in _USED
+        if not exchange.warm:
             _USED.add(conn.protocol)
-            self.exchange.writing(self.loop.time(), conn.transport)
-        return await super().send(conn)
+        exchange.writing(self.loop.time(), conn.transport)
+        return super().send(conn)
 
     async def write_bytes(self, writer: Any, conn: aiohttp.connector.Connection, *args: Any, **kwargs: Any) -> None:
-        if self.exchange is not None:
-            self.exchange.writing(self.loop.time(), conn.transport)
+        _EXCHANGE.get().writing(self.loop.time(), conn.transport)
         await super().write_bytes(writer, conn, *args, **kwargs)
 
 
@@ -172,13 +253,13 @@ class Transport:
     ) -> None:
         self._base = _checked(base_url)
         self._cleanse = cleanse
-        self._timeout = timeout
         self._connecting = aiohttp.ClientTimeout(total=None, connect=timeout.connect)
         # An answer is shorter than its compression would save; uncompressed, no bomb can hide in it.
         self._headers = {"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": user_agent}
-        self._post_headers = {**self._headers, "Content-Type": "application/json"}
         self._http = http
         self._ours = http is None
+        # On a pool of ours the time begins with the write, since connecting has its own; elsewhere with the exchange.
+        self._patience = Patience(timeout.answer if self._ours else timeout.connect + timeout.answer)
 
     def open(self) -> None:
         """Make the connection pool, on the running loop."""
@@ -187,16 +268,18 @@ class Transport:
                 connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 request_class=_Request,
+                headers=self._headers,
             )
 
     async def close(self) -> None:
         """Close the connection pool, unless it is the caller's."""
+        self._patience.close()
         if self._ours and self._http is not None:
             await self._http.close()
 
     def begin(self) -> Exchange:
         """Make the record of the next exchange."""
-        return Exchange(exact=self._ours)
+        return Exchange(self._patience, exact=self._ours)
 
     async def send(self, message: Message, exchange: Exchange) -> Answer:
         """Send one request and read its answer.
@@ -205,10 +288,17 @@ class Transport:
             TransportError: when no whole answer came.
         """
         failure: TransportError
+        exchange.begin()
         try:
             return await self._exchange(message, exchange)
+        except asyncio.CancelledError:
+            if not exchange.ran_out:
+                raise
+            failure = exchange.explain(TimeoutError())
         except Exception as error:  # noqa: BLE001 - as above
             failure = exchange.explain(error)
+        finally:
+            exchange.end()
         failure.__context__ = None
         raise failure.with_traceback(None)
 
@@ -217,27 +307,20 @@ class Transport:
         assert self._http is not None
         if self._http.closed:
             raise ConnectFailed("the aiohttp.ClientSession that was given as http is closed")
-        loop = asyncio.get_running_loop()
-        timeout = self._timeout
-        async with asyncio.timeout(timeout.connect + timeout.answer) as limit:
-            exchange.on_write = lambda now: limit.reschedule(now + timeout.answer)
-            response = await self._http.request(
-                message.method,
-                self._url(message),
-                data=message.body,
-                headers=self._headers if message.body is None else self._post_headers,
-                timeout=self._connecting,
-                middlewares=(exchange,),
-                allow_redirects=False,
-                raise_for_status=False,
-                auto_decompress=False,
-            )
-            body = self._cleanse(await _read(response))
-        round_trip = 0.0 if exchange.sent_at is None else loop.time() - exchange.sent_at
-        return Answer(response.status, self._told(response.headers), body, round_trip, exchange.warm)
-
-    def _told(self, headers: Mapping[str, str]) -> dict[str, str]:
-        return {name: self._cleanse(headers[name].encode(errors="replace")).decode() for name in HEADERS if name in headers}
+        response = await self._http.request(
+            message.method,
+            self._url(message),
+            data=None if message.body is None else aiohttp.BytesPayload(message.body, content_type="application/json"),
+            headers=None if self._ours else self._headers,
+            timeout=self._connecting,
+            middlewares=(exchange,) if message.body is None else (),
+            allow_redirects=False,
+            raise_for_status=False,
+            auto_decompress=False,
+        )
+        body = self._cleanse(await _read(response))
+        round_trip = 0.0 if exchange.sent_at is None else asyncio.get_running_loop().time() - exchange.sent_at
+        return Answer(response.status, _Told(response.headers, self._cleanse), body, round_trip, exchange.warm)
 
     def _url(self, message: Message) -> URL:
         address = self._base + message.path
@@ -245,7 +328,8 @@ class Transport:
 
 
 async def _read(response: aiohttp.ClientResponse) -> bytes:
-    if response.content_length is not None and response.content_length <= MOST_BODY:
+    if response.content.is_eof():
+        # It came whole with the headers, as answers of Teak's do.
         return await response.read()
     parts: list[bytes] = []
     size = 0

@@ -104,13 +104,13 @@ def _exactly(kind: type[_T]) -> Any:
 
 
 def _opt_out_states(value: Any, _: Any) -> Mapping[str, State | str]:
-    states = {}
-    for channel in {**dict.fromkeys(("email", "push", "sms")), **value}:
-        entry = value.get(channel)
+    states: dict[str, State | str] = {}
+    for channel, entry in value.items():
         state = entry.get("state") if isinstance(entry, dict) else None
         if isinstance(state, str):
             states[channel] = _STATES.get(state, state)
-        elif channel in ("email", "push", "sms"):
+    for channel in ("email", "push", "sms"):
+        if channel not in states:
             raise TypeError(f"{channel}.state must be str")
     return states
 
