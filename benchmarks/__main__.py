@@ -1,4 +1,4 @@
-"""Runs the benchmarks and prints one table a topic: `python -m benchmarks [limits | network | burst | journal | kill]`.
+"""Runs the benchmarks and prints one table a topic: `python -m benchmarks [limits | network | burst | journal | kill | cpu]`.
 
 The sandbox runs in a process of its own and counts for itself; every client runs in a process of its own too, so that its
 processor time is its own. The clients of one table meet the same kind of sandbox in turn, round after round; the figures
@@ -16,8 +16,10 @@ import aiohttp
 
 from teak_async.sandbox import Faults
 
+from . import cpu
 from .field import CLIENTS, LIMIT, Run, Setting, burst_then_bulk, measure, measure_rows, ours, ours_with_live
 from .kill import kill_many
+from .report import Options
 from .rows import Cost
 
 
@@ -89,8 +91,13 @@ def kill(rounds: int, calls: int) -> None:
         print(f"- {name}: {count:,}")
 
 
+def processor(rounds: int, calls: int) -> None:
+    """What one call costs, beside the same call written by hand."""
+    print(cpu.measure(Options(rounds, calls)))
+
+
 TIMES = argparse.Namespace(times=25)
-TOPICS = {"limits": limits, "network": network, "burst": burst, "journal": journal, "kill": kill}
+TOPICS = {"limits": limits, "network": network, "burst": burst, "journal": journal, "kill": kill, "cpu": processor}
 
 
 def main() -> None:

@@ -1,0 +1,195 @@
+"""Processor time of one call: this client's beside the same call written by hand, and where this client's goes.
+
+The limit is set so high that nothing waits for a permit. Each client runs in a process of its own; its processor time is
+taken inside of that process after a warm-up, so starting, importing and connecting are left out. All of them keep the same
+number of calls on the wire, and each does what it is used for: it sends a JSON body and has the answer's body parsed. The
+clients take turns, each round in another order; a ratio is taken within a round, so a slow minute of the machine meets both
+of its sides.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import cProfile
+import pstats
+import statistics
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from teak_async import Identify, Limits, TeakSession
+from teak_async.sandbox import GAME_ID, IDENTIFY, SECRET_KEY
+
+from .processes import FREE, Setting, alone, served
+from .report import Options, Report, Table, say, spread
+
+ROUNDS = 7
+CALLS = 4000
+WARM = 400
+"""Calls before the first one that counts."""
+WORKERS = 20
+"""Calls on the wire at a time: each worker awaits one after the other."""
+FREE_LIMITS = Limits(FREE, FREE)
+
+Call = Callable[[int], Awaitable[object]]
+Meter = Callable[[Call, int], Awaitable[float]]
+
+
+def body(number: int) -> dict[str, Any]:
+    return {"game_id": GAME_ID, "secret_key": SECRET_KEY, "user_id": f"p{number}", "country_code": "US"}
+
+
+async def work(call: Call, count: int) -> None:
+    """Make so many calls, each worker one after the other."""
+    numbers = iter(range(count))
+
+    async def worker() -> None:
+        for number in numbers:
+            await call(number)
+
+    async with asyncio.TaskGroup() as workers:
+        for _ in range(WORKERS):
+            workers.create_task(worker())
+
+
+async def metered(call: Call, count: int) -> float:
+    """Seconds of processor time per call, after a warm-up."""
+    await work(call, WARM)
+    began = time.process_time()
+    await work(call, count)
+    return (time.process_time() - began) / count
+
+
+async def ours(url: str, count: int, meter: Meter = metered) -> float:
+    """Each call awaited: `await teak.identify(...)`."""
+    async with TeakSession(GAME_ID, SECRET_KEY, base_url=url, limits=FREE_LIMITS) as teak:
+        return await meter(lambda number: teak.identify(f"p{number}", country_code="US"), count)
+
+
+async def ours_in_bulk(url: str, count: int) -> float:
+    """The rows of one bulk run, which also keeps a player's order, bounds what is in memory, and accounts for each row."""
+    async with TeakSession(GAME_ID, SECRET_KEY, base_url=url, limits=FREE_LIMITS) as teak:
+        await teak.bulk(Identify(f"p{number}", country_code="US") for number in range(WARM))
+        began = time.process_time()
+        report = await teak.bulk(Identify(f"p{number}", country_code="US") for number in range(count))
+        assert report.succeeded == count
+        return (time.process_time() - began) / count
+
+
+async def by_hand(url: str, count: int) -> float:
+    """What one writes by hand, on a default session of aiohttp."""
+    async with aiohttp.ClientSession() as http:
+
+        async def identify(number: int) -> object:
+            async with http.post(url + IDENTIFY, json=body(number)) as response:
+                return await response.json()
+
+        return await metered(identify, count)
+
+
+async def by_hand_httpx(url: str, count: int) -> float:
+    """What one writes by hand, on a default client of httpx."""
+    import httpx
+
+    async with httpx.AsyncClient() as http:
+
+        async def identify(number: int) -> object:
+            response = await http.post(url + IDENTIFY, json=body(number))
+            return response.json()
+
+        return await metered(identify, count)
+
+
+BASE = "aiohttp by hand: session.post(url, json=…), await response.json()"
+CLIENTS: dict[str, Callable[[str, int], Awaitable[float]]] = {
+    "teak_async: await teak.identify(…)": ours,
+    BASE: by_hand,
+    "httpx by hand: client.post(url, json=…), response.json()": by_hand_httpx,
+    "teak_async: a row of teak.bulk(…), which does more than the call by hand": ours_in_bulk,
+}
+
+
+def run(client: Callable[[str, int], Any], url: str, count: int) -> Any:
+    """In the client's process: all of it."""
+    return asyncio.run(client(url, count))
+
+
+async def profiled(url: str, count: int) -> dict[str, float]:
+    """Where this client's time goes: module → seconds per call, under a profiler."""
+    profile = cProfile.Profile()
+
+    async def meter(call: Call, count: int) -> float:
+        await work(call, WARM)
+        profile.enable()
+        await work(call, count)
+        profile.disable()
+        return 0.0
+
+    await ours(url, count, meter)
+    spent: Counter[str] = Counter()
+    # What is written in C counts as its caller's; waiting for the network is not work.
+    stats: dict[Any, Any] = pstats.Stats(profile).stats  # type: ignore[attr-defined] # documented by its use only
+    for function, (_, _, own, _, callers) in stats.items():
+        if "poll" in function[2]:
+            continue
+        if function[0] != "~" or not callers:
+            spent[group(function[0])] += own
+            continue
+        for caller, (_, _, part, _) in callers.items():
+            spent[group(caller[0])] += part
+    return {name: seconds / count for name, seconds in spent.most_common()}
+
+
+def group(file: str) -> str:
+    """The line of the profile that a file belongs to: one for each module of ours, one for each other package."""
+    if file.startswith("<"):
+        return next((name for name in ("cattrs", "attrs") if name in file), "Python")
+    path = Path(file)
+    for name in ("aiohttp", "asyncio", "json", "cattrs", "attr", "attrs", "yarl", "multidict"):
+        if name in path.parts:
+            return "attrs" if name == "attr" else name
+    if path.parent.name == "teak_async":
+        return f"teak_async/{path.name}"
+    return "benchmarks" if path.parent.name == "benchmarks" else "Python"
+
+
+def measure(options: Options) -> Report:
+    rounds, calls = options.rounds or ROUNDS, options.calls or CALLS
+    cost: dict[str, list[float]] = {name: [] for name in CLIENTS}
+    names = list(CLIENTS)
+    for turn in range(rounds):
+        for name in names[turn % len(names) :] + names[: turn % len(names)]:
+            with served(Setting(limit=FREE)) as server:
+                cost[name].append(alone(run, CLIENTS[name], server.url, calls))
+            say(f"cpu, round {turn + 1}: {name}: {cost[name][-1] * 1e6:.0f} µs")
+    ratios = {name: [mine / base for mine, base in zip(cost[name], cost[BASE], strict=True)] for name in CLIENTS}
+    with served(Setting(limit=FREE)) as server:
+        profile: dict[str, float] = alone(run, profiled, server.url, calls)
+    whole = sum(profile.values())
+    rows = [
+        (name, spread((seconds * 1e6 for seconds in cost[name]), "{:.0f}") + " µs", spread(ratios[name])) for name in CLIENTS
+    ]
+    shares = [
+        (name, f"{seconds / whole:.1%}", f"{seconds * 1e6:.0f} µs")
+        for name, seconds in profile.items()
+        if seconds >= whole / 1000
+    ]
+    return Report(
+        f"cpu: {calls:,} identifies, {WORKERS} at a time, limit very high, loopback, {rounds} rounds",
+        [
+            Table(("client", "processor time per call", "to aiohttp by hand"), rows),
+            Table(("where await teak.identify(…) spends it", "share", "per call, under the profiler"), shares),
+        ],
+        ["Median and, in brackets, least and most of the rounds. A profiler makes small functions look dearer than they are."],
+        {
+            "calls": calls,
+            "seconds_per_call": cost,
+            "ratios": ratios,
+            "ratio_medians": {name: statistics.median(values) for name, values in ratios.items()},
+            "profile_seconds_per_call": profile,
+        },
+    )
