@@ -221,10 +221,14 @@ def sandbox(
     stall: Annotated[float, typer.Option(min=0, max=1, help="Share whose answer comes late.")] = 0.0,
     stall_for: Annotated[float, typer.Option(min=0, help="Seconds by which it does.")] = 5.0,
     not_json: Annotated[float, typer.Option(min=0, max=1, help="Share answered with a web page.")] = 0.0,
+    spike: Annotated[float, typer.Option(min=0, max=1, help="Share that takes longer, each way.")] = 0.0,
+    spike_for: Annotated[float, typer.Option(min=0, help="Seconds by which it does.")] = 0.3,
     seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
 ) -> None:
     """Run a stand-in for Teak's server, with its limits and, if asked, its bad days. Ctrl-C ends it with what it saw."""
-    faults = Faults(seed, delay, jitter, reset, answer_lost, error_before, error_after, stall, not_json, stall_for)
+    faults = Faults(
+        seed, delay, jitter, reset, answer_lost, error_before, error_after, stall, not_json, stall_for, spike, spike_for
+    )
     try:
         server = Sandbox(window=window, identify=identify, subscription=subscription, faults=faults, host=host, port=port)
         asyncio.run(_serve(server))

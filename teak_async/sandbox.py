@@ -60,6 +60,8 @@ class Faults:
         stall: the work is done, and the answer comes `stall_for` seconds late.
         not_json: the work is done, and the answer is a web page with the status of success.
         stall_for: seconds.
+        spike: each way, the share that takes `spike_for` seconds longer.
+        spike_for: seconds.
     """
 
     seed: int = 0
@@ -72,6 +74,8 @@ class Faults:
     stall: float = 0.0
     not_json: float = 0.0
     stall_for: float = 5.0
+    spike: float = 0.0
+    spike_for: float = 0.3
 
     def __attrs_post_init__(self) -> None:
         if sum(getattr(self, name) for name in _FAULTS) > 1:
@@ -123,7 +127,7 @@ class Sandbox:
     """A Teak server of your own: `async with Sandbox() as server:` and then `TeakSession(..., base_url=server.url)`.
 
     Args:
-        window: how the limits are judged, `sliding` or `fixed`.
+        window: how the limits are judged: `sliding`, `fixed`, `counter`, `gcra` or `bucket`; see `referee`.
         identify: the limit of `/v2/identify`, requests per second.
         subscription: the limit of reading and setting together, and again of all categories together.
         faults: what goes wrong.
@@ -212,9 +216,7 @@ class Sandbox:
         body = await request.read()
         raw = request.raw_path.split("?")[0]
         path, category = _route(raw)
-        faults = self._faults
-        if faults.delay or faults.jitter:
-            await asyncio.sleep(faults.delay + faults.jitter * self._random.random())
+        await self._travel()
         if path is None:
             return web.json_response({"status": "error", "errors": {"path": [f"no such path {raw}"]}}, status=404)
         parameters = _parameters(request, body)
@@ -233,6 +235,17 @@ class Sandbox:
         self.requests.append(Received(path, str(parameters.get("user_id", "")), now, status, done, fault))
         return await self._reply(request, status, answer, fault)
 
+    async def _travel(self) -> None:
+        """Take the time of one way."""
+        faults = self._faults
+        seconds = faults.delay
+        if faults.jitter:
+            seconds += faults.jitter * self._random.random()
+        if faults.spike and self._random.random() < faults.spike:
+            seconds += faults.spike_for
+        if seconds:
+            await asyncio.sleep(seconds)
+
     def _draw(self, path: str) -> Fault | None:
         if self._next[path]:
             return self._next[path].popleft()
@@ -249,8 +262,7 @@ class Sandbox:
         faults = self._faults
         if fault == "stall":
             await asyncio.sleep(faults.stall_for)
-        if faults.delay or faults.jitter:
-            await asyncio.sleep(faults.delay + faults.jitter * self._random.random())
+        await self._travel()
         if fault in ("reset", "answer_lost"):
             _cut(request, hard=fault == "reset")
         if fault in ("error_before", "error_after"):

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 import typer.main
-from attrs import frozen
+from attrs import fields_dict, frozen
 from typer.testing import CliRunner
 
 from teak_async import __version__
@@ -292,8 +292,8 @@ def test_bad_base_url(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("sandbox", "--window", "hopping"), "window must be one of sliding, fixed, not 'hopping'"),
-        (("demo", "--window", "hopping"), "--window must be one of sliding, fixed, not 'hopping'"),
+        (("sandbox", "--window", "hopping"), "window must be one of sliding, fixed, counter, gcra, bucket, not 'hopping'"),
+        (("demo", "--window", "hopping"), "--window must be one of sliding, fixed, counter, gcra, bucket, not 'hopping'"),
     ],
 )
 def test_unknown_window(arguments: tuple[str, ...], said: str) -> None:
@@ -514,7 +514,7 @@ async def test_sandbox_with_faults(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     """Each option of the sandbox is the fault of its name."""
     made: list[Any] = []
     monkeypatch.setattr("teak_async.cli.Sandbox", lambda **options: made.append(options))
-    names = ("delay", "jitter", "reset", "answer_lost", "error_before", "error_after", "stall", "stall_for", "not_json")
+    names = [name for name in fields_dict(Faults) if name != "seed"]
     options = {name: 0.01 * number for number, name in enumerate(names, 1)}
     arguments = [part for name, share in options.items() for part in (f"--{name.replace('_', '-')}", str(share))]
     monkeypatch.setattr("teak_async.cli._serve", interrupted)

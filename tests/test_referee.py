@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+from fractions import Fraction
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from teak_async.referee import WINDOWS, Fixed, Seen, Sliding
+from teak_async.referee import WINDOWS, Fixed, Gcra, Seen, Sliding, TokenBucket, WindowCounter
 
 TICKS = 64
 """Stamps are whole multiples of 1/64 s: exact as floats, so a window's edges are hit and not just missed."""
@@ -46,14 +48,84 @@ def test_fixed(came: list[int], limit: int) -> None:
         assert judge.allows(stamp / TICKS) is (len(earlier) < limit)
 
 
-def test_fixed_is_laxer_across_an_edge() -> None:
-    """The two windows differ as they should: twice the limit may pass around the edge of a fixed second."""
-    around = [0.9, 0.95, 1.0, 1.05]
-    verdicts = {}
+@given(stamps, limits)
+@settings(deadline=None)
+def test_counter(came: list[int], limit: int) -> None:
+    """The counter adds to this second's requests the part of the last second's that a window up to now would overlap."""
+    judge = WindowCounter(limit)
+    passed: list[int] = []
+    for stamp in came:
+        second = stamp // TICKS
+        now = sum(1 for other in passed if other // TICKS == second)
+        before = sum(1 for other in passed if other // TICKS == second - 1)
+        estimate = now + before * Fraction(TICKS - stamp % TICKS, TICKS)
+        assert judge.allows(stamp / TICKS) is (estimate < limit)
+        passed += [stamp] * (estimate < limit)
+
+
+@pytest.mark.parametrize("kind", [Gcra, TokenBucket])
+@given(stamps, limits)
+@settings(deadline=None)
+def test_buckets(kind: type[Gcra | TokenBucket], came: list[int], limit: int) -> None:
+    """Cells and tokens are one law: from any request on, at most the limit and what has been filled since then."""
+    judge = kind(limit)
+    passed: list[int] = []
+    for stamp in came:
+        expected = all(
+            len(passed) - place + 1 <= limit + limit * Fraction(stamp - since, TICKS) for place, since in enumerate(passed)
+        )
+        assert judge.allows(stamp / TICKS) is expected
+        passed += [stamp] * expected
+
+
+@pytest.mark.parametrize("kind", [Fixed, Gcra, TokenBucket])
+@given(stamps, limits)
+@settings(deadline=None)
+def test_sliding_is_stricter(kind: type[Fixed | Gcra | TokenBucket], came: list[int], limit: int) -> None:
+    """What a sliding window lets through is refused by no fixed window, no cells and no bucket."""
+    sliding, judge = Sliding(limit), kind(limit)
+    assert all(judge.allows(stamp / TICKS) for stamp in came if sliding.allows(stamp / TICKS))
+
+
+@pytest.mark.parametrize(
+    ("came", "verdicts"),
+    [
+        # Around the edge of a second: a fixed window lets twice the limit through.
+        (
+            [0.875, 0.9375, 1.0, 1.0625],
+            {"sliding": "yynn", "fixed": "yyyy", "counter": "yyny", "gcra": "yynn", "bucket": "yynn"},
+        ),
+        # After a pause of half a second: cells and tokens let more through than the limit.
+        (
+            [0.0, 0.0, 0.5, 0.75],
+            {"sliding": "yynn", "fixed": "yynn", "counter": "yynn", "gcra": "yyyn", "bucket": "yyyn"},
+        ),
+        # They came at the start of a second: the counter holds them against a window that they have left.
+        (
+            [0.0, 0.0, 1.0, 1.0],
+            {"sliding": "yyyy", "fixed": "yyyy", "counter": "yynn", "gcra": "yyyy", "bucket": "yyyy"},
+        ),
+        # They came at its end: the counter forgets too many of them.
+        (
+            [0.875, 0.875, 1.75, 1.75],
+            {"sliding": "yynn", "fixed": "yyyy", "counter": "yyyy", "gcra": "yyyn", "bucket": "yyyn"},
+        ),
+    ],
+    ids=["edge", "half a second", "early", "late"],
+)
+def test_how_they_differ(came: list[float], verdicts: dict[str, str]) -> None:
+    """Each model has requests on which it and another one disagree; a limit of two."""
+    told = {}
     for name, kind in WINDOWS.items():
         judge = kind(2)
-        verdicts[name] = [judge.allows(now) for now in around]
-    assert verdicts == {"sliding": [True, True, False, False], "fixed": [True, True, True, True]}
+        told[name] = "".join("y" if judge.allows(now) else "n" for now in came)
+    assert told == verdicts
+
+
+def test_the_counter_forgets_after_two_seconds() -> None:
+    """Of a second before the last one nothing is left."""
+    judge = WindowCounter(2)
+    assert [judge.allows(now) for now in (0.5, 0.5, 2.0, 2.0, 2.0)] == [True, True, True, True, False]
 
 
 def test_a_refused_request_costs_nothing() -> None:

@@ -283,10 +283,16 @@ async def test_documented_limits(ask: Plain, clock: SimpleNamespace, name: str, 
         ("sliding", 1.0, [201, 429]),
         ("fixed", 0.0, [429, 429]),
         ("fixed", 0.25, [201, 429]),
+        ("counter", 0.25, [429, 429]),
+        ("counter", 0.5, [201, 429]),
+        ("gcra", 0.999, [429, 429]),
+        ("gcra", 1.0, [201, 429]),
+        ("bucket", 0.999, [429, 429]),
+        ("bucket", 1.0, [201, 429]),
     ],
 )
 async def test_windows(ask: Plain, clock: SimpleNamespace, window: str, later: float, statuses: list[int]) -> None:
-    """A sliding window opens one second after the first request, a fixed one with the clock's next second."""
+    """A sliding window opens one second after the first request, a fixed one with the clock's next second, and so on."""
     async with Sandbox(window=window, identify=1) as server:
         clock.now = 1000.75
         assert (await ask(server, "POST", IDENTIFY, user_id="p", **ADDRESS))[0] == 201
@@ -440,6 +446,15 @@ async def test_delay(ask: Plain, sleeps: list[float], jitter: float, most: float
     assert len(set(sleeps)) == (20 if jitter else 1)
 
 
+async def test_spikes(ask: Plain, sleeps: list[float]) -> None:
+    """Each way of each request may take longer by the spike, as often as its share says."""
+    async with Sandbox(faults=Faults(seed=1, delay=0.5, spike=0.3, spike_for=2.0)) as server:
+        for _ in range(100):
+            await ask(server, "POST", IDENTIFY, user_id="p", **ADDRESS)
+    assert set(sleeps) == {0.5, 2.5}
+    assert 40 <= sleeps.count(2.5) <= 80
+
+
 async def test_stamp_is_between_the_two_ways(ask: Plain, clock: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
     """A request is stamped when it has come up, before its answer goes down."""
 
@@ -465,5 +480,5 @@ async def test_same_port_again(ask: Plain) -> None:
 
 def test_unknown_window() -> None:
     """A window that does not exist is refused with the ones that do."""
-    with pytest.raises(ValueError, match="window must be one of sliding, fixed, not 'hopping'"):
+    with pytest.raises(ValueError, match="window must be one of sliding, fixed, counter, gcra, bucket, not 'hopping'"):
         Sandbox(window="hopping")
