@@ -1,115 +1,55 @@
-"""Runs the benchmarks and prints one table a topic: `python -m benchmarks [limits | network | burst | journal | kill | cpu]`.
+"""Runs the benchmarks and prints what each topic found: `python -m benchmarks [TOPIC]`.
 
-The sandbox runs in a process of its own and counts for itself; every client runs in a process of its own too, so that its
-processor time is its own. The clients of one table meet the same kind of sandbox in turn, round after round; the figures
-are medians, the refusals sums.
+The sandbox runs in a process of its own and counts for itself; every client runs in a process of its own too. The clients of
+one table meet the same kind of sandbox in turn, never two at once, round after round. What a topic measures, and how, is
+said at the top of its module.
 """
 
 from __future__ import annotations
 
 import argparse
-import asyncio
+import json
 import platform
-import statistics
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any
 
 import aiohttp
 
-from teak_async.sandbox import Faults
+from .report import Options, Report, machine
 
-from . import cpu
-from .field import CLIENTS, LIMIT, Run, Setting, burst_then_bulk, measure, measure_rows, ours, ours_with_live
-from .kill import kill_many
-from .report import Options
-from .rows import Cost
-
-
-def limits(rounds: int, calls: int) -> None:
-    """This client beside what one writes by hand, on loopback."""
-    print(f"\n## limits: {calls:,} identifies, loopback, sliding window, {rounds} rounds\n")
-    print("| client | refused | busiest second | limit used | CPU per call |\n|---|---|---|---|---|")
-    runs: dict[str, list[Run]] = {name: [] for name in CLIENTS}
-    for _ in range(rounds):
-        for name, client in CLIENTS.items():
-            runs[name].append(measure(client, Setting(calls, Faults(), "sliding")))
-    for name, done in runs.items():
-        refused = sum(run.refused for run in done) / calls / rounds
-        busiest = max(run.busiest for run in done)
-        used = statistics.median(run.used for run in done)
-        cpu = statistics.median(run.cpu for run in done)
-        print(f"| {name} | {refused:.1%} | {busiest} of {LIMIT} | {used:.1%} | {cpu * 1e6:.0f} µs |")
+TOPICS = {
+    "limits": "does it keep to the limit, and use it, beside other limiters",
+    "burst": "150 live calls at once on an idle session",
+    "cpu": "processor time of one call, beside the same call by hand",
+    "journal": "what a journal costs",
+    "kill": "a backfill that is killed again and again",
+}
 
 
-def network(rounds: int, calls: int) -> None:
-    """This client over networks, alone and with live calls beside the bulk run."""
-    print(f"\n## network: {calls:,} identifies, sliding window, {rounds} rounds\n")
-    print("| round trip | jitter each way | refused | busiest second | limit used | a live call's wait during bulk, p99 |")
-    print("|---|---|---|---|---|---|")
-    for trip, jitter in ((0, 0), (40, 0), (40, 8), (120, 8), (0, 50)):
-        setting = Setting(calls, Faults(delay=trip / 2000, jitter=jitter / 1000), "sliding")
-        alone = [measure(ours, setting) for _ in range(rounds)]
-        beside = [measure(ours_with_live, setting) for _ in range(rounds)]
-        refused = sum(run.refused for run in alone + beside)
-        busiest = max(run.busiest for run in alone + beside)
-        used = statistics.median(run.used for run in alone)
-        waits = sorted(wait for run in beside for wait in run.waits)
-        p99 = waits[int(len(waits) * 0.99)] * 1000
-        print(f"| {trip} ms | {jitter} ms | {refused} | {busiest} of {LIMIT} | {used:.1%} | {p99:.1f} ms |", flush=True)
-
-
-def burst(rounds: int, calls: int) -> None:
-    """150 live calls at once on an idle session, and load after them."""
-    del calls
-    print(f"\n## burst: 150 live calls at once on an idle session, then 600 bulk calls, loopback, {rounds} rounds\n")
-    print("| all answered after | refused | busiest second |\n|---|---|---|")
-    runs = [measure(burst_then_bulk, Setting(600, Faults(), "sliding")) for _ in range(rounds)]
-    slowest = statistics.median(max(run.waits) for run in runs)
-    print(f"| {slowest:.2f} s | {sum(run.refused for run in runs)} | {max(run.busiest for run in runs)} of {LIMIT} |")
-
-
-def journal(rounds: int, calls: int) -> None:
-    """A long run with the limit set very high, with and without a journal, in turn."""
-    count = calls * 10
-    print(f"\n## journal: {count:,} identifies, limit very high, loopback, {rounds} rounds\n")
-    print("| journal | memory growth | CPU per row | loop lag, p99.9 | longest |\n|---|---|---|---|---|")
-    costs: dict[str, list[Cost]] = {"no": [], "yes": []}
-    for _ in range(rounds):
-        for name, done in costs.items():
-            done.append(measure_rows(count, journal=name == "yes"))
-    for name, done in costs.items():
-        growth, cpu, lag = (statistics.median(getattr(cost, part) for cost in done) for part in ("growth", "cpu", "lag"))
-        longest = max(cost.longest_lag for cost in done)
-        print(f"| {name} | {growth:.1f} MiB | {cpu * 1e6:.0f} µs | {lag * 1e3:.1f} ms | {longest * 1e3:.1f} ms |")
-    ratio = statistics.median(with_.cpu / without.cpu for with_, without in zip(costs["yes"], costs["no"], strict=True))
-    print(f"\nCPU per row with a journal to without: {ratio:.2f}")
-
-
-def kill(rounds: int, calls: int) -> None:
-    """A backfill that is killed again and again; `--times` says how often."""
-    del rounds, calls
-    print(f"\n## kill: SIGKILL at random moments, {TIMES.times} times\n")
-    for name, count in asyncio.run(kill_many(TIMES.times, seed=1)).items():
-        print(f"- {name}: {count:,}")
-
-
-def processor(rounds: int, calls: int) -> None:
-    """What one call costs, beside the same call written by hand."""
-    print(cpu.measure(Options(rounds, calls)))
-
-
-TIMES = argparse.Namespace(times=25)
-TOPICS = {"limits": limits, "network": network, "burst": burst, "journal": journal, "kill": kill, "cpu": processor}
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("topic", nargs="?", choices=TOPICS, help="all of them when left out")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--calls", type=int, default=2000)
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="\n".join(["topics:", *(f"  {name:<9}{what}" for name, what in TOPICS.items())]),
+    )
+    parser.add_argument("topic", nargs="?", choices=TOPICS, metavar="TOPIC", help="all of them when left out")
+    parser.add_argument("--rounds", type=int, help="turns of each client; each topic has its own default")
+    parser.add_argument("--calls", type=int, help="requests of one turn; each topic has its own default")
     parser.add_argument("--times", type=int, default=25, help="kills of the topic kill")
-    options = parser.parse_args(namespace=TIMES)
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write everything measured there")
+    parser.add_argument("--plot", type=Path, metavar="FOLDER", help="draw what the topic limits saw, as rate.svg there")
+    asked = parser.parse_args(arguments)
+    options = Options(asked.rounds, asked.calls, asked.times, asked.plot)
     print(f"Python {platform.python_version()}, aiohttp {aiohttp.__version__}, {platform.machine()}, {platform.system()}")
-    for name in [options.topic] if options.topic else TOPICS:
-        TOPICS[name](options.rounds, options.calls)
+    found: dict[str, Any] = {}
+    for name in [asked.topic] if asked.topic else TOPICS:
+        report: Report = import_module(f"benchmarks.{name}").measure(options)
+        print(report, flush=True)
+        found[name] = {"title": report.title, **report.figures}
+        if asked.json is not None:
+            asked.json.write_text(json.dumps({**machine(), "topics": found}, indent=1), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -16,14 +16,14 @@ import statistics
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
-
-import aiohttp
 
 from teak_async import Identify, Limits, TeakSession
 from teak_async.sandbox import GAME_ID, IDENTIFY, SECRET_KEY
 
+from .peers import body, by_hand
 from .processes import FREE, Setting, alone, served
 from .report import Options, Report, Table, say, spread
 
@@ -37,10 +37,6 @@ FREE_LIMITS = Limits(FREE, FREE)
 
 Call = Callable[[int], Awaitable[object]]
 Meter = Callable[[Call, int], Awaitable[float]]
-
-
-def body(number: int) -> dict[str, Any]:
-    return {"game_id": GAME_ID, "secret_key": SECRET_KEY, "user_id": f"p{number}", "country_code": "US"}
 
 
 async def work(call: Call, count: int) -> None:
@@ -80,18 +76,13 @@ async def ours_in_bulk(url: str, count: int) -> float:
         return (time.process_time() - began) / count
 
 
-async def by_hand(url: str, count: int) -> float:
+async def aiohttp_by_hand(url: str, count: int) -> float:
     """What one writes by hand, on a default session of aiohttp."""
-    async with aiohttp.ClientSession() as http:
-
-        async def identify(number: int) -> object:
-            async with http.post(url + IDENTIFY, json=body(number)) as response:
-                return await response.json()
-
+    async with by_hand(url) as identify:
         return await metered(identify, count)
 
 
-async def by_hand_httpx(url: str, count: int) -> float:
+async def httpx_by_hand(url: str, count: int) -> float:
     """What one writes by hand, on a default client of httpx."""
     import httpx
 
@@ -107,8 +98,8 @@ async def by_hand_httpx(url: str, count: int) -> float:
 BASE = "aiohttp by hand: session.post(url, json=…), await response.json()"
 CLIENTS: dict[str, Callable[[str, int], Awaitable[float]]] = {
     "teak_async: await teak.identify(…)": ours,
-    BASE: by_hand,
-    "httpx by hand: client.post(url, json=…), response.json()": by_hand_httpx,
+    BASE: aiohttp_by_hand,
+    "httpx by hand: client.post(url, json=…), response.json()": httpx_by_hand,
     "teak_async: a row of teak.bulk(…), which does more than the call by hand": ours_in_bulk,
 }
 
@@ -159,20 +150,18 @@ def group(file: str) -> str:
 
 def measure(options: Options) -> Report:
     rounds, calls = options.rounds or ROUNDS, options.calls or CALLS
-    cost: dict[str, list[float]] = {name: [] for name in CLIENTS}
-    names = list(CLIENTS)
+    names = [name for name, client in CLIENTS.items() if client is not httpx_by_hand or find_spec("httpx")]
+    cost: dict[str, list[float]] = {name: [] for name in names}
     for turn in range(rounds):
         for name in names[turn % len(names) :] + names[: turn % len(names)]:
             with served(Setting(limit=FREE)) as server:
                 cost[name].append(alone(run, CLIENTS[name], server.url, calls))
             say(f"cpu, round {turn + 1}: {name}: {cost[name][-1] * 1e6:.0f} µs")
-    ratios = {name: [mine / base for mine, base in zip(cost[name], cost[BASE], strict=True)] for name in CLIENTS}
+    ratios = {name: [mine / base for mine, base in zip(cost[name], cost[BASE], strict=True)] for name in names}
     with served(Setting(limit=FREE)) as server:
         profile: dict[str, float] = alone(run, profiled, server.url, calls)
     whole = sum(profile.values())
-    rows = [
-        (name, spread((seconds * 1e6 for seconds in cost[name]), "{:.0f}") + " µs", spread(ratios[name])) for name in CLIENTS
-    ]
+    rows = [(name, spread((seconds * 1e6 for seconds in cost[name]), "{:.0f}") + " µs", spread(ratios[name])) for name in names]
     shares = [
         (name, f"{seconds / whole:.1%}", f"{seconds * 1e6:.0f} µs")
         for name, seconds in profile.items()

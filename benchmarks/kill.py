@@ -17,6 +17,8 @@ import aiohttp
 
 from teak_async.sandbox import GAME_ID, SECRET_KEY
 
+from .report import Options, Report, Table
+
 ROOT = Path(__file__).parent.parent
 ROWS_A_KILL = 120
 """Rows of input for each kill, so that the run is still under way at the last one."""
@@ -113,3 +115,13 @@ async def kill_many(times: int, seed: int) -> dict[str, int]:
         "rows in doubt": len(doubtful),
         "most left in between by one kill": max(left, default=0),
     }
+
+
+def measure(options: Options) -> Report:
+    counted = asyncio.run(kill_many(options.times, seed=1))
+    rows = [(name, f"{count:,}") for name, count in counted.items()]
+    return Report(
+        f"kill: SIGKILL at random moments, {options.times} times",
+        [Table(("what both sides then say", "count"), rows)],
+        figures={**counted},
+    )

@@ -13,8 +13,9 @@ from typing import Any
 
 from attrs import field, frozen
 
+from teak_async import __version__
+
 PACKAGES = (
-    "teak_async",
     "aiohttp",
     "aiolimiter",
     "attrs",
@@ -92,7 +93,7 @@ def spread(values: Iterable[float], form: str = "{:.2f}") -> str:
 
 def machine() -> dict[str, Any]:
     """Where the figures come from."""
-    versions: dict[str, str | None] = {}
+    versions: dict[str, str | None] = {"teak_async": __version__}
     for name in PACKAGES:
         try:
             versions[name] = version(name)

@@ -1,0 +1,148 @@
+"""Whether a client keeps to the limit at the server, and how much of it it uses: this client beside its peers, over networks.
+
+The sandbox answers by one model, the sliding window, and keeps the stamp of every request. The stamps are then shown to
+all five judges of `referee`, so one run tells what each of them would have refused. That is fair because no client here
+acts on a refusal but this one, and this one's stamps are those of a client that met the refusals of the sliding window, if
+it met any: `refused by sliding` is what really happened.
+
+A fixed window and a counter depend on where the seconds of the server's clock begin, which no client knows. So the stamps
+are judged with ten beginnings, a tenth of a second apart, and what is printed is the mean of them: 0 is 0 in all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import statistics
+from collections.abc import Sequence
+
+from attrs import frozen
+
+from teak_async.referee import WINDOWS
+from teak_async.sandbox import Faults
+
+from .peers import CLIENTS, Client
+from .plot import rates
+from .processes import LIMIT, Seen, Setting, alone, served
+from .report import Options, Report, Table, say, spread
+
+ROUNDS = 1
+CALLS = 2000
+BEGINNINGS = 10
+DRAWN = "40 ms, jitter 8 ms each way"
+"""The network of the drawing."""
+NETWORKS = {
+    "0 ms": Setting(),
+    "40 ms": Setting(Faults(delay=0.02)),
+    DRAWN: Setting(Faults(delay=0.02, jitter=0.008)),
+    "120 ms, jitter 8 ms each way": Setting(Faults(delay=0.06, jitter=0.008)),
+    "40 ms, 1 % take 300 ms more": Setting(Faults(delay=0.02, spike=0.005, spike_for=0.3)),
+    "40 ms, every 2 s nothing moves for 0.5 s": Setting(Faults(delay=0.02), freeze=0.5),
+}
+"""Round trips. A spike is drawn for each way, so half a percent each makes one in a hundred."""
+
+
+@frozen
+class Verdict:
+    """What became of one run.
+
+    Attributes:
+        refused: by each model, the share of the requests.
+        really: requests that the sandbox refused.
+        busiest: the most requests in any one second.
+        used: requests per second after the first one, as a share of the limit.
+        stamps: seconds after the first.
+    """
+
+    refused: dict[str, float]
+    really: int
+    busiest: int
+    used: float
+    stamps: list[float]
+
+
+def judged(stamps: Sequence[float], limit: int) -> dict[str, float]:
+    """What each model would have refused of some requests, as a share of them."""
+    refused = {}
+    for name, kind in WINDOWS.items():
+        count = 0
+        for beginning in range(BEGINNINGS):
+            judge = kind(limit)
+            count += sum(not judge.allows(stamp + beginning / BEGINNINGS) for stamp in stamps)
+        refused[name] = count / BEGINNINGS / len(stamps)
+    return refused
+
+
+def verdict(seen: Seen, limit: int) -> Verdict:
+    """Judge what the sandbox saw."""
+    first = seen.stamps[0]
+    return Verdict(judged(seen.stamps, limit), seen.refused, seen.busiest, seen.used, [stamp - first for stamp in seen.stamps])
+
+
+def run(client: Client, url: str, calls: int) -> None:
+    """In the client's process: all of it."""
+    asyncio.run(client(url, calls))
+
+
+def meet(client: Client, setting: Setting, calls: int) -> Verdict:
+    """Let a client meet a sandbox of its own."""
+    with served(setting) as server:
+        alone(run, client, server.url, calls)
+    return verdict(server.seen, setting.limit)
+
+
+def share(value: float) -> str:
+    """A share in percent; no more than a plain 0 when it is nothing at all."""
+    return f"{value:.1%}" if value else "0"
+
+
+def measure(options: Options) -> Report:
+    rounds, calls = options.rounds or ROUNDS, options.calls or CALLS
+    clients = {name: peer for name, peer in CLIENTS.items() if peer.installed}
+    names = list(clients)
+    found: dict[str, dict[str, list[Verdict]]] = {network: {name: [] for name in names} for network in NETWORKS}
+    for turn in range(rounds):
+        for network, setting in NETWORKS.items():
+            for name in names[turn % len(names) :] + names[: turn % len(names)]:
+                met = meet(clients[name].run, setting, calls)
+                found[network][name].append(met)
+                say(f"limits, round {turn + 1}: {network}: {name}: {met.really} refused, {met.used:.1%}")
+    notes = []
+    if len(names) < len(CLIENTS):
+        notes.append(f"Not installed, so left out: {', '.join(set(CLIENTS) - set(names))}.")
+    if options.plot is not None:
+        options.plot.mkdir(parents=True, exist_ok=True)
+        series = {name: met[0].stamps for name, met in found[DRAWN].items()}
+        where = options.plot / "rate.svg"
+        title = f"Requests in the last second at the server; round trip {DRAWN}"
+        where.write_text(rates(series, LIMIT, title), encoding="utf-8")
+        notes.append(f"Drawn: {where}")
+    heads = ["round trip", "client", *(f"refused by {name}" for name in WINDOWS), "busiest second", "limit used"]
+    rows = [_row(network, name, met) for network, by_client in found.items() for name, met in by_client.items()]
+    figures = {
+        "calls": calls,
+        "runs": {
+            network: {name: [_figures(run) for run in met] for name, met in by_client.items()}
+            for network, by_client in found.items()
+        },
+    }
+    title = f"limits: {calls:,} identifies at {LIMIT} a second, {rounds} rounds"
+    return Report(title, [Table(heads, rows)], notes, figures)
+
+
+def _row(network: str, name: str, met: list[Verdict]) -> list[str]:
+    refused = [share(statistics.mean(run.refused[model] for run in met)) for model in WINDOWS]
+    used = spread((run.used * 100 for run in met), "{:.1f}")
+    return [network, name, *refused, f"{max(run.busiest for run in met)}", f"{used} %"]
+
+
+def _figures(run: Verdict) -> dict[str, object]:
+    tenths = [0] * (int(run.stamps[-1] * 10) + 1)
+    for stamp in run.stamps:
+        tenths[int(stamp * 10)] += 1
+    return {
+        "refused": run.refused,
+        "really_refused": run.really,
+        "busiest": run.busiest,
+        "used": run.used,
+        "requests_per_tenth_of_a_second": tenths,
+    }
