@@ -21,7 +21,9 @@ from .report import Options, Report, machine
 
 TOPICS = {
     "limits": "does it keep to the limit, and use it, beside other limiters",
+    "lanes": "how long live calls wait during a bulk run",
     "burst": "150 live calls at once on an idle session",
+    "stall": "the loop blocked for a second, on purpose",
     "cpu": "processor time of one call, beside the same call by hand",
     "journal": "what a journal costs",
     "kill": "a backfill that is killed again and again",

@@ -91,8 +91,8 @@ def meet(client: Client, setting: Setting, calls: int) -> Verdict:
 
 
 def share(value: float) -> str:
-    """A share in percent; no more than a plain 0 when it is nothing at all."""
-    return f"{value:.1%}" if value else "0"
+    """A share in percent; a plain 0 says that it is nothing at all."""
+    return f"{value:.1%}" if value >= 0.0005 else "< 0.1%" if value else "0"
 
 
 def measure(options: Options) -> Report:

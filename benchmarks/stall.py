@@ -1,0 +1,58 @@
+"""A program that blocks its event loop for a whole second, on purpose, while a bulk run and live calls go on.
+
+After such a stall everything is due at once: answers, timers, callers. What counts is that nothing of it is refused, by any
+model of a limit, and that every call succeeds.
+"""
+
+from __future__ import annotations
+
+import statistics
+
+from teak_async.referee import WINDOWS
+from teak_async.sandbox import Faults
+
+from .lanes import LIVE, Waits, meet
+from .limits import Verdict, share
+from .processes import Setting
+from .report import Options, Report, Table, say, spread
+
+ROUNDS = 2
+CALLS = 2000
+STALLS = (2.0, 4.5, 7.0)
+"""Seconds after the beginning."""
+STALL = 1.0
+NETWORKS = {
+    "0 ms": Setting(),
+    "40 ms, jitter 8 ms each way": Setting(Faults(delay=0.02, jitter=0.008)),
+}
+
+
+def measure(options: Options) -> Report:
+    rounds, calls = options.rounds or ROUNDS, options.calls or CALLS
+    met: dict[str, list[tuple[Waits, Verdict]]] = {network: [] for network in NETWORKS}
+    for turn in range(rounds):
+        for network, setting in NETWORKS.items():
+            met[network].append(meet(setting, calls, STALLS, STALL))
+            say(f"stall, round {turn + 1}: {network}: {met[network][-1][1].really} refused")
+    rows = [
+        (
+            network,
+            *(share(statistics.mean(run.refused[model] for _, run in found)) for model in WINDOWS),
+            f"{max(run.busiest for _, run in found)}",
+            spread((run.used * 100 for _, run in found), "{:.1f}") + " %",
+            f"{max(max(waits.whole) for waits, _ in found):.2f} s",
+        )
+        for network, found in met.items()
+    ]
+    heads = ("round trip", *(f"refused by {name}" for name in WINDOWS), "busiest second", "limit used", "longest live call")
+    title = (
+        f"stall: the loop blocked for {STALL:.0f} s, {len(STALLS)} times, in a bulk run of {calls:,} identifies"
+        f" with {LIVE:.0f} live calls a second, {rounds} rounds"
+    )
+    figures = {
+        network: [
+            {"refused": run.refused, "really_refused": run.really, "busiest": run.busiest, "used": run.used} for _, run in found
+        ]
+        for network, found in met.items()
+    }
+    return Report(title, [Table(heads, rows)], figures={"calls": calls, "networks": figures})
