@@ -13,13 +13,13 @@ from teak_async.sandbox import Faults
 
 from .lanes import LIVE, Waits, meet
 from .limits import Verdict, share
-from .processes import Setting
+from .processes import LIMIT, Setting
 from .report import Options, Report, Table, say, spread
 
 ROUNDS = 2
 CALLS = 2000
-STALLS = (2.0, 4.5, 7.0)
-"""Seconds after the beginning."""
+STALLS = (0.2, 0.45, 0.7)
+"""When, as shares of the seconds that the rows take at the limit."""
 STALL = 1.0
 NETWORKS = {
     "0 ms": Setting(),
@@ -29,10 +29,11 @@ NETWORKS = {
 
 def measure(options: Options) -> Report:
     rounds, calls = options.rounds or ROUNDS, options.calls or CALLS
+    moments = [part * calls / LIMIT for part in STALLS]
     met: dict[str, list[tuple[Waits, Verdict]]] = {network: [] for network in NETWORKS}
     for turn in range(rounds):
         for network, setting in NETWORKS.items():
-            met[network].append(meet(setting, calls, STALLS, STALL))
+            met[network].append(meet(setting, calls, moments, STALL))
             say(f"stall, round {turn + 1}: {network}: {met[network][-1][1].really} refused")
     rows = [
         (
