@@ -1,12 +1,10 @@
-"""What several tests share: a sandbox, a session on it, and a loop whose time is virtual."""
+"""What several tests share: a sandbox, and a session on it."""
 
 from __future__ import annotations
 
-import asyncio
-import selectors
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 from unittest.mock import Mock
 
 import aiohttp
@@ -16,44 +14,6 @@ from teak_async import Limits, Retry, TeakSession, Timeout
 from teak_async.sandbox import Sandbox
 
 SAMPLES = Path(__file__).parent / "samples"
-
-T = TypeVar("T")
-
-
-class _VirtualSelector(selectors.SelectSelector):
-    """Never waits: what the loop would sleep passes at once on a clock of its own."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.now = 0.0
-
-    def select(self, timeout: float | None = None) -> list[Any]:
-        if timeout is None:
-            raise RuntimeError("deadlock: nothing is scheduled, and everything waits")
-        self.now += max(timeout, 1e-9)  # as in life, no turn of the loop takes no time at all
-        return super().select(0)
-
-
-class VirtualLoop(asyncio.SelectorEventLoop):
-    """An event loop whose seconds take no time."""
-
-    def __init__(self) -> None:
-        self._virtual = _VirtualSelector()
-        super().__init__(self._virtual)
-
-    def time(self) -> float:
-        return self._virtual.now
-
-    def stall(self, seconds: float) -> None:
-        """Let time pass as a callback does that blocks the loop."""
-        self._virtual.now += seconds
-
-
-def run_virtual(main: Callable[[VirtualLoop], Coroutine[Any, Any, T]]) -> T:
-    """Run a coroutine on a virtual loop to its end."""
-    loop = VirtualLoop()
-    with asyncio.Runner(loop_factory=lambda: loop) as runner:
-        return runner.run(main(loop))
 
 
 class Answering(aiohttp.ClientResponse):

@@ -8,10 +8,10 @@ from contextlib import suppress
 
 import pytest
 from attrs import frozen
-from conftest import VirtualLoop, run_virtual
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmarks.virtual import VirtualLoop, run_virtual
 from teak_async import SessionClosed
 from teak_async.bucket import Bucket, Lane
 
