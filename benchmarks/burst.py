@@ -11,7 +11,7 @@ from teak_async.sandbox import GAME_ID, SECRET_KEY
 
 from .limits import share, verdict
 from .processes import LIMIT, Setting, alone, served
-from .report import Options, Report, Table, spread
+from .report import Options, Report, Table, spread, times
 
 ROUNDS = 3
 CALLS = 600
@@ -49,7 +49,7 @@ def measure(options: Options) -> Report:
     refused = [share(statistics.mean(one.refused[name] for one in met)) for name in met[0].refused]
     slowest = [max(seconds) for seconds in took]
     row = [spread(slowest) + " s", *refused, f"{max(one.busiest for one in met)}"]
-    title = f"burst: {AT_ONCE} live calls at once on an idle session, then {calls:,} bulk calls, loopback, {rounds} rounds"
+    title = f"burst: {AT_ONCE} live calls at once on an idle session, then {calls:,} bulk calls, loopback, {times(rounds)}"
     figures = {
         "seconds_until_all_answered": slowest,
         "refused": [one.refused for one in met],

@@ -25,7 +25,7 @@ from teak_async.sandbox import GAME_ID, IDENTIFY, SECRET_KEY
 
 from .peers import body, by_hand
 from .processes import FREE, Setting, alone, served
-from .report import Options, Report, Table, say, spread
+from .report import Options, Report, Table, say, spread, times
 
 ROUNDS = 7
 CALLS = 4000
@@ -140,12 +140,12 @@ def group(file: str) -> str:
     if file.startswith("<"):
         return next((name for name in ("cattrs", "attrs") if name in file), "Python")
     path = Path(file)
+    if path.parent.name in ("teak_async", "benchmarks"):
+        return f"teak_async/{path.name}" if path.parent.name == "teak_async" else "benchmarks"
     for name in ("aiohttp", "asyncio", "json", "cattrs", "attr", "attrs", "yarl", "multidict"):
         if name in path.parts:
             return "attrs" if name == "attr" else name
-    if path.parent.name == "teak_async":
-        return f"teak_async/{path.name}"
-    return "benchmarks" if path.parent.name == "benchmarks" else "Python"
+    return "Python"
 
 
 def measure(options: Options) -> Report:
@@ -156,6 +156,7 @@ def measure(options: Options) -> Report:
         for name in names[turn % len(names) :] + names[: turn % len(names)]:
             with served(Setting(limit=FREE)) as server:
                 cost[name].append(alone(run, CLIENTS[name], server.url, calls))
+            assert (len(server.seen.stamps), server.seen.refused) == (calls + WARM, 0), "not every call was made and done"
             say(f"cpu, round {turn + 1}: {name}: {cost[name][-1] * 1e6:.0f} µs")
     ratios = {name: [mine / base for mine, base in zip(cost[name], cost[BASE], strict=True)] for name in names}
     with served(Setting(limit=FREE)) as server:
@@ -168,7 +169,7 @@ def measure(options: Options) -> Report:
         if seconds >= whole / 1000
     ]
     return Report(
-        f"cpu: {calls:,} identifies, {WORKERS} at a time, limit very high, loopback, {rounds} rounds",
+        f"cpu: {calls:,} identifies, {WORKERS} at a time, limit very high, loopback, {times(rounds)}",
         [
             Table(("client", "processor time per call", "to aiohttp by hand"), rows),
             Table(("where await teak.identify(…) spends it", "share", "per call, under the profiler"), shares),

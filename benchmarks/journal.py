@@ -21,7 +21,7 @@ from teak_async import Identify, Limits, TeakSession
 from teak_async.sandbox import GAME_ID, SECRET_KEY
 
 from .processes import FREE, Setting, alone, served
-from .report import Options, Report, Table, say, spread
+from .report import Options, Report, Table, say, spread, times
 
 ROUNDS = 3
 CALLS = 20_000
@@ -101,7 +101,7 @@ def measure(options: Options) -> Report:
     ]
     ratios = [with_.cpu / without.cpu for with_, without in zip(costs["yes"], costs["no"], strict=True)]
     return Report(
-        f"journal: {calls:,} identifies, limit very high, loopback, {rounds} rounds",
+        f"journal: {calls:,} identifies, limit very high, loopback, {times(rounds)}",
         [Table(("journal", "memory growth", "processor time per row", "loop blocked, p99.9", "longest"), rows)],
         [f"Processor time per row with a journal to without: {spread(ratios)}."],
         {"calls": calls, "costs": {name: [asdict(cost) for cost in done] for name, done in costs.items()}, "ratios": ratios},

@@ -21,7 +21,7 @@ from teak_async.sandbox import GAME_ID, IDENTIFY, SECRET_KEY, Faults
 
 from .limits import Verdict, share, verdict
 from .processes import Setting, alone, served
-from .report import Options, Report, Table, say, spread
+from .report import Options, Report, Table, say, spread, times
 
 ROUNDS = 2
 CALLS = 4000
@@ -160,5 +160,5 @@ def measure(options: Options) -> Report:
         "busiest second",
         "limit used",
     )
-    title = f"lanes: {LIVE:.0f} live calls a second beside a bulk run of {calls:,} identifies, {rounds} rounds"
+    title = f"lanes: {LIVE:.0f} live calls a second beside a bulk run of {calls:,} identifies, {times(rounds)}"
     return Report(title, [Table(heads, rows)], figures={"calls": calls, "networks": figures})

@@ -23,7 +23,7 @@ from teak_async.sandbox import Faults
 from .peers import CLIENTS, Client
 from .plot import rates
 from .processes import LIMIT, Seen, Setting, alone, served
-from .report import Options, Report, Table, say, spread
+from .report import Options, Report, Table, say, spread, times
 
 ROUNDS = 1
 CALLS = 2000
@@ -106,7 +106,8 @@ def measure(options: Options) -> Report:
                 met = meet(clients[name].run, setting, calls)
                 found[network][name].append(met)
                 say(f"limits, round {turn + 1}: {network}: {name}: {met.really} refused, {met.used:.1%}")
-    notes = []
+    ours = [met for by_client in found.values() for name, by_name in by_client.items() if "teak" in name for met in by_name]
+    notes = [f"Requests of this client that the sandbox itself refused, in all of its runs: {sum(met.really for met in ours)}."]
     if len(names) < len(CLIENTS):
         notes.append(f"Not installed, so left out: {', '.join(set(CLIENTS) - set(names))}.")
     if options.plot is not None:
@@ -125,7 +126,7 @@ def measure(options: Options) -> Report:
             for network, by_client in found.items()
         },
     }
-    title = f"limits: {calls:,} identifies at {LIMIT} a second, {rounds} rounds"
+    title = f"limits: {calls:,} identifies at {LIMIT} a second, {times(rounds)}"
     return Report(title, [Table(heads, rows)], notes, figures)
 
 

@@ -62,6 +62,12 @@ async def ours(url: str, calls: int) -> None:
         await teak.bulk(Identify(f"p{number}", country_code="US") for number in range(calls))
 
 
+async def ours_live(url: str, calls: int) -> None:
+    """Each call awaited by a caller of its own, all at once, as the peers' are."""
+    async with TeakSession(GAME_ID, SECRET_KEY, base_url=url) as teak:
+        await asyncio.gather(*(teak.identify(f"p{number}", country_code="US") for number in range(calls)))
+
+
 async def aiolimiter(limiter: AsyncLimiter, url: str, calls: int) -> None:
     """`async with limiter:` around each call."""
     async with by_hand(url) as identify:
@@ -122,6 +128,7 @@ async def throttled(url: str, calls: int) -> None:
 OURS = "teak_async, a bulk run"
 CLIENTS = {
     OURS: Peer(ours),
+    "teak_async, live calls": Peer(ours_live),
     "AsyncLimiter(200, 1)": Peer(aiolimiter_200),
     "AsyncLimiter(1, 1/200)": Peer(aiolimiter_1),
     "aiometer, max_per_second=200": Peer(aiometer, "aiometer"),

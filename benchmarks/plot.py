@@ -8,8 +8,8 @@ from html import escape
 from math import ceil
 
 WIDTH, HEIGHT = 960, 520
-LEFT, RIGHT, TOP, BOTTOM = 64, 24, 96, 48
-COLOURS = ("#0b6e4f", "#d1495b", "#e09f3e", "#3d5a80", "#8e6bbf", "#6d6875")
+LEFT, RIGHT, TOP, BOTTOM = 64, 24, 116, 48
+COLOURS = ("#0b6e4f", "#4fb286", "#d1495b", "#e09f3e", "#3d5a80", "#8e6bbf", "#6d6875", "#b08968")
 STEP = 0.02
 """Seconds between two points of a line."""
 

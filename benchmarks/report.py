@@ -21,7 +21,6 @@ PACKAGES = (
     "attrs",
     "cattrs",
     "orjson",
-    "uvloop",
     "httpx",
     "aiometer",
     "pyrate-limiter",
@@ -82,6 +81,11 @@ class Report:
 def say(what: str) -> None:
     """Tell whoever waits how far it is; not part of the report."""
     print(what, file=sys.stderr, flush=True)
+
+
+def times(rounds: int) -> str:
+    """How often every client had its turn."""
+    return f"{rounds} rounds" if rounds > 1 else "one round"
 
 
 def spread(values: Iterable[float], form: str = "{:.2f}") -> str:

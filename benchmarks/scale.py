@@ -25,7 +25,7 @@ from teak_async.bucket import Lane
 
 from .crowd import CROWDS, Crowd, full_bucket
 from .processes import alone
-from .report import Options, Report, Table, say, spread
+from .report import Options, Report, Table, say, spread, times
 
 ROUNDS = 3
 CALLERS = 100_000
@@ -149,7 +149,7 @@ def measure(options: Options) -> Report:
     import_rows = [(name, spread((seconds * 1e3 for seconds in done), "{:.0f}") + " ms") for name, done in imports.items()]
     order = "kept" if kept else "NOT kept"
     return Report(
-        f"scale: {callers:,} callers waiting at once, {rounds} rounds",
+        f"scale: {callers:,} callers waiting at once, {times(rounds)}",
         [
             Table(heads, rows),
             Table(("waiting at the bucket", "processor time of one grant"), grant_rows),

@@ -14,7 +14,7 @@ from teak_async.sandbox import Faults
 from .lanes import LIVE, Waits, meet
 from .limits import Verdict, share
 from .processes import LIMIT, Setting
-from .report import Options, Report, Table, say, spread
+from .report import Options, Report, Table, say, spread, times
 
 ROUNDS = 2
 CALLS = 2000
@@ -48,7 +48,7 @@ def measure(options: Options) -> Report:
     heads = ("round trip", *(f"refused by {name}" for name in WINDOWS), "busiest second", "limit used", "longest live call")
     title = (
         f"stall: the loop blocked for {STALL:.0f} s, {len(STALLS)} times, in a bulk run of {calls:,} identifies"
-        f" with {LIVE:.0f} live calls a second, {rounds} rounds"
+        f" with {LIVE:.0f} live calls a second, {times(rounds)}"
     )
     figures = {
         network: [
