@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import multiprocessing
 import os
@@ -51,6 +52,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     threads = SimpleNamespace(Process=InThread, Pipe=multiprocessing.Pipe)
     monkeypatch.setattr(processes, "multiprocessing", SimpleNamespace(get_context=lambda _: threads))
     yield
+    gc.unfreeze()  # what a process may keep from its collector
     assert not [thread for thread in threading.enumerate() if isinstance(thread, InThread)]
 
 
