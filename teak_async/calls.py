@@ -17,11 +17,12 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 
 import attrs
 
+from .attempt import Attempt
 from .bucket import Bucket, Lane
 from .endpoints import ENDPOINTS, Effect, Endpoint
 from .errors import (
@@ -36,7 +37,7 @@ from .errors import (
 )
 from .models import CategorySubscriptionChange, Request, Response, SubscriptionChange
 from .retry import Retry, decide
-from .transport import Transport
+from .transport import Exchange, Transport
 from .wire import Credentials, Message, decode, encode
 
 
@@ -91,28 +92,33 @@ class Caller:
     def __init__(
         self, transport: Transport, credentials: Credentials, retry: Retry, bucket_of: Callable[[str], Bucket]
     ) -> None:
-        self.transport = transport
+        self._transport = transport
         self._credentials = credentials
         self._retry = retry
         self._bucket_of = bucket_of
         self._closed = asyncio.Event()
-        self.attempts: set[_Attempt] = set()
+        self._quiet = asyncio.Event()
+        self.attempts: dict[Exchange, Attempt[Response | TeakError]] = {}
 
     async def close(self) -> None:
         """Wait for what is on the wire and has somebody who waits for it; cancelled, leave that too."""
         self._closed.set()
-        for attempt in self.attempts:
-            if attempt.abandoned:
-                attempt.task.cancel()
         try:
-            while self.attempts:
-                await asyncio.wait({attempt.task for attempt in self.attempts})
+            self._interrupt(attempt for attempt in self.attempts.values() if attempt.left)
+            if self.attempts:
+                await self._quiet.wait()
         finally:
             # Only when this very wait was cancelled is anything left.
-            tasks = [attempt.task for attempt in self.attempts]
-            for attempt in list(self.attempts):
-                attempt.leave()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            self._interrupt(self.attempts.values())
+            if self.attempts:
+                await self._quiet.wait()
+
+    def _interrupt(self, attempts: Iterable[Attempt[Response | TeakError]]) -> None:
+        for attempt in list(attempts):
+            if attempt.exchange.unsent:
+                attempt.interrupt(SessionClosed("the session was closed before this call was sent"))
+            else:
+                attempt.interrupt(ConnectionLost("the session was closed before the answer came"))
 
     async def perform(self, call: Call) -> Response:
         """Make a call: as many tries as it may have, and the truth about all of them."""
@@ -179,89 +185,48 @@ class Caller:
 
     async def _attempt(self, call: Call, bucket: Bucket, message: Message) -> Response | TeakError:
         """Make one try with a permit in hand, and see to it that the permit comes back when it may."""
-        attempt = _Attempt(self, call.endpoint, bucket, message)
+        exchange = self._transport.begin()
+        attempt = Attempt(self._exchange(call.endpoint, bucket, message, exchange), exchange)
+        self.attempts[exchange] = attempt
         call.on_wire = True
         try:
-            return await attempt.outcome
+            return await attempt
         except asyncio.CancelledError:
-            if not attempt.exchange.unsent:
+            if attempt.left:
                 call.error = ConnectionLost("the call was left before its answer came")
                 call.error.attempts = call.attempts
-                attempt.abandoned = True
-            else:
-                attempt.leave()
             raise
         finally:
             call.on_wire = False
 
-    async def exchange(self, attempt: _Attempt) -> None:
-        """Send, wait for the answer, give the permit back, understand the answer."""
-        exchange, bucket, endpoint = attempt.exchange, attempt.bucket, attempt.endpoint
-        exchange.begun = True
+    async def _exchange(self, endpoint: Endpoint, bucket: Bucket, message: Message, exchange: Exchange) -> Response | TeakError:
         loop = asyncio.get_running_loop()
         began = loop.time()
         try:
-            answer = await self.transport.send(attempt.message, exchange)
+            answer = await self._transport.send(message, exchange)
         except BaseException as failure:
             if exchange.unsent or (isinstance(failure, TeakError) and failure.delivery is Delivery.NOT_SENT):
                 bucket.unsent()
             else:
                 bucket.lost()
-            attempt.end(failure if isinstance(failure, TeakError) else attempt.closed())
+            self._end(exchange)
             if isinstance(failure, TeakError):
-                return
+                return failure
             raise
-        outcome: Response | TeakError
         try:
-            outcome = decode(endpoint, answer.status, answer.headers, answer.body)
+            return decode(endpoint, answer.status, answer.headers, answer.body)
         except TeakError as error:
             if isinstance(error, RateLimited):
                 bucket.refuse(began, error.retry_after)
-            outcome = error
+            return error
         except Exception as error:  # noqa: BLE001 - an answer that no line here foresaw must not cost the call its truth
             what = f"{endpoint.name}: the answer could not be understood ({type(error).__name__})"
-            outcome = UnexpectedResponse(what, status=answer.status)
-        bucket.answered(loop.time() - began, answer.round_trip, warm=answer.warm)
-        attempt.end(outcome)
+            return UnexpectedResponse(what, status=answer.status)
+        finally:
+            bucket.answered(loop.time() - began, answer.round_trip, warm=answer.warm)
+            self._end(exchange)
 
-
-class _Attempt:
-    """One try on its way, in a task of its own, and what its caller waits for.
-
-    Attributes:
-        abandoned: whether nobody waits for it any more.
-        outcome: how it ended, for the caller.
-    """
-
-    __slots__ = ("_caller", "abandoned", "bucket", "endpoint", "exchange", "message", "outcome", "task")
-
-    def __init__(self, caller: Caller, endpoint: Endpoint, bucket: Bucket, message: Message) -> None:
-        loop = asyncio.get_running_loop()
-        self._caller = caller
-        self.endpoint = endpoint
-        self.bucket = bucket
-        self.message = message
-        self.exchange = caller.transport.begin()
-        self.abandoned = False
-        self.outcome: asyncio.Future[Response | TeakError] = loop.create_future()
-        caller.attempts.add(self)
-        # The caller waits for a future and not for a shielded task: half as many turns of the loop.
-        self.task = loop.create_task(caller.exchange(self))
-
-    def leave(self) -> None:
-        """End it without its answer."""
-        if not self.exchange.begun:
-            # Cancelled before its first step it never runs, so it cannot give the permit back itself.
-            self.bucket.unsent()
-            self.end(self.closed())
-        self.task.cancel()
-
-    def end(self, outcome: Response | TeakError) -> None:
-        self._caller.attempts.discard(self)
-        if not self.outcome.done():
-            self.outcome.set_result(outcome)
-
-    def closed(self) -> TeakError:
-        if self.exchange.unsent:
-            return SessionClosed("the session was closed before this call was sent")
-        return ConnectionLost("the session was closed before the answer came")
+    def _end(self, exchange: Exchange) -> None:
+        del self.attempts[exchange]
+        if not self.attempts and self._closed.is_set():
+            self._quiet.set()

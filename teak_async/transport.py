@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator, Mapping
-from contextvars import ContextVar
 from typing import Any
 from weakref import WeakSet
 
@@ -28,7 +27,7 @@ from attrs import field, frozen
 from attrs.validators import gt
 from yarl import URL
 
-from .errors import ConnectFailed, ConnectionLost, Delivery, TimedOut, TransportError
+from .errors import ConnectFailed, ConnectionLost, Delivery, TeakError, TimedOut
 from .wire import Message
 
 HEADERS = ("Content-Type", "Date", "Location", "Retry-After")
@@ -97,25 +96,26 @@ class Exchange:
         exact: whether `sent_at` can be known, i.e. the connection pool is ours.
         sent_at: the loop's time just before the first byte; `None` before that.
         warm: whether the connection had carried an answer before.
-        begun: whether its task has run at all.
+        interrupt: ends it with an error, wherever it waits.
         unsent: certainly no byte has left, nor will without the exchange going on.
     """
 
-    __slots__ = ("_expired", "_patience", "_refused_write", "_task", "begun", "exact", "sent_at", "warm")
+    __slots__ = ("_patience", "_refused_write", "exact", "interrupt", "sent_at", "warm")
 
     def __init__(self, patience: Patience, *, exact: bool) -> None:
         self.exact = exact
         self._patience = patience
-        self._task: asyncio.Task[Any] | None = None
-        self._expired = False
-        self.begun = False
+        self.interrupt: Callable[[TeakError], None] | None = None
         self.sent_at: float | None = None
         self.warm = False
         self._refused_write = False
 
+    def __deepcopy__(self, memo: object) -> Exchange:
+        return self  # stand-ins for aiohttp in tests keep a copy of what was sent, and this leads to the whole loop
+
     @property
     def unsent(self) -> bool:
-        return not self.begun or (self.exact and (self.sent_at is None or self._refused_write))
+        return self.exact and (self.sent_at is None or self._refused_write)
 
     def writing(self, now: float, transport: asyncio.Transport | None) -> None:
         """The request is about to be written: said once when its connection is had, and again just before the first byte."""
@@ -125,37 +125,32 @@ class Exchange:
         self._refused_write = transport is None or transport.is_closing()
 
     def begin(self) -> None:
-        """The running task does the exchange from here on."""
-        self._task = asyncio.current_task()
-        _EXCHANGE.set(self)
+        """It is about to be made."""
         if not self.exact:
             self._patience.watch(self, asyncio.get_running_loop().time())
 
     def expire(self) -> None:
         """Its time is up."""
-        self._expired = True
-        if self._task is not None:
-            self._task.cancel()
+        if self.interrupt is not None:
+            self.interrupt(self.explain(TimeoutError()))
 
     def end(self) -> None:
         """It is over, whatever came of it."""
         self._patience.forget(self)
-
-    @property
-    def ran_out(self) -> bool:
-        """Whether the cancellation that its task just got is that its time is up, and nothing else; asked once."""
-        return self._expired and self._task is not None and self._task.uncancel() == 0
+        self.interrupt = None
 
     async def __call__(self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
+        if isinstance(request, _Request):
+            request.exchange = self
         try:
             return await handler(request)
         except Exception as error:  # noqa: BLE001 - whatever it was, it ended the exchange
             failure = self.explain(error)
         raise failure
 
-    def explain(self, error: Exception) -> TransportError:
+    def explain(self, error: Exception) -> TeakError:
         """Turn what aiohttp or the system raised into ours, with the delivery as far as it is known."""
-        if isinstance(error, TransportError):
+        if isinstance(error, TeakError):
             return error
         # Class names and system messages only: aiohttp's own texts carry the address, and so the secret.
         cause: BaseException = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
@@ -220,15 +215,27 @@ _USED: WeakSet[Any] = WeakSet()
 """The connections that have carried a request, of every session."""
 
 
-_EXCHANGE: ContextVar[Exchange] = ContextVar("teak_async exchange")
-"""The exchange that the running task does."""
+class _Body(aiohttp.BytesPayload):
+    """A body that knows its exchange, since aiohttp hands nothing else through to the request."""
+
+    def __init__(self, body: bytes, exchange: Exchange) -> None:
+        super().__init__(body, content_type="application/json")
+        self.exchange = exchange
 
 
 class _Request(aiohttp.ClientRequest):
     """A request that tells its exchange when it is written."""
 
+    exchange: Exchange | None = None
+
+    def _told(self) -> Exchange:
+        body = self.body
+        exchange = body.exchange if isinstance(body, _Body) else self.exchange
+        assert exchange is not None
+        return exchange
+
     def send(self, conn: aiohttp.connector.Connection) -> Any:
-        exchange = _EXCHANGE.get()
+        exchange = self._told()
         exchange.warm = conn.protocol in _USED
         if not exchange.warm:
             _USED.add(conn.protocol)
@@ -236,7 +243,7 @@ class _Request(aiohttp.ClientRequest):
         return super().send(conn)
 
     async def write_bytes(self, writer: Any, conn: aiohttp.connector.Connection, *args: Any, **kwargs: Any) -> None:
-        _EXCHANGE.get().writing(self.loop.time(), conn.transport)
+        self._told().writing(self.loop.time(), conn.transport)
         await super().write_bytes(writer, conn, *args, **kwargs)
 
 
@@ -287,14 +294,10 @@ class Transport:
         Raises:
             TransportError: when no whole answer came.
         """
-        failure: TransportError
+        failure: TeakError
         exchange.begin()
         try:
             return await self._exchange(message, exchange)
-        except asyncio.CancelledError:
-            if not exchange.ran_out:
-                raise
-            failure = exchange.explain(TimeoutError())
         except Exception as error:  # noqa: BLE001 - as above
             failure = exchange.explain(error)
         finally:
@@ -310,7 +313,7 @@ class Transport:
         response = await self._http.request(
             message.method,
             self._url(message),
-            data=None if message.body is None else aiohttp.BytesPayload(message.body, content_type="application/json"),
+            data=None if message.body is None else _Body(message.body, exchange),
             headers=None if self._ours else self._headers,
             timeout=self._connecting,
             middlewares=(exchange,) if message.body is None else (),

@@ -100,6 +100,9 @@ class Window:
 
     REMEMBERED = 100
     """Answers over which the mean time on the wire is taken."""
+    SWEEP = 64
+    """Answers after which permits that are back are looked for, also while there are enough without them: at a very high
+    limit this bounds what is kept, and is cheaper than to look every time."""
 
     __slots__ = (
         "_answered",
@@ -109,6 +112,7 @@ class Window:
         "_lost",
         "_on_wire",
         "_out",
+        "_unswept",
         "credit",
         "limit",
         "paused_until",
@@ -121,6 +125,7 @@ class Window:
         self.paused_until = float("-inf")
         self.refused = 0
         self._out = 0
+        self._unswept = 0
         self._on_wire = 0.0
         self._answers = 0
         self._answered: deque[tuple[float, float]] = deque()
@@ -142,6 +147,7 @@ class Window:
 
     def taken(self, now: float) -> int:
         """How many permits are out: on the wire, or not back yet."""
+        self._unswept = 0
         answered, lost = self._answered, self._lost
         if answered:
             credit = self.credit.at(now)
@@ -153,7 +159,11 @@ class Window:
 
     def take(self, now: float) -> bool:
         """Take one permit if there is one."""
-        if now < self.paused_until or self.taken(now) >= self.allowance(now):
+        if now < self.paused_until:
+            return False
+        allowance = self.limit if self._cut_to >= self.limit else self.allowance(now)
+        at_most = self._out + len(self._answered) + len(self._lost)
+        if (at_most >= allowance or self._unswept >= self.SWEEP) and self.taken(now) >= allowance:
             return False
         self._out += 1
         return True
@@ -189,6 +199,7 @@ class Window:
         if warm:
             self.credit.learn(now, round_trip)
         self._answered.append((now, round_trip))
+        self._unswept += 1
         self._answers = min(self._answers + 1, self.REMEMBERED)
         self._on_wire += (min(on_wire, SECOND) - self._on_wire) / self._answers
 

@@ -25,6 +25,7 @@ STOREYS = [
     {"store"},
     {"session"},
     {"calls"},
+    {"attempt"},
     {"transport", "bucket"},
     {"wire", "retry", "window"},
     {"endpoints"},

@@ -371,7 +371,7 @@ async def test_cancelling_at_every_moment_leaks_no_permit(sandbox: Sandbox) -> N
         bucket = teak._buckets[IDENTIFY]
         while bucket.window._out:
             await asyncio.sleep(0.001)
-        assert teak.caller.attempts == set()
+        assert not teak.caller.attempts
         assert bucket.rate().in_window == sandbox.seen[IDENTIFY].requests
     assert all(player.sessions == 1 for player in sandbox.players.values())
 
@@ -386,7 +386,7 @@ async def test_closing_does_not_wait_for_the_abandoned() -> None:
                 await asyncio.sleep(0.001)
             call.cancel()
             await asyncio.wait([call])
-        assert teak.caller.attempts == set()
+        assert not teak.caller.attempts
 
 
 async def test_cancelling_close_ends_everything() -> None:
@@ -399,7 +399,7 @@ async def test_cancelling_close_ends_everything() -> None:
             await asyncio.sleep(0.001)
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(teak.close(), 0.05)
-        assert teak.caller.attempts == set()
+        assert not teak.caller.attempts
         with pytest.raises(ConnectionLost) as lost:
             await call
     assert lost.value.delivery is Delivery.UNKNOWN
