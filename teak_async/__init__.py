@@ -3,6 +3,7 @@
 from .bucket import Rate
 from .bulk import BulkRun
 from .errors import (
+    BacklogFull,
     ConnectFailed,
     ConnectionLost,
     DeadlinePassed,
@@ -42,6 +43,7 @@ from .transport import Timeout
 from .version import __version__
 
 __all__ = [
+    "BacklogFull",
     "BulkRun",
     "CategorySubscriptionChange",
     "ConnectFailed",

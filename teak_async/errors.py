@@ -155,6 +155,12 @@ class JournalError(TeakError):
     default_delivery = Delivery.NOT_SENT
 
 
+class BacklogFull(TeakError):
+    """As many calls as the session takes are submitted and under way; this one was not taken."""
+
+    default_delivery = Delivery.NOT_SENT
+
+
 class SessionClosed(TeakError):
     """The session is closed, or was never opened; the call was not sent."""
 

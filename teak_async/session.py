@@ -14,16 +14,17 @@ from collections.abc import AsyncIterable, Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, TypeAlias, overload
+from typing import TYPE_CHECKING, Any, TypeAlias, overload
 
 import aiohttp
 from attrs import field, frozen
 from attrs.validators import ge, instance_of
 
+from .backlog import Backlog
 from .bucket import Bucket, Lane, Rate
 from .calls import Call, Caller
 from .endpoints import ENDPOINTS
-from .errors import InvalidRequest, SessionClosed
+from .errors import InvalidRequest, SessionClosed, TeakError
 from .models import (
     CategorySubscriptionChange,
     GetSubscription,
@@ -83,6 +84,12 @@ class TeakSession:
         http: an `aiohttp.ClientSession` of yours, used and never closed. Its middlewares are left out, since one that
             retries would break the limits; on it no credit is earned (see the README), so bulk runs are slower by the
             round trip.
+        backlog: calls that may be submitted and under way at a time; see `submit`.
+        drain_timeout: seconds for which leaving the session waits for what was submitted.
+
+    Attributes:
+        undelivered: what was submitted and not delivered when the session was closed, with the error that says what became
+            of it; empty before.
 
     Raises:
         ValueError: when the credentials are missing or `base_url` is none.
@@ -98,6 +105,8 @@ class TeakSession:
         retry: Retry = Retry(),  # noqa: B008 - as above
         timeout: Timeout = Timeout(),  # noqa: B008 - as above
         http: aiohttp.ClientSession | None = None,
+        backlog: int = 2000,
+        drain_timeout: float = 10.0,
     ) -> None:
         self._credentials = Credentials(
             _credential("game_id", game_id, "TEAK_GAME_ID", "Teak App ID"),
@@ -110,6 +119,10 @@ class TeakSession:
         self.caller = Caller(transport, self._credentials, retry, self.bucket_of)
         self._state = "not opened yet: use `async with TeakSession(...) as teak:` or `await teak.open()`"
         self._closing = asyncio.Lock()
+        self._draining = False
+        self._backlog = Backlog(backlog)
+        self._drain_timeout = drain_timeout
+        self.undelivered: tuple[tuple[Request, TeakError], ...] = ()
         self.desktop_push = Subscriptions(self)
 
     async def open(self) -> Self:
@@ -124,17 +137,26 @@ class TeakSession:
         return self
 
     async def close(self) -> None:
-        """End waiting calls with `SessionClosed`, let those on the wire finish, close the connections."""
+        """Make what was submitted, end waiting calls with `SessionClosed`, let those on the wire finish, close the connections.
+
+        What was submitted has `drain_timeout` seconds; what is left then is in `undelivered`.
+        """
         async with self._closing:
             if self._state:
                 return
-            self._state = "closed"
-            for bucket in self._buckets.values():
-                bucket.close()
+            self._draining = True
             try:
-                await self.caller.close()
+                await self._backlog.drain(self._drain_timeout)
             finally:
-                await self._transport.close()
+                left = self._backlog.left()
+                self._state = "closed"
+                for bucket in self._buckets.values():
+                    bucket.close()
+                try:
+                    await self.caller.close()
+                finally:
+                    await self._transport.close()
+                    self.undelivered = await left.told()
 
     async def __aenter__(self) -> Self:
         return await self.open()
@@ -181,6 +203,38 @@ class TeakSession:
             TeakError: with what became of the call in `.delivery`.
         """
         return await self.caller.perform(Call(request, Lane.LIVE, loop_time(deadline)))
+
+    @overload
+    def submit(self, request: Identify, *, deadline: Deadline = None) -> asyncio.Future[PlayerSession]: ...
+    @overload
+    def submit(self, request: GetSubscription, *, deadline: Deadline = None) -> asyncio.Future[SubscriptionStatus]: ...
+    @overload
+    def submit(self, request: SetSubscription, *, deadline: Deadline = None) -> asyncio.Future[SubscriptionChange]: ...
+    @overload
+    def submit(
+        self, request: SetCategorySubscription, *, deadline: Deadline = None
+    ) -> asyncio.Future[CategorySubscriptionChange]: ...
+
+    def submit(self, request: Request, *, deadline: Deadline = None) -> asyncio.Future[Any]:
+        """Have a call made in the live lane, without waiting for it: for a tick loop that cannot await.
+
+        Leaving the session waits for it, for `drain_timeout` seconds; what was not delivered then is in `undelivered`.
+
+        Args:
+            request: any of the four.
+            deadline: as for `call`.
+
+        Returns:
+            A future of the response, which may be dropped. It is the loop's, as this method is: not for other threads.
+
+        Raises:
+            BacklogFull: when `backlog` calls are submitted and under way already. This one was not taken.
+            SessionClosed: when the session is not open, or is being left.
+        """
+        if self._state or self._draining:
+            raise SessionClosed(f"the session is {self._state or 'being closed'}")
+        self._backlog.check()
+        return self._backlog.add(request, self.caller.perform(Call(request, Lane.LIVE, loop_time(deadline))))
 
     async def identify(
         self,

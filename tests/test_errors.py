@@ -26,6 +26,7 @@ TREE = {
     "TimedOut": (("TransportError",), Delivery.UNKNOWN),
     "DeadlinePassed": (("TimedOut",), Delivery.NOT_SENT),
     "JournalError": (("TeakError",), Delivery.NOT_SENT),
+    "BacklogFull": (("TeakError",), Delivery.NOT_SENT),
     "SessionClosed": (("TeakError",), Delivery.NOT_SENT),
 }
 """Each error's bases, and its delivery where nothing else is said."""

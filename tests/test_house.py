@@ -24,7 +24,7 @@ STOREYS = [
     {"journal"},
     {"store"},
     {"session"},
-    {"calls"},
+    {"calls", "backlog"},
     {"attempt"},
     {"transport", "bucket"},
     {"wire", "retry", "window"},
