@@ -231,10 +231,12 @@ class TeakSession:
             BacklogFull: when `backlog` calls are submitted and under way already. This one was not taken.
             SessionClosed: when the session is not open, or is being left.
         """
-        if self._state or self._draining:
-            raise SessionClosed(f"the session is {self._state or 'being closed'}")
+        call = Call(request, Lane.LIVE, loop_time(deadline))
+        self.bucket_of(call.endpoint.budget)
+        if self._draining:
+            raise SessionClosed("the session is being closed")
         self._backlog.check()
-        return self._backlog.add(request, self.caller.perform(Call(request, Lane.LIVE, loop_time(deadline))))
+        return self._backlog.add(request, self.caller.perform(call))
 
     async def identify(
         self,
