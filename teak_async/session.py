@@ -77,7 +77,8 @@ class TeakSession:
     Args:
         game_id: Teak App ID; `TEAK_GAME_ID` in the environment when left out.
         secret_key: Teak Server Secret; `TEAK_SECRET_KEY` in the environment when left out.
-        base_url: another server, such as the sandbox.
+        base_url: another server, such as the sandbox; `TEAK_BASE_URL` in the environment when left out, else Teak's own. The
+            secret is sent there, whoever it is.
         limits: requests per second.
         retry: how persistent to be.
         timeout: how long the network may take.
@@ -100,7 +101,7 @@ class TeakSession:
         game_id: str | None = None,
         secret_key: str | None = None,
         *,
-        base_url: str = API,
+        base_url: str | None = None,
         limits: Limits = Limits(),
         retry: Retry = Retry(),  # noqa: B008 - as above
         timeout: Timeout = Timeout(),  # noqa: B008 - as above
@@ -113,6 +114,9 @@ class TeakSession:
             _credential("secret_key", secret_key, "TEAK_SECRET_KEY", "Teak Server Secret"),
         )
         self._limits = limits
+        if base_url is None:
+            # As the credentials: what the environment of a program, a command or a test says holds for all three of them.
+            base_url = os.environ.get("TEAK_BASE_URL") or API
         transport = Transport(base_url, timeout, f"teak_async/{__version__}", self._credentials.cleanse, http)
         self._transport = transport
         self._buckets: dict[str, Bucket] = {}

@@ -256,12 +256,40 @@ async def test_a_redirect_is_not_followed() -> None:
     assert "s3cret" not in str(moved.value)
 
 
-async def test_credentials_come_from_the_environment(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without arguments the two variables count."""
+async def test_everything_comes_from_the_environment(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without arguments the three variables count, as they do for the command line."""
     monkeypatch.setenv("TEAK_GAME_ID", sandbox.game_id)
     monkeypatch.setenv("TEAK_SECRET_KEY", sandbox.secret_key)
-    async with TeakSession(base_url=sandbox.url) as teak:
+    monkeypatch.setenv("TEAK_BASE_URL", sandbox.url)
+    async with TeakSession() as teak:
         assert (await teak.identify("p1", country_code="US")).session_id == "1"
+
+
+async def test_arguments_win_over_the_environment(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is given as an argument is taken, whatever the environment says."""
+    for variable in ("TEAK_GAME_ID", "TEAK_SECRET_KEY", "TEAK_BASE_URL"):
+        monkeypatch.setenv(variable, "http://127.0.0.1:1")
+    async with session_on(sandbox) as teak:
+        assert (await teak.identify("p1", country_code="US")).session_id == "1"
+
+
+@pytest.mark.parametrize("unset", [None, ""])
+def test_the_server_is_teaks_unless_said_otherwise(monkeypatch: pytest.MonkeyPatch, unset: str | None) -> None:
+    """Without a word about it, or with an empty one, calls go to Teak's own address."""
+    asked: list[str] = []
+    monkeypatch.setattr("teak_async.session.Transport", lambda base_url, *_: asked.append(base_url))
+    monkeypatch.delenv("TEAK_BASE_URL", raising=False)
+    if unset is not None:
+        monkeypatch.setenv("TEAK_BASE_URL", unset)
+    TeakSession("1", "s")
+    assert asked == ["https://api.gocarrot.com"]
+
+
+def test_a_wrong_variable_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An address from the environment has to be one, too."""
+    monkeypatch.setenv("TEAK_BASE_URL", "api.gocarrot.com")
+    with pytest.raises(ValueError, match="base_url must be like"):
+        TeakSession("1", "s")
 
 
 @pytest.mark.parametrize(
@@ -278,7 +306,7 @@ def test_missing_credentials_are_named(
         TeakSession(game_id, secret_key)
 
 
-@pytest.mark.parametrize("base_url", ["", "api.gocarrot.com", "ftp://x", "http://", "http://x/?a=b", None])
+@pytest.mark.parametrize("base_url", ["", "api.gocarrot.com", "ftp://x", "http://", "http://x/?a=b", 7])
 def test_a_wrong_base_url_is_refused(base_url: Any) -> None:
     """What is no address is found when the session is made."""
     with pytest.raises(ValueError, match="base_url must be like"):
