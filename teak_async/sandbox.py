@@ -22,7 +22,7 @@ from collections import Counter, deque
 from functools import cache
 from ipaddress import ip_address
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 from urllib.parse import parse_qsl, unquote
 from zoneinfo import available_timezones
 
@@ -42,7 +42,9 @@ CATEGORY = "/v2/desktop_push/subscription_status/:category_identifier"
 MOST_REQUESTS = 100_000
 """Requests remembered at most; the counts go on."""
 
-Fault = Literal["reset", "answer_lost", "error_before", "error_after", "stall", "not_json"]
+CALLS = {"identify": IDENTIFY, "status": STATUS, "category": CATEGORY}
+"""The paths by a name of one word."""
+Fault = Literal["reset", "answer_lost", "error_before", "error_after", "stall", "not_json", "refused"]
 
 
 @frozen
@@ -113,6 +115,7 @@ class Received:
         status: the status answered or meant to be answered.
         done: whether the work was done.
         fault: what was made to go wrong with it.
+        parameters: what it asked, without the credentials; a category from the path, too.
     """
 
     path: str
@@ -121,6 +124,7 @@ class Received:
     status: int
     done: bool
     fault: Fault | None
+    parameters: dict[str, Any] = field(hash=False)
 
 
 class Sandbox:
@@ -162,12 +166,10 @@ class Sandbox:
         self.players: dict[str, Player] = {}
         self.requests: deque[Received] = deque(maxlen=MOST_REQUESTS)
         self.seen: dict[str, Seen] = {IDENTIFY: Seen(), STATUS: Seen(), CATEGORY: Seen()}
-        limits = {IDENTIFY: identify, STATUS: subscription, CATEGORY: subscription}
-        self._limits = limits
-        self._judges = {path: WINDOWS[window](limit) for path, limit in limits.items()}
-        self._faults = faults
-        self._next: dict[str, deque[Fault]] = {path: deque() for path in limits}
-        self._random = random.Random(faults.seed)  # noqa: S311 - not for secrets
+        self._window = WINDOWS[window]
+        self.set_limits(identify, subscription)
+        self.set_faults(faults)
+        self._next: dict[str, deque[Fault]] = {path: deque() for path in self._limits}
         self._categories = categories
         self._address = (host, port)
         self._sessions = 0
@@ -194,9 +196,26 @@ class Sandbox:
         return player
 
     def fail_next(self, path: str, *faults: Fault) -> None:
-        """Let the next requests on a path (`identify`, `status`, `category`) go wrong, one after the other."""
-        named = {"identify": IDENTIFY, "status": STATUS, "category": CATEGORY}
-        self._next[named.get(path, path)].extend(faults)
+        """Let the next requests on a path (`identify`, `status`, `category`) go wrong, one after the other.
+
+        The faults are those of `Faults` and `refused`, a 429 within the limit.
+        """
+        path = CALLS.get(path, path)
+        if path not in self._next:
+            raise ValueError(f"{path!r} is none of {', '.join(CALLS)}")
+        if wrong := set(faults) - set(get_args(Fault)):
+            raise ValueError(f"{', '.join(sorted(wrong))}: faults are {', '.join(get_args(Fault))}")
+        self._next[path].extend(faults)
+
+    def set_faults(self, faults: Faults) -> None:
+        """Let these things go wrong from now on, drawn from their seed."""
+        self._faults = faults
+        self._random = random.Random(faults.seed)  # noqa: S311 - not for secrets
+
+    def set_limits(self, identify: int, subscription: int) -> None:
+        """Judge by these limits from now on; earlier requests do not count against them."""
+        self._limits = {IDENTIFY: identify, STATUS: subscription, CATEGORY: subscription}
+        self._judges = {path: self._window(limit) for path, limit in self._limits.items()}
 
     def summary(self) -> dict[str, Any]:
         """What it saw, ready for JSON; also at `GET /sandbox`, and each player at `GET /sandbox/players`."""
@@ -226,13 +245,16 @@ class Sandbox:
         status, done = 500, False
         answer: dict[str, Any] = {}
         if fault not in ("reset", "error_before"):
-            if self._judges[path].allows(now):
+            if fault != "refused" and self._judges[path].allows(now):
                 status, answer = self._answer(request.method, path, category, parameters)
                 done = status in (200, 201)
             else:
                 self.seen[path].refused += 1
                 status, answer = 429, _refusal(path, self._limits[path])
-        self.requests.append(Received(path, str(parameters.get("user_id", "")), now, status, done, fault))
+        asked = {name: value for name, value in parameters.items() if name not in ("game_id", "secret_key")}
+        if path == CATEGORY:
+            asked["category"] = category
+        self.requests.append(Received(path, str(parameters.get("user_id", "")), now, status, done, fault, asked))
         return await self._reply(request, status, answer, fault)
 
     async def _travel(self) -> None:

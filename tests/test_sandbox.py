@@ -321,14 +321,21 @@ async def test_budgets_are_independent(ask: Plain, clock: SimpleNamespace) -> No
 
 
 async def test_what_was_received(ask: Plain, clock: SimpleNamespace) -> None:
-    """Each request is remembered with its budget, player, stamp and fate."""
+    """Each request is remembered with its budget, player, stamp and fate, and with what it asked but the credentials."""
     async with Sandbox() as server:
         server.fail_next("status", "error_before")
         await ask(server, "POST", IDENTIFY, user_id="p", **ADDRESS)
         clock.now += 1.5
         await ask.raw(server, "GET", STATUS, user_id="q")
+        await ask.raw(server, "POST", ONE_CATEGORY, user_id="p", state="opt_out")
         received = [(one.path, one.user_id, one.stamp, one.status, one.done, one.fault) for one in server.requests]
-    assert received == [(IDENTIFY, "p", 1000.0, 201, True, None), (STATUS, "q", 1001.5, 500, False, "error_before")]
+        asked = [one.parameters for one in server.requests]
+    assert received == [
+        (IDENTIFY, "p", 1000.0, 201, True, None),
+        (STATUS, "q", 1001.5, 500, False, "error_before"),
+        (CATEGORY, "p", 1001.5, 200, True, None),
+    ]
+    assert asked == [{"user_id": "p", **ADDRESS}, {"user_id": "q"}, {"user_id": "p", "state": "opt_out", "category": "sales"}]
 
 
 async def test_summary(ask: Plain, clock: SimpleNamespace) -> None:
@@ -416,6 +423,39 @@ async def test_fail_next_is_of_one_path(sandbox: Sandbox, ask: Plain) -> None:
     statuses = [(await ask.raw(sandbox, *call, user_id="p", state="opt_out"))[0] for call in calls]
     assert statuses == [200, 502, 500, 200]
     assert sandbox.players["p"].categories == {"sales": "opt_out", "events": "opt_in"}
+
+
+async def test_a_refusal_asked_for(sandbox: Sandbox, ask: Plain) -> None:
+    """A request may be refused within the limit, as when another process has spent it, and nothing is done."""
+    sandbox.fail_next("identify", "refused")
+    statuses = [(await ask(sandbox, "POST", IDENTIFY, user_id="p", **ADDRESS))[0] for _ in range(2)]
+    assert statuses == [429, 201]
+    assert (sandbox.seen[IDENTIFY].refused, sandbox.players["p"].sessions) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("path", "fault", "said"),
+    [
+        ("identity", "reset", "'identity' is none of identify, status, category"),
+        ("identify", "rest", "rest: faults are reset, "),
+    ],
+)
+def test_no_such_fault(path: str, fault: Any, said: str) -> None:
+    """A word that is none is an error that names those that are, and not a fault that never comes."""
+    with pytest.raises(ValueError, match=said):
+        Sandbox().fail_next(path, fault)
+
+
+async def test_other_limits_and_faults_meanwhile(ask: Plain, clock: SimpleNamespace) -> None:
+    """Limits and faults can be changed while it runs; what came before does not count against the new limit."""
+    async with Sandbox() as server:
+        statuses = []
+        for limit in (2, 1):
+            server.set_limits(limit, limit)
+            statuses += [(await ask.raw(server, "POST", IDENTIFY, user_id="p", **ADDRESS))[0] for _ in range(3)]
+        server.set_faults(Faults(error_before=1.0))
+        statuses += [(await ask.raw(server, "POST", IDENTIFY, user_id="p", **ADDRESS))[0]]
+    assert statuses == [201, 201, 429, 201, 429, 429, 500]
 
 
 async def drawn(ask: Plain, seed: int) -> list[Fault | None]:
