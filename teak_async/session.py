@@ -131,6 +131,10 @@ class TeakSession:
 
     async def open(self) -> Self:
         """Make the session ready, on the running loop; `async with` does it."""
+        self._begin()
+        return self
+
+    def _begin(self) -> None:
         if self._buckets:
             raise SessionClosed("a session is opened once; make another one")
         self._transport.open()
@@ -138,7 +142,6 @@ class TeakSession:
             if endpoint.budget not in self._buckets:
                 self._buckets[endpoint.budget] = Bucket(endpoint.budget, getattr(self._limits, endpoint.limit))
         self._state = ""
-        return self
 
     async def close(self) -> None:
         """Make what was submitted, end waiting calls with `SessionClosed`, let those on the wire finish, close the connections.

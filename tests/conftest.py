@@ -13,6 +13,9 @@ import pytest
 from teak_async import Limits, Retry, TeakSession, Timeout
 from teak_async.sandbox import Sandbox
 
+pytest_plugins = ["teak_async.testing"]
+"""Also where the package is not installed."""
+
 SAMPLES = Path(__file__).parent / "samples"
 
 

@@ -33,10 +33,17 @@ STOREYS = [
     {"errors"},
 ]
 """From the top down; a module imports from storeys below its own only."""
-ANNEXES = {"version": set[str](), "referee": set[str](), "sandbox": {"referee"}}
+ANNEXES = {
+    "version": set[str](),
+    "referee": set[str](),
+    "sandbox": {"referee"},
+    "testing": {"sandbox", "session", "transport", "retry", "errors"},
+}
 """What stands beside the storeys, with all that each may import."""
 BRIDGES = {"cli": {"sandbox", "referee"}, "demo": {"sandbox"}}
 """Who may import from the annexes; `version` is everybody's."""
+LAZY = {"testing": {"sandbox"}}
+"""What a module imports only inside of its functions, because importing it has to be cheap."""
 UPWARDS = {("session", "bulk")}
 """The one import against the order, inside of a function."""
 
@@ -124,16 +131,36 @@ def test_upwards_only_when_called(module: str, name: str) -> None:
     assert name not in ours(imports(parsed(module), functions=False))
 
 
+@pytest.mark.parametrize(("module", "names"), LAZY.items())
+def test_lazy(module: str, names: set[str]) -> None:
+    """What is dear to import is imported when it is needed."""
+    assert names <= ours(imports(parsed(module)))
+    assert not names & ours(imports(parsed(module), functions=False))
+
+
 @pytest.mark.parametrize("module", PURE)
 def test_pure_modules(module: str) -> None:
     """The pure modules cannot do I/O, read a clock or throw dice."""
     assert {name.partition(".")[0] for name in imports(parsed(module))} & IMPURE == set()
 
 
-def test_the_library_needs_no_command_line() -> None:
-    """Importing the package loads neither the command line's libraries nor the sandbox."""
-    show = "import sys, teak_async; print(*sys.modules)"
+def loaded_by(module: str) -> set[str]:
+    """Name all modules that importing one loads."""
+    show = f"import sys, {module}; print(*sys.modules)"
     ran = subprocess.run([sys.executable, "-c", show], cwd=ROOT, capture_output=True, text=True, check=True)
-    loaded = set(ran.stdout.split())
+    return set(ran.stdout.split())
+
+
+def test_the_library_needs_no_command_line() -> None:
+    """Importing the package loads neither the command line's libraries nor the sandbox nor anything for tests."""
+    loaded = loaded_by("teak_async")
     assert {"teak_async.session", "aiohttp"} <= loaded
-    assert loaded & {"typer", "rich", "teak_async.sandbox", "teak_async.cli"} == set()
+    assert loaded & {"typer", "rich", "pytest", "teak_async.sandbox", "teak_async.testing", "teak_async.cli"} == set()
+
+
+def test_the_plugin_needs_pytest_only() -> None:
+    """Importing the pytest plugin, as every run of pytest does, loads no server and no other library for tests."""
+    loaded = loaded_by("teak_async.testing")
+    assert {"teak_async.testing", "pytest"} <= loaded
+    others = {"typer", "rich", "hypothesis", "pytest_asyncio", "anyio", "aioresponses"}
+    assert loaded & {*others, "aiohttp.web", "teak_async.sandbox"} == set()

@@ -1,0 +1,222 @@
+"""The pytest plugin: a Teak server for every test, and a session on it. Installed with the package, it needs pytest only.
+
+    async def test_arrival(teak_session, teak_sandbox):
+        await teak_session.identify("p1", country_code="US")
+        assert teak_sandbox.players["p1"].sessions == 1
+
+Theory of operation. The servers run in a thread with an event loop of its own, started when a test first asks, so a test may
+be asynchronous under any plugin, or synchronous, or block. A session belongs to the loop that uses it, and which one that
+is nobody knows before the first call; so the test's session opens itself then. It closes when that loop comes to its
+end or the test does, whichever is first.
+
+Rules of this module:
+
+- A server is made for each test and forgets everything with it. It has time for all; to be strict or faulty it is told.
+- All that a test reads or changes at its server is read or changed on the server's loop, between two of its steps.
+- While a test has its server, `TeakSession()` and the command line go there too, by the three environment variables.
+- It is imported by every run of pytest where the package is installed, so the server is loaded when a test asks for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import pytest
+
+from .errors import SessionClosed
+from .retry import Retry
+from .session import Limits, TeakSession
+from .transport import Timeout
+
+if TYPE_CHECKING:
+    from typing import Self
+
+    from .bucket import Bucket
+    from .referee import Seen
+    from .sandbox import Fault, Faults, Player, Received, Sandbox
+
+PLENTY = 100_000
+"""Requests per second that the server allows: more than a test makes."""
+PATIENCE = 60.0
+"""Seconds after which a server or session that does not answer fails the test; none ever takes as long."""
+
+_T = TypeVar("_T")
+
+
+class TeakSandbox:
+    """One test's server, as the test sees it from outside.
+
+    Attributes:
+        url: its address.
+        game_id: Teak App ID that it knows.
+        secret_key: Teak Server Secret of that game.
+    """
+
+    def __init__(self, server: Sandbox, loop: asyncio.AbstractEventLoop) -> None:
+        self.url = server.url
+        self.game_id = server.game_id
+        self.secret_key = server.secret_key
+        self._server = server
+        self._loop = loop
+        self._sessions: list[SandboxSession] = []
+
+    def __repr__(self) -> str:
+        return f"<TeakSandbox {self.url}>"
+
+    @property
+    def players(self) -> dict[str, Player]:
+        """The players as they are now, by user id: `sessions`, `email`, `state`, `categories`."""
+        return self._do(lambda: dict(self._server.players))
+
+    @property
+    def requests(self) -> list[Received]:
+        """What was received so far, in its order."""
+        return self._do(lambda: list(self._server.requests))
+
+    @property
+    def seen(self) -> dict[str, Seen]:
+        """The counts of `identify`, `status` and `category`: `requests`, `refused`, `busiest`."""
+        from .sandbox import CALLS  # noqa: PLC0415 - see the rules
+
+        return {name: self._server.seen[path] for name, path in CALLS.items()}
+
+    def add_player(self, user_id: str, *, state: str = "opt_in", categories: dict[str, str] | None = None) -> Player:
+        """Make a player known without a session; an earlier one of that id is forgotten."""
+        return self._do(lambda: self._server.add_player(user_id, state=state, categories=categories))
+
+    def fail_next(self, call: str, *faults: Fault) -> None:
+        """Let the next requests of a call (`identify`, `status`, `category`) go wrong, one after the other.
+
+        Args:
+            call: `status` is reading and setting, `category` is setting one category.
+            faults: `reset`: the connection is reset before the work; `answer_lost`: after it; `error_before`: a 500 before
+                the work; `error_after`: a 502 after it; `stall`: the answer is five seconds late; `not_json`: a web page
+                after the work; `refused`: a 429.
+        """
+        self._do(lambda: self._server.fail_next(call, *faults))
+
+    def set_faults(self, faults: Faults) -> None:
+        """Let shares of all requests go wrong, or make the network slow; see `teak_async.sandbox.Faults`."""
+        self._do(lambda: self._server.set_faults(faults))
+
+    def set_limits(self, *, identify: int = PLENTY, subscription: int = PLENTY) -> None:
+        """Refuse what exceeds these limits a second, in a sliding window that begins now."""
+        self._do(lambda: self._server.set_limits(identify, subscription))
+
+    def session(
+        self,
+        *,
+        limits: Limits = Limits(5000, 5000),  # noqa: B008 - frozen
+        retry: Retry = Retry(wait=0.01, outage=0),  # noqa: B008 - frozen
+        timeout: Timeout = Timeout(connect=2, answer=2),  # noqa: B008 - frozen
+    ) -> SandboxSession:
+        """Make another session on it, by default a fast and impatient one; the end of the test closes it."""
+        session = SandboxSession(self.game_id, self.secret_key, base_url=self.url, limits=limits, retry=retry, timeout=timeout)
+        self._sessions.append(session)
+        return session
+
+    def _do(self, step: Callable[[], _T]) -> _T:
+        async def run() -> _T:
+            return step()
+
+        return _finish(run(), self._loop)
+
+    def close(self) -> None:
+        """Close the sessions; the end of the test does it."""
+        for session in self._sessions:
+            session.finish()
+
+
+class SandboxSession(TeakSession):
+    """A session that opens itself with its first call, on the loop that makes it; `async with` works as well."""
+
+    _home: asyncio.AbstractEventLoop | None = None
+    _end: AsyncGenerator[None, None]
+
+    def bucket_of(self, path: str) -> Bucket:
+        self._settle()
+        return super().bucket_of(path)
+
+    async def open(self) -> Self:
+        self._settle()
+        return self
+
+    def _settle(self) -> None:
+        """Open, if it has not been, and see to it that the end of the loop closes it."""
+        loop = asyncio.get_running_loop()
+        if self._home is None:
+            self._home = loop
+            self._begin()
+            self._end = self._until_the_end()
+            # A loop that is ended in order, as by `asyncio.run`, closes the generators that were begun on it. The first
+            # step of this one waits for nothing, so it needs no loop to take it.
+            with suppress(StopIteration):
+                anext(self._end).__await__().__next__()
+        elif self._home is not loop:
+            raise SessionClosed("the session began on another event loop: let a test make all of its calls on one")
+
+    async def _until_the_end(self) -> AsyncGenerator[None, None]:
+        try:
+            yield
+        finally:
+            await self.close()
+
+    def finish(self) -> None:
+        """Close it from outside of its loop, unless the end of the loop has."""
+
+        async def end() -> None:
+            await self._end.aclose()
+
+        loop = self._home
+        if loop is None or loop.is_closed():
+            return
+        if loop.is_running():
+            _finish(end(), loop)
+        else:
+            loop.run_until_complete(end())
+
+
+def _finish(work: Coroutine[Any, Any, _T], loop: asyncio.AbstractEventLoop) -> _T:
+    """Let another thread's loop do something, and wait for it."""
+    return asyncio.run_coroutine_threadsafe(work, loop).result(PATIENCE)
+
+
+@pytest.fixture(scope="session")
+def _teak_loop() -> Iterator[asyncio.AbstractEventLoop]:
+    """The loop of the servers, in a thread of its own."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, name="teak_sandbox", daemon=True)
+    thread.start()
+    yield loop
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join()
+    loop.close()
+
+
+@pytest.fixture
+def teak_sandbox(_teak_loop: asyncio.AbstractEventLoop) -> Iterator[TeakSandbox]:
+    """A stand-in for Teak's server, new for this test. TEAK_BASE_URL and the credentials in the environment are its own."""
+    from .sandbox import Sandbox  # noqa: PLC0415 - see the rules
+
+    server = Sandbox(identify=PLENTY, subscription=PLENTY)
+    _finish(server.__aenter__(), _teak_loop)
+    sandbox = TeakSandbox(server, _teak_loop)
+    try:
+        with pytest.MonkeyPatch.context() as environment:
+            environment.setenv("TEAK_BASE_URL", server.url)
+            environment.setenv("TEAK_GAME_ID", server.game_id)
+            environment.setenv("TEAK_SECRET_KEY", server.secret_key)
+            yield sandbox
+        sandbox.close()
+    finally:
+        _finish(server.__aexit__(None, None, None), _teak_loop)
+
+
+@pytest.fixture
+def teak_session(teak_sandbox: TeakSandbox) -> SandboxSession:
+    """A session on `teak_sandbox`: `await teak_session.identify(...)`. It opens itself with its first call."""
+    return teak_sandbox.session()
