@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import html
 import json
 import math
+import time
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import parse_qsl, unquote
+from urllib.parse import parse_qsl, quote, quote_plus, unquote
 
 import attrs
 import pytest
@@ -190,10 +192,17 @@ def test_no_repr_has_the_secret(asked: Request) -> None:
         b"/v2/x?secret_key=s3cr3t%26%C3%A9%2Fx&user_id=p",
         json.dumps({"secret_key": SECRET}).encode(),
         json.dumps({"secret_key": SECRET}, ensure_ascii=False).encode(),
+        json.dumps(json.dumps({"secret_key": SECRET})).encode(),
+        json.dumps({"secret_key": SECRET}).replace("&", r"\u0026").replace("/", r"\u002F").encode(),
+        b"s3cr3t%26%c3%a9/x",
+        b"next=%2Fx%3Fsecret_key%3Ds3cr3t%2526%25C3%25A9%252Fx",
+        "<p>s3cr3t&amp;é/x</p>".encode(),
+        b"s3cr3t&#38;&#xE9;&#047;x",
+        "".join(f"\\u{ord(letter):04x}" for letter in SECRET).encode(),
     ],
 )
 def test_answers_are_cleansed(echo: bytes) -> None:
-    """The secret is taken out of an answer that echoes it: plain, percent-encoded or as JSON."""
+    """The secret is taken out of an answer that echoes it: plain, percent-encoded, as JSON or HTML, and what mixes these."""
     cleansed = CREDENTIALS.cleanse(b"before " + echo + b" and " + echo + b" after")
     assert b"s3cr3t" not in cleansed
     assert cleansed.count(b"[secret]") == 2
@@ -213,6 +222,23 @@ def test_short_secrets(length: int, found: bool) -> None:
     """A word that is too short for a secret is left alone, since replacing it would spoil what else the answer says."""
     word = "opt_in_or_out"[:length]
     assert (word.encode() in Credentials("1", word).cleanse(b'{"state": "opt_in_or_out"}')) is found
+
+
+@pytest.mark.parametrize("secret", ["🔑 of the house", "a.b*c[d]$", "line\nbreak\ttab", "back\\slash"])
+def test_any_text_can_be_a_secret(secret: str) -> None:
+    """Characters that mean something in a pattern, or take more than one unit to write, are known again, too."""
+    credentials = Credentials("1", secret)
+    for echo in (secret, json.dumps(secret)[1:-1], quote(secret), quote_plus(secret), html.escape(secret)):
+        assert credentials.cleanse(f"<{echo}>".encode()) == b"<[secret]>"
+    assert credentials.cleanse(b"a-b*c[d]$ &") == b"a-b*c[d]$ &"
+
+
+def test_a_hostile_answer_does_not_hold_us_up() -> None:
+    """An answer of the largest size, made to be slow to search, is searched in a moment."""
+    began = time.perf_counter()
+    for piece in (b"\\", b"%25", b"&amp;", b"s3cr3t&"):
+        CREDENTIALS.cleanse(piece * ((1 << 20) // len(piece)))
+    assert time.perf_counter() - began < 5
 
 
 def test_an_echoed_secret_is_in_no_error() -> None:
