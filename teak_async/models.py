@@ -123,10 +123,13 @@ class Identify:
             try:
                 ip_address(self.client_ip)
             except ValueError:
-                problems.add("client_ip", f"must be an IPv4 or IPv6 address, not {self.client_ip!r}")
+                # Not quoted, as it is a player's, with a port or beside a proxy's, and errors are logged.
+                problems.add("client_ip", "must be one IPv4 or IPv6 address and nothing else, such as a port")
         code = self.country_code
         if code is not None and problems.text("country_code", code) and not _COUNTRY.fullmatch(code):
-            problems.add("country_code", f"must be a two-letter ISO country, not {code!r}")
+            # Quoted where it is a slip. What is longer may be another column.
+            quoted = f", not {code!r}" if len(code) <= 3 else ""
+            problems.add("country_code", f"must be a two-letter ISO country{quoted}")
         if self.timezone_id is not None:
             problems.text("timezone_id", self.timezone_id)
         if self.email is not None:

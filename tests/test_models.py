@@ -98,10 +98,10 @@ def test_address(address: str) -> None:
 
 @pytest.mark.parametrize("address", ["localhost", "1.2.3", "1.2.3.4:80", "256.1.1.1", " 1.2.3.4", "1.2.3.4\n", "[::1]"])
 def test_wrong_address(address: str) -> None:
-    """What is no address is refused."""
+    """What is no address is refused, and not said back, since logs are no place for what may be a player's address."""
     with pytest.raises(InvalidRequest) as caught:
         Identify("p1", client_ip=address)
-    assert caught.value.errors == {"client_ip": (f"must be an IPv4 or IPv6 address, not {address!r}",)}
+    assert caught.value.errors == {"client_ip": ("must be one IPv4 or IPv6 address and nothing else, such as a port",)}
 
 
 @pytest.mark.parametrize("code", ["us", "Us", "uS", "US"])
@@ -115,7 +115,15 @@ def test_wrong_country(code: str) -> None:
     """What is no two-letter country is refused."""
     with pytest.raises(InvalidRequest) as caught:
         Identify("p1", country_code=code)
-    assert list(caught.value.errors) == ["country_code"]
+    shown = code.upper() if code.isascii() else code
+    assert caught.value.errors == {"country_code": (f"must be a two-letter ISO country, not {shown!r}",)}
+
+
+def test_a_country_that_is_something_else() -> None:
+    """What is longer than a slip is not said back: it may be an email from another column."""
+    with pytest.raises(InvalidRequest) as caught:
+        Identify("p1", country_code="p1@example.com")
+    assert caught.value.errors == {"country_code": ("must be a two-letter ISO country",)}
 
 
 def test_address_and_country() -> None:

@@ -277,7 +277,7 @@ def test_header_too_long(feed: Feed, monkeypatch: pytest.MonkeyPatch) -> None:
         (b"p1,127.0.0.1,x", "line 3: 3 cells where the header has 2"),
         (b"caf\xe9,127.0.0.1", "line 3: not UTF-8 text"),
         (b",127.0.0.1", "line 3: Identify: user_id must not be empty"),
-        (b"p1,nowhere", "line 3: Identify: client_ip must be an IPv4 or IPv6 address, not 'nowhere'"),
+        (b"p1,nowhere", "line 3: Identify: client_ip must be one IPv4 or IPv6 address and nothing else"),
         (b"p1,", "line 3: Identify: location either client_ip or country_code is needed"),
         (b"x" * 200_000 + b",127.0.0.1", "line 3: not a CSV row: field larger than field limit"),
     ],
