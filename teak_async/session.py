@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from .outcomes import Row
 
 API = "https://api.gocarrot.com"
+_MISSING = "no {}: pass {}=… to TeakSession or set {} in the environment"
 
 Deadline: TypeAlias = float | datetime | None
 
@@ -109,10 +110,14 @@ class TeakSession:
         backlog: int = 2000,
         drain_timeout: float = 10.0,
     ) -> None:
-        self._credentials = Credentials(
-            _credential("game_id", game_id, "TEAK_GAME_ID", "Teak App ID"),
-            _credential("secret_key", secret_key, "TEAK_SECRET_KEY", "Teak Server Secret"),
-        )
+        self._credentials = Credentials(_credential(game_id, "TEAK_GAME_ID"), _credential(secret_key, "TEAK_SECRET_KEY"))
+        del secret_key  # an error from here on may be reported with the variables of this frame
+        if not self._credentials.game_id:
+            raise ValueError("no Teak App ID: pass game_id=… to TeakSession or set TEAK_GAME_ID in the environment")
+        if not self._credentials.secret_key:
+            raise ValueError(
+                "no Teak Server Secret: pass secret_key=… to TeakSession or set TEAK_SECRET_KEY in the environment"
+            )
         self._limits = limits
         if base_url is None:
             # As the credentials: what the environment of a program, a command or a test says holds for all three of them.
@@ -375,8 +380,8 @@ def loop_time(deadline: Deadline) -> float | None:
     return now + deadline
 
 
-def _credential(name: str, given: str | None, variable: str, what: str) -> str:
+def _credential(given: str | None, variable: str) -> str:
+    """A credential, or nothing where there is none that can be sent; the error is not raised here, beside its value."""
     value = os.environ.get(variable, "") if given is None else given
-    if not isinstance(value, str) or not value.strip():
-        raise ValueError(f"no {what}: pass {name}=… to TeakSession or set {variable} in the environment")
-    return value
+    usable = isinstance(value, str) and value.strip() and value.encode(errors="ignore").decode() == value
+    return value if usable else ""

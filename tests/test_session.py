@@ -294,11 +294,16 @@ def test_a_wrong_variable_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize(
     ("game_id", "secret_key", "named"),
-    [(None, "s", "TEAK_GAME_ID"), ("1", None, "TEAK_SECRET_KEY"), ("1", " ", "TEAK_SECRET_KEY")],
+    [
+        (None, "s", "TEAK_GAME_ID"),
+        ("1", None, "TEAK_SECRET_KEY"),
+        ("1", " ", "TEAK_SECRET_KEY"),
+        ("1", "no text: \udcff", "TEAK_SECRET_KEY"),
+        ("1", b"no text", "TEAK_SECRET_KEY"),
+        (7, "s", "TEAK_GAME_ID"),
+    ],
 )
-def test_missing_credentials_are_named(
-    game_id: str | None, secret_key: str | None, named: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_missing_credentials_are_named(game_id: Any, secret_key: Any, named: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The error says which variable to set, when the session is made."""
     for variable in [variable for variable in os.environ if variable.startswith("TEAK_")]:
         monkeypatch.delenv(variable)
