@@ -348,7 +348,7 @@ async def _read(response: aiohttp.ClientResponse) -> bytes:
         response.close()
         raise
     response.close()
-    return b"".join(parts)
+    return b""  # half of it says nothing, and may end within the secret, where cleansing would not know it
 
 
 def _checked(base_url: str) -> str:
