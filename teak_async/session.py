@@ -244,7 +244,7 @@ class TeakSession:
             SessionClosed: when the session is not open, or is being left.
         """
         call = Call(request, Lane.LIVE, loop_time(deadline))
-        self.bucket_of(call.endpoint.budget)
+        self._be_open()
         if self._draining:
             raise SessionClosed("the session is being closed")
         self._backlog.check()
@@ -311,9 +311,12 @@ class TeakSession:
 
     def bucket_of(self, path: str) -> Bucket:
         """The budget of a path, named as in `rates`."""
+        self._be_open()
+        return self._buckets[path]
+
+    def _be_open(self) -> None:
         if self._state:
             raise SessionClosed(f"the session is {self._state}")
-        return self._buckets[path]
 
 
 class Subscriptions:

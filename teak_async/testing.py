@@ -35,7 +35,6 @@ from .transport import Timeout
 if TYPE_CHECKING:
     from typing import Self
 
-    from .bucket import Bucket
     from .referee import Seen
     from .sandbox import Fault, Faults, Player, Received, Sandbox
 
@@ -137,9 +136,9 @@ class SandboxSession(TeakSession):
     _home: asyncio.AbstractEventLoop | None = None
     _end: AsyncGenerator[None, None]
 
-    def bucket_of(self, path: str) -> Bucket:
+    def _be_open(self) -> None:
         self._settle()
-        return super().bucket_of(path)
+        super()._be_open()
 
     async def open(self) -> Self:
         self._settle()

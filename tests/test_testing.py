@@ -223,6 +223,13 @@ async def test_requests(teak_session: SandboxSession, teak_sandbox: TeakSandbox)
     assert len(teak_sandbox.requests) == 2
 
 
+async def test_a_submitted_call_may_be_the_first(teak_session: SandboxSession, teak_sandbox: TeakSandbox) -> None:
+    """The session opens itself for a call that nobody awaits, too."""
+    teak_session.submit(Identify("p1", country_code="US"))
+    await teak_session.close()
+    assert teak_sandbox.players["p1"].sessions == 1
+
+
 async def test_fast_by_default(teak_session: SandboxSession, teak_sandbox: TeakSandbox) -> None:
     """Neither side of the default pair holds a test up; a session that keeps to Teak's limits is a line."""
     report = await teak_session.bulk(Identify(f"p{number}", country_code="US") for number in range(600))
