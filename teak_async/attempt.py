@@ -49,7 +49,17 @@ class Attempt(Generic[T]):
         self.left = False
 
     def __await__(self) -> Generator[Any, None, T]:
-        return self._drive(None)
+        return self._drive(None, alone=False) if self.exchange.exact else self._apart().__await__()
+
+    async def _apart(self) -> T:
+        # A cancellation may be aiohttp's own timeout for connecting or the caller's. Where nobody can say that nothing was
+        # sent yet, the two cannot be told apart in one task.
+        task = self._loop.create_task(self._alone(None))
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            self.left = not task.done()
+            raise
 
     def interrupt(self, error: TeakError) -> None:
         """End it with an error, at the next point where it waits."""
@@ -61,7 +71,7 @@ class Attempt(Generic[T]):
         if self._gate is not None and not self._gate.done():
             self._gate.set_result(None)
 
-    def _drive(self, awaited: asyncio.Future[Any] | None) -> Generator[Any, None, T]:
+    def _drive(self, awaited: asyncio.Future[Any] | None, *, alone: bool) -> Generator[Any, None, T]:
         work = self._work
         try:
             if awaited is None:
@@ -81,9 +91,9 @@ class Attempt(Generic[T]):
                 try:
                     yield from gate
                 except asyncio.CancelledError as left:
-                    if not self.left and not self.exchange.unsent:
+                    if not alone and not self.exchange.unsent:
                         self.left = True
-                        self._loop.create_task(self._go_on(awaited))
+                        self._loop.create_task(self._alone(awaited))
                         raise
                     awaited = self._throw(left, awaited)
                     continue
@@ -100,5 +110,5 @@ class Attempt(Generic[T]):
         return after
 
     @coroutine
-    def _go_on(self, awaited: asyncio.Future[Any] | None) -> Generator[Any, None, None]:
-        yield from self._drive(awaited)
+    def _alone(self, awaited: asyncio.Future[Any] | None) -> Generator[Any, None, T]:
+        return (yield from self._drive(awaited, alone=True))

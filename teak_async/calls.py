@@ -100,15 +100,14 @@ class Caller:
         self._quiet = asyncio.Event()
         self.attempts: dict[Exchange, Attempt[Response | TeakError]] = {}
 
-    async def close(self) -> None:
-        """Wait for what is on the wire and has somebody who waits for it; cancelled, leave that too."""
+    async def close(self, *, hurry: bool = False) -> None:
+        """Wait for what is on the wire and has somebody who waits for it; in a hurry or cancelled, leave that too."""
         self._closed.set()
         try:
             self._interrupt(attempt for attempt in self.attempts.values() if attempt.left)
-            if self.attempts:
+            if self.attempts and not hurry:
                 await self._quiet.wait()
         finally:
-            # Only when this very wait was cancelled is anything left.
             self._interrupt(self.attempts.values())
             if self.attempts:
                 await self._quiet.wait()

@@ -156,16 +156,17 @@ class TeakSession:
         async with self._closing:
             if self._state:
                 return
-            self._draining = True
+            self._draining = hurry = True
             try:
                 await self._backlog.drain(self._drain_timeout)
+                hurry = False
             finally:
                 left = self._backlog.left()
                 self._state = "closed"
                 for bucket in self._buckets.values():
                     bucket.close()
                 try:
-                    await self.caller.close()
+                    await self.caller.close(hurry=hurry)
                 finally:
                     await self._transport.close()
                     self.undelivered = await left.told()

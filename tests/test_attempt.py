@@ -213,3 +213,36 @@ def test_an_attempt_is_an_iterator_of_what_it_waits_for() -> None:
         await Steps()
 
     assert asyncio.run(main())
+
+
+@pytest.mark.parametrize("sent", [False, True])
+async def test_where_nobody_knows_what_was_sent_a_caller_who_leaves_leaves_it_going(sent: bool) -> None:
+    """On a pool that is not ours the work has a task of its own from the start, and what is thrown into it stays there."""
+    work = Work(sent=sent)
+    work.exchange.exact = False
+    caller = await start(work)
+    caller.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await caller
+    assert work.attempt.left
+    work.answer.set_result("late")
+    for _ in range(4):
+        await asyncio.sleep(0)
+    assert work.ended == "late"
+
+
+async def test_where_nobody_knows_what_was_sent_a_timeout_of_the_work_is_not_the_callers() -> None:
+    """The work's own timeout, as aiohttp's for connecting, cancels the task of the work and not the caller's."""
+
+    async def slow() -> str:
+        try:
+            async with asyncio.timeout(0.01):
+                await asyncio.sleep(60)
+        except TimeoutError:
+            return "timed out"
+        return ""
+
+    assert await Attempt(slow(), Exchange(Patience(60), exact=False)) == "timed out"
+    task = asyncio.current_task()
+    assert task is not None
+    assert task.cancelling() == 0

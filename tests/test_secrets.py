@@ -442,13 +442,8 @@ def test_a_success_that_says_it(ear: Ear, tmp_path: Path) -> None:
     ids=["reset", "no answer in time", "TLS to a plain port", "no TLS in time"],
 )
 @pytest.mark.parametrize("own", [False, True], ids=["our pool", "the caller's"])
-def test_connections(
-    request: pytest.FixtureRequest, ear: Ear, tmp_path: Path, answer: Any, scheme: str, kinds: Kinds, *, own: bool
-) -> None:
+def test_connections(ear: Ear, tmp_path: Path, answer: Any, scheme: str, kinds: Kinds, *, own: bool) -> None:
     """However a connection ends, or does not begin, on a pool of ours or of the caller's, nothing tells the secret."""
-    if own and answer is None and scheme == "https":
-        # aiohttp's time for connecting cancels the running task, which `Attempt` takes for the caller leaving.
-        request.applymarker(pytest.mark.xfail(raises=asyncio.CancelledError, reason="on a caller's pool it cancels the caller"))
 
     async def calls() -> None:
         options: dict[str, Any] = {"timeout": Timeout(connect=0.1, answer=0.05)}
