@@ -11,13 +11,15 @@ Rules of this module:
 - Every way to a permit goes through `_dispatch`, so nothing slips past a pause.
 - A refused call comes again with its ticket and waits at the head of its lane, in the order of the first grants.
 - A caller cancelled in the instant in which it was granted gives its permit back unsent.
-- Nothing runs while nobody waits: one timer and, for bulk, one feeder, only as long as they are needed.
+- Nothing runs while nobody waits: one timer and, for bulk, one feeder, only as long as they are needed; and one more timer,
+  while the allowance is lowered and somebody listens for its being won back.
 """
 
 from __future__ import annotations
 
 import asyncio
 import heapq
+import logging
 from collections import deque
 from enum import Enum
 from math import ceil
@@ -26,7 +28,9 @@ from aiolimiter import AsyncLimiter
 from attrs import frozen
 
 from .errors import SessionClosed
-from .window import Window
+from .events import LimitChanged, Paused
+from .tells import Tells
+from .window import LEAST_PAUSE, SECOND, Window
 
 PACE = 0.995
 """Bulk's share of what the permits can sustain: what is left over is why a live call during bulk finds a permit."""
@@ -38,6 +42,9 @@ PACE_STEP = 0.005
 GRANTS_A_TURN = 2
 """Bulk grants in one turn of the loop at most. With no bound, a very high limit made turns of a tenth of a second. One a turn
 costs an eighth more processor time than two, and more than two save nothing and make turns longer."""
+
+TELL_LATER = 0.005
+"""Seconds after a step of the allowance at which it is told: timers may wake a moment early, and then there is none yet."""
 
 
 class Lane(Enum):
@@ -107,11 +114,20 @@ class _Queue:
 
 
 class Bucket:
-    """The permits of one path, shared by all who use the session."""
+    """The permits of one path, shared by all who use the session.
 
-    def __init__(self, name: str, limit: int) -> None:
+    Args:
+        name: the path as the server's refusal names it.
+        limit: requests a second.
+        tells: who hears of its pauses and of what refusals leave of the limit.
+    """
+
+    def __init__(self, name: str, limit: int, tells: Tells | None = None) -> None:
         self.name = name
         self.window = Window(limit)
+        self._tells = Tells(None) if tells is None else tells
+        self._told = limit
+        self._recovery: asyncio.TimerHandle | None = None
         self._queues = {lane: _Queue() for lane in Lane}
         self._live = self._queues[Lane.LIVE]
         self._bulk = self._queues[Lane.BULK]
@@ -203,14 +219,37 @@ class Bucket:
 
     def refuse(self, sent_at: float, wait: float | None) -> None:
         """Say, before `answered`, that the answer is a refusal which asks for `wait` seconds."""
-        self.window.refuse(self._loop.time(), sent_at, wait)
+        now = self._loop.time()
+        paused_until = self.window.paused_until
+        self._tell_allowance()
+        self.window.refuse(now, sent_at, wait)
+        longer = self.window.paused_until - max(paused_until, now)
+        # All that were on the wire may come back refused: each moves the end by a little, which is no news.
+        if (paused_until <= now or longer >= LEAST_PAUSE) and self._tells.hears(logging.INFO):
+            self._tells.tell(Paused(self.name, self.window.paused_until - now))
+        self._tell_allowance()
+
+    def _tell_allowance(self) -> None:
+        """Tell what the allowance has become, now and until it is the limit again."""
+        now, window = self._loop.time(), self.window
+        before, self._told = self._told, window.allowance(now)
+        if self._told != before and self._tells.hears(logging.WARNING if self._told < before else logging.INFO):
+            self._tells.tell(LimitChanged(self.name, window.limit, before, self._told))
+        if self._recovery is not None:
+            self._recovery.cancel()
+            self._recovery = None
+        if self._told < window.limit and not self._closed and self._tells.hears(logging.INFO):
+            # It is won back in steps, one at each full second after the pause.
+            ahead = (window.paused_until - now) % SECOND if now >= window.paused_until else window.paused_until - now + SECOND
+            self._recovery = self._loop.call_later(ahead + TELL_LATER, self._tell_allowance)
 
     def close(self) -> None:
         """End every waiting call with `SessionClosed`."""
         self._closed = True
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        for timer in (self._timer, self._recovery):
+            if timer is not None:
+                timer.cancel()
+        self._timer = self._recovery = None
         for queue in self._queues.values():
             while (future := queue.head()) is not None:
                 future.set_exception(_closed())

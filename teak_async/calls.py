@@ -16,15 +16,17 @@ Rules of this module:
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from itertools import count
 
 import attrs
 
 from .attempt import Attempt
 from .bucket import Bucket, Lane
-from .endpoints import ENDPOINTS, Effect, Endpoint
+from .endpoints import ENDPOINTS, Effect
 from .errors import (
     ConnectionLost,
     DeadlinePassed,
@@ -35,10 +37,14 @@ from .errors import (
     TeakError,
     UnexpectedResponse,
 )
+from .events import Answered, Refused, Repeated, Started, Unanswered, Waited
 from .models import CategorySubscriptionChange, Request, Response, SubscriptionChange
 from .retry import Retry, decide
-from .transport import Exchange, Transport
+from .tells import Tells
+from .transport import Answer, Exchange, Transport
 from .wire import Credentials, Message, decode, encode
+
+_numbers = count(1)
 
 
 class Call:
@@ -51,9 +57,11 @@ class Call:
         cut: whether it ended by that, and not by itself.
         attempts: tries so far.
         error: what the call would end with if it were left now; `None` before its first try.
+        number: tells it from every other call of the process.
+        asked_at: the loop's time at which its present try asked for a permit, where somebody hears of each try.
     """
 
-    __slots__ = ("attempts", "cut", "deadline", "endpoint", "error", "lane", "last", "on_wire", "request")
+    __slots__ = ("asked_at", "attempts", "cut", "deadline", "endpoint", "error", "lane", "last", "number", "on_wire", "request")
 
     def __init__(self, request: Request, lane: Lane, deadline: float | None = None) -> None:
         endpoint = ENDPOINTS.get(type(request))
@@ -68,6 +76,13 @@ class Call:
         self.last = False
         self.cut = False
         self.error: TeakError | None = None
+        self.number = next(_numbers)
+        self.asked_at: float | None = None
+
+    @property
+    def told(self) -> tuple[str, str, int, int]:
+        """How events name its present try."""
+        return self.endpoint.name, self.lane.value, self.number, self.attempts
 
     async def intend(self) -> None:
         """Told before each try; a run with a journal writes the intent here."""
@@ -87,15 +102,22 @@ class Caller:
         credentials: sent with each call.
         retry: how persistent to be.
         bucket_of: gives the budget of a path, or raises `SessionClosed`.
+        tells: who hears of what happens.
     """
 
     def __init__(
-        self, transport: Transport, credentials: Credentials, retry: Retry, bucket_of: Callable[[str], Bucket]
+        self,
+        transport: Transport,
+        credentials: Credentials,
+        retry: Retry,
+        bucket_of: Callable[[str], Bucket],
+        tells: Tells,
     ) -> None:
         self._transport = transport
         self._credentials = credentials
         self._retry = retry
         self._bucket_of = bucket_of
+        self._tells = tells
         self._closed = asyncio.Event()
         self._quiet = asyncio.Event()
         self.attempts: dict[Exchange, Attempt[Response | TeakError]] = {}
@@ -129,6 +151,7 @@ class Caller:
         ticket: int | None = None
         uncertain = False
         while True:
+            call.asked_at = asyncio.get_running_loop().time() if self._tells.hears() else None
             try:
                 ticket = await self._permit(call, bucket, ticket)
                 call.granted()
@@ -159,6 +182,8 @@ class Caller:
             call.cut = wait is not None and call.last
             if wait is None or call.last:
                 raise result
+            if self._tells.hears(logging.INFO):
+                self._tells.tell(Repeated(*call.told, type(result).__name__, wait))
             if not uncertain:
                 call.withdraw()
             if wait:
@@ -185,7 +210,7 @@ class Caller:
     async def _attempt(self, call: Call, bucket: Bucket, message: Message) -> Response | TeakError:
         """Make one try with a permit in hand, and see to it that the permit comes back when it may."""
         exchange = self._transport.begin()
-        attempt = Attempt(self._exchange(call.endpoint, bucket, message, exchange), exchange)
+        attempt = Attempt(self._exchange(call, bucket, message, exchange), exchange)
         self.attempts[exchange] = attempt
         call.on_wire = True
         try:
@@ -198,32 +223,53 @@ class Caller:
         finally:
             call.on_wire = False
 
-    async def _exchange(self, endpoint: Endpoint, bucket: Bucket, message: Message, exchange: Exchange) -> Response | TeakError:
+    async def _exchange(self, call: Call, bucket: Bucket, message: Message, exchange: Exchange) -> Response | TeakError:
         loop = asyncio.get_running_loop()
         began = loop.time()
         try:
+            if call.asked_at is not None:
+                told = call.told
+                self._tells.tell(Waited(*told, began - call.asked_at))
+                self._tells.tell(Started(*told, self._transport.server))
             answer = await self._transport.send(message, exchange)
         except BaseException as failure:
-            if exchange.unsent or (isinstance(failure, TeakError) and failure.delivery is Delivery.NOT_SENT):
+            not_sent = exchange.unsent or (isinstance(failure, TeakError) and failure.delivery is Delivery.NOT_SENT)
+            if not_sent:
                 bucket.unsent()
             else:
                 bucket.lost()
             self._end(exchange)
+            if self._tells.hears(logging.WARNING):
+                became = Delivery.NOT_SENT if not_sent else Delivery.UNKNOWN
+                self._tells.tell(Unanswered(*call.told, became, type(failure).__name__, loop.time() - began))
             if isinstance(failure, TeakError):
                 return failure
             raise
+        result: Response | TeakError
         try:
-            return decode(endpoint, answer.status, answer.headers, answer.body)
+            result = decode(call.endpoint, answer.status, answer.headers, answer.body)
         except TeakError as error:
             if isinstance(error, RateLimited):
                 bucket.refuse(began, error.retry_after)
-            return error
+            result = error
         except Exception as error:  # noqa: BLE001 - an answer that no line here foresaw must not cost the call its truth
-            what = f"{endpoint.name}: the answer could not be understood ({type(error).__name__})"
-            return UnexpectedResponse(what, status=answer.status)
+            what = f"{call.endpoint.name}: the answer could not be understood ({type(error).__name__})"
+            result = UnexpectedResponse(what, status=answer.status)
         finally:
-            bucket.answered(loop.time() - began, answer.round_trip, warm=answer.warm)
+            on_wire = loop.time() - began
+            bucket.answered(on_wire, answer.round_trip, warm=answer.warm)
             self._end(exchange)
+        if call.asked_at is not None or (isinstance(result, TeakError) and self._tells.hears(logging.WARNING)):
+            self._tell_answer(call, bucket, answer, result, on_wire)
+        return result
+
+    def _tell_answer(self, call: Call, bucket: Bucket, answer: Answer, result: Response | TeakError, on_wire: float) -> None:
+        error = result if isinstance(result, TeakError) else None
+        became, what = (Delivery.DONE, None) if error is None else (error.delivery, type(error).__name__)
+        self._tells.tell(Answered(*call.told, answer.status, became, what, answer.round_trip, on_wire))
+        if isinstance(error, RateLimited):
+            allowance = bucket.window.allowance(asyncio.get_running_loop().time())
+            self._tells.tell(Refused(*call.told, call.endpoint.budget, error.retry_after, allowance))
 
     def _end(self, exchange: Exchange) -> None:
         del self.attempts[exchange]

@@ -39,6 +39,7 @@ from .models import (
     SubscriptionStatus,
 )
 from .retry import Retry
+from .tells import Hook, Tells
 from .transport import Timeout, Transport
 from .version import __version__
 from .wire import Credentials
@@ -88,6 +89,8 @@ class TeakSession:
             round trip.
         backlog: calls that may be submitted and under way at a time; see `submit`.
         drain_timeout: seconds for which leaving the session waits for what was submitted.
+        on_event: called with each event of `teak_async.events` when it happens, on the loop, so it has to be quick. What it
+            raises is logged once and does no harm. See there also for privacy.
 
     Attributes:
         undelivered: what was submitted and not delivered when the session was closed, with the error that says what became
@@ -109,6 +112,7 @@ class TeakSession:
         http: aiohttp.ClientSession | None = None,
         backlog: int = 2000,
         drain_timeout: float = 10.0,
+        on_event: Hook | None = None,
     ) -> None:
         self._credentials = Credentials(_credential(game_id, "TEAK_GAME_ID"), _credential(secret_key, "TEAK_SECRET_KEY"))
         del secret_key  # an error from here on may be reported with the variables of this frame
@@ -125,7 +129,8 @@ class TeakSession:
         transport = Transport(base_url, timeout, f"teak_async/{__version__}", self._credentials.cleanse, http)
         self._transport = transport
         self._buckets: dict[str, Bucket] = {}
-        self.caller = Caller(transport, self._credentials, retry, self.bucket_of)
+        self._tells = Tells(on_event)
+        self.caller = Caller(transport, self._credentials, retry, self.bucket_of, self._tells)
         self._state = "not opened yet: use `async with TeakSession(...) as teak:` or `await teak.open()`"
         self._closing = asyncio.Lock()
         self._draining = False
@@ -145,7 +150,8 @@ class TeakSession:
         self._transport.open()
         for endpoint in ENDPOINTS.values():
             if endpoint.budget not in self._buckets:
-                self._buckets[endpoint.budget] = Bucket(endpoint.budget, getattr(self._limits, endpoint.limit))
+                limit: int = getattr(self._limits, endpoint.limit)
+                self._buckets[endpoint.budget] = Bucket(endpoint.budget, limit, self._tells)
         self._state = ""
 
     async def close(self) -> None:

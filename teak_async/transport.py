@@ -248,7 +248,11 @@ class _Request(aiohttp.ClientRequest):
 
 
 class Transport:
-    """Sends messages to one server."""
+    """Sends messages to one server.
+
+    Attributes:
+        server: its address, without a user or password that it may have.
+    """
 
     def __init__(
         self,
@@ -259,6 +263,7 @@ class Transport:
         http: aiohttp.ClientSession | None,
     ) -> None:
         self._base = _checked(base_url)
+        self.server = str(URL(self._base).with_user(None)).rstrip("/")
         self._cleanse = cleanse
         self._connecting = aiohttp.ClientTimeout(total=None, connect=timeout.connect)
         # An answer is shorter than its compression would save; uncompressed, no bomb can hide in it.

@@ -27,9 +27,9 @@ STOREYS = [
     {"calls", "backlog"},
     {"attempt"},
     {"transport", "bucket"},
-    {"wire", "retry", "window"},
+    {"wire", "retry", "window", "tells"},
     {"endpoints"},
-    {"models"},
+    {"models", "events"},
     {"errors"},
 ]
 """From the top down; a module imports from storeys below its own only."""
@@ -47,7 +47,7 @@ LAZY = {"testing": {"sandbox"}}
 UPWARDS = {("session", "bulk")}
 """The one import against the order, inside of a function."""
 
-PURE = ["models", "errors", "endpoints", "wire", "window", "retry"]
+PURE = ["models", "errors", "events", "endpoints", "wire", "window", "retry"]
 IMPURE = {"asyncio", "aiohttp", "time", "random"}
 
 
