@@ -1,6 +1,7 @@
 """The asyncio client for Teak's server API, with the rate limits built in."""
 
 from .bucket import Rate
+from .budgets import Limits
 from .bulk import BulkRun
 from .errors import (
     BacklogFull,
@@ -38,7 +39,7 @@ from .models import (
 )
 from .outcomes import Outcome, Report, Row
 from .retry import Retry
-from .session import Limits, Subscriptions, TeakSession
+from .session import Subscriptions, TeakSession
 from .transport import Timeout
 from .version import __version__
 

@@ -155,12 +155,13 @@ class Bucket:
             paused=max(0.0, window.paused_until - now),
         )
 
-    async def acquire(self, lane: Lane, ticket: int | None = None) -> int:
+    async def acquire(self, lane: Lane, ticket: int | None = None, waiting: set[asyncio.Future[int]] | None = None) -> int:
         """Wait for a permit.
 
         Args:
             lane: who is asking.
             ticket: what an earlier `acquire` of the same call gave, when that try was refused.
+            waiting: holds what the caller waits for meanwhile; to make that fail is to leave the queue.
 
         Returns:
             The ticket of this grant. Exactly one of `unsent`, `answered` and `lost` has to follow.
@@ -178,6 +179,8 @@ class Bucket:
         future = self._loop.create_future()
         queue.add(future, ticket)
         queue.waiting += 1
+        if waiting is not None:
+            waiting.add(future)
         try:
             if lane is Lane.BULK:
                 self._feed()
@@ -191,6 +194,8 @@ class Bucket:
                 self.unsent()
             raise
         finally:
+            if waiting is not None:
+                waiting.discard(future)
             queue.waiting -= 1
             if self._feeder is not None and not self._bulk.waiting:
                 self._feeder.cancel()

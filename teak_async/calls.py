@@ -25,7 +25,8 @@ from itertools import count
 import attrs
 
 from .attempt import Attempt
-from .bucket import Bucket, Lane
+from .bucket import Lane
+from .budgets import Budget
 from .endpoints import ENDPOINTS, Effect
 from .errors import (
     ConnectionLost,
@@ -110,7 +111,7 @@ class Caller:
         transport: Transport,
         credentials: Credentials,
         retry: Retry,
-        bucket_of: Callable[[str], Bucket],
+        bucket_of: Callable[[str], Budget],
         tells: Tells,
     ) -> None:
         self._transport = transport
@@ -189,7 +190,7 @@ class Caller:
             if wait:
                 await self._pause(wait, call.deadline)
 
-    async def _permit(self, call: Call, bucket: Bucket, ticket: int | None) -> int:
+    async def _permit(self, call: Call, bucket: Budget, ticket: int | None) -> int:
         """Wait for a permit, unless the deadline passes meanwhile."""
         if call.deadline is None:
             await call.intend()
@@ -207,7 +208,7 @@ class Caller:
             async with asyncio.timeout_at(until if deadline is None else min(until, deadline)):
                 await self._closed.wait()
 
-    async def _attempt(self, call: Call, bucket: Bucket, message: Message) -> Response | TeakError:
+    async def _attempt(self, call: Call, bucket: Budget, message: Message) -> Response | TeakError:
         """Make one try with a permit in hand, and see to it that the permit comes back when it may."""
         exchange = self._transport.begin()
         attempt = Attempt(self._exchange(call, bucket, message, exchange), exchange)
@@ -223,7 +224,7 @@ class Caller:
         finally:
             call.on_wire = False
 
-    async def _exchange(self, call: Call, bucket: Bucket, message: Message, exchange: Exchange) -> Response | TeakError:
+    async def _exchange(self, call: Call, bucket: Budget, message: Message, exchange: Exchange) -> Response | TeakError:
         loop = asyncio.get_running_loop()
         began = loop.time()
         try:
@@ -263,7 +264,7 @@ class Caller:
             self._tell_answer(call, bucket, answer, result, on_wire)
         return result
 
-    def _tell_answer(self, call: Call, bucket: Bucket, answer: Answer, result: Response | TeakError, on_wire: float) -> None:
+    def _tell_answer(self, call: Call, bucket: Budget, answer: Answer, result: Response | TeakError, on_wire: float) -> None:
         error = result if isinstance(result, TeakError) else None
         became, what = (Delivery.DONE, None) if error is None else (error.delivery, type(error).__name__)
         self._tells.tell(Answered(*call.told, answer.status, became, what, answer.round_trip, on_wire))

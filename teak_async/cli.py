@@ -28,6 +28,7 @@ except ModuleNotFoundError:
 
 from attrs import frozen
 
+from .budgets import Limits
 from .demo import run_demo
 from .errors import TeakError
 from .job import Job, OutputError, rehearse, run_job, silence_broken_pipe
@@ -36,7 +37,7 @@ from .referee import WINDOWS
 from .report import counts, describe_record, describe_rehearsal, write_back
 from .rows import InputError, Kind, Rows, identify_kind, state_kind, status_kind
 from .sandbox import GAME_ID, SECRET_KEY, Faults, Sandbox
-from .session import API, Limits, TeakSession
+from .session import API, TeakSession
 from .store import look
 from .version import __version__
 

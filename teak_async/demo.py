@@ -10,10 +10,11 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from .budgets import Limits
 from .job import Exit, Job, run_job
 from .rows import Rows, identify_kind
 from .sandbox import IDENTIFY, Sandbox
-from .session import Limits, TeakSession
+from .session import TeakSession
 
 _ZONES = ("America/New_York", "Europe/Paris", "Asia/Tokyo", "America/Sao_Paulo", "Australia/Sydney")
 

@@ -3,7 +3,7 @@
 It puts the parts together, names the calls, and hands each one to the `Caller`. See there how a call goes.
 
 Rules of this module: a session is made anywhere, opened once, on a running loop, and closed; it has one bucket per limited
-path and one connection pool.
+path, or shares another session's, and one connection pool.
 """
 
 from __future__ import annotations
@@ -17,13 +17,11 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeAlias, overload
 
 import aiohttp
-from attrs import field, frozen
-from attrs.validators import ge, instance_of
 
 from .backlog import Backlog
-from .bucket import Bucket, Lane, Rate
+from .bucket import Lane, Rate
+from .budgets import Budget, Budgets, Limits
 from .calls import Call, Caller
-from .endpoints import ENDPOINTS
 from .errors import InvalidRequest, SessionClosed, TeakError
 from .models import (
     CategorySubscriptionChange,
@@ -51,24 +49,8 @@ if TYPE_CHECKING:
     from .outcomes import Row
 
 API = "https://api.gocarrot.com"
-_MISSING = "no {}: pass {}=… to TeakSession or set {} in the environment"
 
 Deadline: TypeAlias = float | datetime | None
-
-
-@frozen
-class Limits:
-    """Requests per second that the session may make.
-
-    Attributes:
-        identify: for `POST /v2/identify`; Teak documents 200.
-        subscription: for reading and setting together, and again for all categories together; Teak documents 300 each.
-
-    Lower figures take a share, where others spend from the same game's budget.
-    """
-
-    identify: int = field(default=200, validator=[instance_of(int), ge(1)])
-    subscription: int = field(default=300, validator=[instance_of(int), ge(1)])
 
 
 class TeakSession:
@@ -81,7 +63,7 @@ class TeakSession:
         secret_key: Teak Server Secret; `TEAK_SECRET_KEY` in the environment when left out.
         base_url: another server, such as the sandbox; `TEAK_BASE_URL` in the environment when left out, else Teak's own. The
             secret is sent there, whoever it is.
-        limits: requests per second.
+        limits: requests per second; what Teak documents when left out.
         retry: how persistent to be.
         timeout: how long the network may take.
         http: an `aiohttp.ClientSession` of yours, used and never closed. Its middlewares are left out, since one that
@@ -91,13 +73,15 @@ class TeakSession:
         drain_timeout: seconds for which leaving the session waits for what was submitted.
         on_event: called with each event of `teak_async.events` when it happens, on the loop, so it has to be quick. What it
             raises is logged once and does no harm. See there also for privacy.
+        share: another session for the same game, whose limits hold for both together. It has to be opened before this one
+            and closed after it, on the same loop.
 
     Attributes:
         undelivered: what was submitted and not delivered when the session was closed, with the error that says what became
             of it; empty before.
 
     Raises:
-        ValueError: when the credentials are missing or `base_url` is none.
+        ValueError: when the credentials are missing, `base_url` is none, or `share` is for another game or comes with `limits`.
     """
 
     def __init__(
@@ -106,13 +90,14 @@ class TeakSession:
         secret_key: str | None = None,
         *,
         base_url: str | None = None,
-        limits: Limits = Limits(),
-        retry: Retry = Retry(),  # noqa: B008 - as above
+        limits: Limits | None = None,
+        retry: Retry = Retry(),  # noqa: B008 - frozen, so all sessions may have the same
         timeout: Timeout = Timeout(),  # noqa: B008 - as above
         http: aiohttp.ClientSession | None = None,
         backlog: int = 2000,
         drain_timeout: float = 10.0,
         on_event: Hook | None = None,
+        share: TeakSession | None = None,
     ) -> None:
         self._credentials = Credentials(_credential(game_id, "TEAK_GAME_ID"), _credential(secret_key, "TEAK_SECRET_KEY"))
         del secret_key  # an error from here on may be reported with the variables of this frame
@@ -122,15 +107,15 @@ class TeakSession:
             raise ValueError(
                 "no Teak Server Secret: pass secret_key=… to TeakSession or set TEAK_SECRET_KEY in the environment"
             )
-        self._limits = limits
         if base_url is None:
             # As the credentials: what the environment of a program, a command or a test says holds for all three of them.
             base_url = os.environ.get("TEAK_BASE_URL") or API
         transport = Transport(base_url, timeout, f"teak_async/{__version__}", self._credentials.cleanse, http)
         self._transport = transport
-        self._buckets: dict[str, Bucket] = {}
-        self._tells = Tells(on_event)
-        self.caller = Caller(transport, self._credentials, retry, self.bucket_of, self._tells)
+        tells = Tells(on_event)
+        self.budgets: Budgets = Budgets(self.game_id, transport.server, limits, tells, None if share is None else share.budgets)
+        self._buckets = self.budgets.buckets
+        self.caller = Caller(transport, self._credentials, retry, self.bucket_of, tells)
         self._state = "not opened yet: use `async with TeakSession(...) as teak:` or `await teak.open()`"
         self._closing = asyncio.Lock()
         self._draining = False
@@ -147,11 +132,8 @@ class TeakSession:
     def _begin(self) -> None:
         if self._buckets:
             raise SessionClosed("a session is opened once; make another one")
+        self.budgets.open()
         self._transport.open()
-        for endpoint in ENDPOINTS.values():
-            if endpoint.budget not in self._buckets:
-                limit: int = getattr(self._limits, endpoint.limit)
-                self._buckets[endpoint.budget] = Bucket(endpoint.budget, limit, self._tells)
         self._state = ""
 
     async def close(self) -> None:
@@ -169,8 +151,7 @@ class TeakSession:
             finally:
                 left = self._backlog.left()
                 self._state = "closed"
-                for bucket in self._buckets.values():
-                    bucket.close()
+                self.budgets.close()
                 try:
                     await self.caller.close(hurry=hurry)
                 finally:
@@ -197,8 +178,8 @@ class TeakSession:
 
     @property
     def limits(self) -> Limits:
-        """What the session was made with."""
-        return self._limits
+        """Requests per second, of this session and those it shares them with."""
+        return self.budgets.limits
 
     @overload
     async def call(self, request: Identify, *, deadline: Deadline = None) -> PlayerSession: ...
@@ -316,7 +297,7 @@ class TeakSession:
         known = {"game_id": self.game_id, **(about or {})}
         return BulkRun(self, requests, journal, known, loop_time(deadline), resend_in_doubt=resend_in_doubt)
 
-    def bucket_of(self, path: str) -> Bucket:
+    def bucket_of(self, path: str) -> Budget:
         """The budget of a path, named as in `rates`."""
         self._be_open()
         return self._buckets[path]

@@ -6,6 +6,7 @@ import attrs
 import pytest
 from attrs.exceptions import FrozenInstanceError
 
+from teak_async.budgets import Limits
 from teak_async.endpoints import ENDPOINTS, Effect, Endpoint
 from teak_async.models import (
     CategorySubscriptionChange,
@@ -19,7 +20,6 @@ from teak_async.models import (
     SubscriptionChange,
     SubscriptionStatus,
 )
-from teak_async.session import Limits
 
 STATUS = "/v2/desktop_push/subscription_status"
 

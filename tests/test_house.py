@@ -25,7 +25,7 @@ STOREYS = [
     {"store"},
     {"session"},
     {"calls", "backlog"},
-    {"attempt"},
+    {"attempt", "budgets"},
     {"transport", "bucket"},
     {"wire", "retry", "window", "tells"},
     {"endpoints"},
