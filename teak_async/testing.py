@@ -27,9 +27,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
 
+from .budgets import Limits
 from .errors import SessionClosed
 from .retry import Retry
-from .session import Limits, TeakSession
+from .session import TeakSession
 from .transport import Timeout
 
 if TYPE_CHECKING:

@@ -37,7 +37,8 @@ ANNEXES = {
     "version": set[str](),
     "referee": set[str](),
     "sandbox": {"referee"},
-    "testing": {"sandbox", "session", "transport", "retry", "errors"},
+    "testing": {"sandbox", "session", "budgets", "bucket", "transport", "retry", "errors"},
+    "otel": {"events", "endpoints", "version"},
 }
 """What stands beside the storeys, with all that each may import."""
 BRIDGES = {"cli": {"sandbox", "referee"}, "demo": {"sandbox"}}

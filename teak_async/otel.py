@@ -1,0 +1,147 @@
+"""OpenTelemetry: the traffic of a session as spans and metrics. Needs the extra: `pip install 'teak_async[otel]'`.
+
+    TeakSession(on_event=OpenTelemetry())
+
+One may be given to several sessions. Names follow OpenTelemetry's semantic conventions for HTTP clients:
+
+- One client span for each try, `POST /v2/identify`, below the span that was current where the call was made. It begins when
+  the try has its permit, and ends when its answer is read or given up; only then is it made, in one go. A try after
+  the first has its number of resends.
+- `http.client.request.duration`, a histogram: the same seconds.
+- `teak.permit.wait`, a histogram: seconds for which a try waited for its permit, by `teak.endpoint` and `teak.lane`.
+- `teak.refusals` and `teak.repeats`, counters: answers 429, and tries made again with their `error.type`, by `teak.endpoint`.
+
+`error.type` is the status for one of 400 and above, else the class name of the error: `ConnectFailed`, `ConnectionLost`,
+`TimedOut`, `UnexpectedResponse`, `SessionClosed`, or `CancelledError` where the caller left before the send.
+
+Rules of this module:
+
+- No user id, no query and no category is in any attribute: `url.full` ends before the query, which has the secret in it.
+  An instrumentation of aiohttp itself would write that query down, so leave it out for these calls.
+- Only the API of OpenTelemetry is imported. Without its SDK nothing is recorded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from time import time_ns
+from typing import Any
+from urllib.parse import urlsplit
+
+from opentelemetry.context import Context, get_current
+from opentelemetry.metrics import MeterProvider, get_meter
+from opentelemetry.trace import SpanKind, Status, StatusCode, TracerProvider, get_tracer
+
+from .endpoints import ENDPOINTS
+from .events import Answered, Event, Refused, Repeated, Started, Unanswered, Waited
+from .version import __version__
+
+SCHEMA = "https://opentelemetry.io/schemas/1.30.0"
+BOUNDARIES = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
+"""Seconds: what the conventions advise for the duration of requests."""
+WAITS = (0.001, *BOUNDARIES, 30.0, 60.0)
+"""Seconds: most permits are there at once, and a call may wait behind a burst for long."""
+
+_ENDPOINTS = {endpoint.name: endpoint for endpoint in ENDPOINTS.values()}
+
+Attributes = Mapping[str, str | int]
+FAILED = Status(StatusCode.ERROR)
+
+
+class _Target:
+    """What all tries of one call at one server have in common; the attributes are made once."""
+
+    def __init__(self, endpoint_name: str, server: str) -> None:
+        endpoint = _ENDPOINTS[endpoint_name]
+        url = urlsplit(server)
+        path = url.path + endpoint.template.format(channel=endpoint.channel, category="{category}")
+        self.name = f"{endpoint.method} {path}"
+        self._of_metric: Attributes = {
+            "http.request.method": endpoint.method,
+            "server.address": url.hostname or "",
+            "server.port": url.port or (443 if url.scheme == "https" else 80),
+            "url.template": path,
+        }
+        self._of_span: Attributes = {**self._of_metric, "url.full": f"{url.scheme}://{url.netloc}{path}"}
+        self._ends: dict[tuple[int | None, str | None, str], tuple[Attributes, Attributes]] = {}
+
+    def ended(self, status: int | None, error: str | None, delivery: str) -> tuple[Attributes, Attributes]:
+        """What the span of a try that ended so has, and what its duration is recorded with."""
+        key = status, error, delivery
+        if key not in self._ends:
+            known: dict[str, str | int] = {} if status is None else {"http.response.status_code": status}
+            if error is not None:
+                known["error.type"] = error if status is None or status < 400 else str(status)
+            self._ends[key] = {**self._of_span, **known, "teak.delivery": delivery}, {**self._of_metric, **known}
+        return self._ends[key]
+
+
+class OpenTelemetry:
+    """To be given to a session as `on_event`.
+
+    Args:
+        tracer_provider: whose spans; the global one when left out.
+        meter_provider: whose metrics; the global one when left out.
+    """
+
+    def __init__(self, *, tracer_provider: TracerProvider | None = None, meter_provider: MeterProvider | None = None) -> None:
+        self._tracer = get_tracer("teak_async", __version__, tracer_provider, SCHEMA)
+        meter = get_meter("teak_async", __version__, meter_provider, SCHEMA)
+        self._duration = meter.create_histogram(
+            "http.client.request.duration",
+            "s",
+            "Duration of HTTP client requests.",
+            explicit_bucket_boundaries_advisory=BOUNDARIES,
+        )
+        self._wait = meter.create_histogram(
+            "teak.permit.wait",
+            "s",
+            "Time for which a try waited for its permit.",
+            explicit_bucket_boundaries_advisory=WAITS,
+        )
+        self._refusals = meter.create_counter("teak.refusals", "{refusal}", "Answers 429.")
+        self._repeats = meter.create_counter("teak.repeats", "{repeat}", "Tries that failed and were made again.")
+        self._targets: dict[tuple[str, str], _Target] = {}
+        self._under_way: dict[int, tuple[_Target, Context, int]] = {}
+        self._hears: dict[type[Event], Callable[[Any], None]] = {
+            Waited: self._waited,
+            Started: self._started,
+            Answered: self._ended,
+            Unanswered: self._ended,
+            Refused: self._refused,
+            Repeated: self._repeated,
+        }
+
+    def __call__(self, event: Event) -> None:
+        """Take one event of a session."""
+        hears = self._hears.get(type(event))
+        if hears is not None:
+            hears(event)
+
+    def _waited(self, event: Waited) -> None:
+        self._wait.record(event.wait, {"teak.endpoint": event.endpoint, "teak.lane": event.lane})
+
+    def _started(self, event: Started) -> None:
+        key = event.endpoint, event.server
+        target = self._targets.get(key)
+        if target is None:
+            target = self._targets[key] = _Target(*key)
+        self._under_way[event.call] = target, get_current(), time_ns()
+
+    def _ended(self, event: Answered | Unanswered) -> None:
+        target, parent, began = self._under_way.pop(event.call)
+        status = event.status if isinstance(event, Answered) else None
+        of_span, of_metric = target.ended(status, event.error, event.delivery.value)
+        if event.attempt > 1:
+            of_span = {**of_span, "http.request.resend_count": event.attempt - 1}
+        span = self._tracer.start_span(target.name, parent, SpanKind.CLIENT, of_span, start_time=began)
+        if event.error is not None:
+            span.set_status(FAILED)
+        span.end()
+        self._duration.record(event.on_wire, of_metric)
+
+    def _refused(self, event: Refused) -> None:
+        self._refusals.add(1, {"teak.endpoint": event.endpoint})
+
+    def _repeated(self, event: Repeated) -> None:
+        self._repeats.add(1, {"teak.endpoint": event.endpoint, "error.type": event.error})
