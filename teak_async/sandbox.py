@@ -22,17 +22,32 @@ from collections import Counter, deque
 from functools import cache
 from ipaddress import ip_address
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, get_args
 from urllib.parse import parse_qsl, unquote
 from zoneinfo import available_timezones
 
 from aiohttp import web
 from attrs import asdict, define, field, frozen
 
+from .faults import Fault, Faults
 from .referee import WINDOWS, Seen
 
 if TYPE_CHECKING:
     from typing import Self
+
+__all__ = [
+    "CALLS",
+    "CATEGORY",
+    "GAME_ID",
+    "IDENTIFY",
+    "SECRET_KEY",
+    "STATUS",
+    "Fault",
+    "Faults",
+    "Player",
+    "Received",
+    "Sandbox",
+]
 
 GAME_ID = "sandbox"
 SECRET_KEY = "sandbox-secret"  # noqa: S105 - the stand-in's own, and public
@@ -44,47 +59,6 @@ MOST_REQUESTS = 100_000
 
 CALLS = {"identify": IDENTIFY, "status": STATUS, "category": CATEGORY}
 """The paths by a name of one word."""
-Fault = Literal["reset", "answer_lost", "error_before", "error_after", "stall", "not_json", "refused"]
-
-
-@frozen
-class Faults:
-    """What goes wrong, as shares of the requests from 0 to 1, and how slow the network is.
-
-    Attributes:
-        seed: for everything random here.
-        delay: seconds each way.
-        jitter: seconds; up to so much more each way, evenly spread.
-        reset: the connection is reset before the work.
-        answer_lost: the work is done, then the connection is closed.
-        error_before: a 500 before the work.
-        error_after: the work is done, then a 502.
-        stall: the work is done, and the answer comes `stall_for` seconds late.
-        not_json: the work is done, and the answer is a web page with the status of success.
-        stall_for: seconds.
-        spike: each way, the share that takes `spike_for` seconds longer.
-        spike_for: seconds.
-    """
-
-    seed: int = 0
-    delay: float = 0.0
-    jitter: float = 0.0
-    reset: float = 0.0
-    answer_lost: float = 0.0
-    error_before: float = 0.0
-    error_after: float = 0.0
-    stall: float = 0.0
-    not_json: float = 0.0
-    stall_for: float = 5.0
-    spike: float = 0.0
-    spike_for: float = 0.3
-
-    def __attrs_post_init__(self) -> None:
-        if sum(getattr(self, name) for name in _FAULTS) > 1:
-            raise ValueError("the shares of the faults add up to more than all of the requests")
-
-
-_FAULTS: tuple[Fault, ...] = ("reset", "answer_lost", "error_before", "error_after", "stall", "not_json")
 
 
 @define
@@ -151,7 +125,7 @@ class Sandbox:
         window: str = "sliding",
         identify: int = 200,
         subscription: int = 300,
-        faults: Faults = Faults(),
+        faults: Faults = Faults(),  # noqa: B008 - frozen, so all may have the same
         game_id: str = GAME_ID,
         secret_key: str = SECRET_KEY,
         categories: tuple[str, ...] = ("sales", "events"),
@@ -259,24 +233,13 @@ class Sandbox:
 
     async def _travel(self) -> None:
         """Take the time of one way."""
-        faults = self._faults
-        seconds = faults.delay
-        if faults.jitter:
-            seconds += faults.jitter * self._random.random()
-        if faults.spike and self._random.random() < faults.spike:
-            seconds += faults.spike_for
-        if seconds:
+        if seconds := self._faults.one_way(self._random):
             await asyncio.sleep(seconds)
 
     def _draw(self, path: str) -> Fault | None:
         if self._next[path]:
             return self._next[path].popleft()
-        point = self._random.random()
-        for name in _FAULTS:
-            point -= getattr(self._faults, name)
-            if point < 0:
-                return name
-        return None
+        return self._faults.draw(self._random)
 
     async def _reply(
         self, request: web.BaseRequest, status: int, answer: dict[str, Any], fault: Fault | None

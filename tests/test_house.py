@@ -36,7 +36,8 @@ STOREYS = [
 ANNEXES = {
     "version": set[str](),
     "referee": set[str](),
-    "sandbox": {"referee"},
+    "faults": set[str](),
+    "sandbox": {"referee", "faults"},
     "testing": {"sandbox", "session", "budgets", "bucket", "transport", "retry", "errors"},
     "otel": {"events", "endpoints", "version"},
 }

@@ -1,0 +1,67 @@
+"""What goes wrong at the sandbox, and how slow its network is: drawn from a seed, so that a run can be repeated."""
+
+from __future__ import annotations
+
+from random import Random
+from typing import Literal
+
+from attrs import frozen
+
+Fault = Literal["reset", "answer_lost", "error_before", "error_after", "stall", "not_json", "refused"]
+_DRAWN: tuple[Fault, ...] = ("reset", "answer_lost", "error_before", "error_after", "stall", "not_json")
+"""What a share can be given for; the rest is only for the next request."""
+
+
+@frozen
+class Faults:
+    """What goes wrong, as shares of the requests from 0 to 1, and how slow the network is.
+
+    Attributes:
+        seed: for everything random here.
+        delay: seconds each way.
+        jitter: seconds; up to so much more each way, evenly spread.
+        reset: the connection is reset before the work.
+        answer_lost: the work is done, then the connection is closed.
+        error_before: a 500 before the work.
+        error_after: the work is done, then a 502.
+        stall: the work is done, and the answer comes `stall_for` seconds late.
+        not_json: the work is done, and the answer is a web page with the status of success.
+        stall_for: seconds.
+        spike: each way, the share that takes `spike_for` seconds longer.
+        spike_for: seconds.
+    """
+
+    seed: int = 0
+    delay: float = 0.0
+    jitter: float = 0.0
+    reset: float = 0.0
+    answer_lost: float = 0.0
+    error_before: float = 0.0
+    error_after: float = 0.0
+    stall: float = 0.0
+    not_json: float = 0.0
+    stall_for: float = 5.0
+    spike: float = 0.0
+    spike_for: float = 0.3
+
+    def __attrs_post_init__(self) -> None:
+        if sum(getattr(self, name) for name in _DRAWN) > 1:
+            raise ValueError("the shares of the faults add up to more than all of the requests")
+
+    def draw(self, random: Random) -> Fault | None:
+        """Say what goes wrong with one request."""
+        point = random.random()
+        for name in _DRAWN:
+            point -= getattr(self, name)
+            if point < 0:
+                return name
+        return None
+
+    def one_way(self, random: Random) -> float:
+        """Seconds that one request or answer takes."""
+        seconds = self.delay
+        if self.jitter:
+            seconds += self.jitter * random.random()
+        if self.spike and random.random() < self.spike:
+            seconds += self.spike_for
+        return seconds
