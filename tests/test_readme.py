@@ -1,0 +1,336 @@
+"""The README is true: each of its code blocks is run, and has done what it is there to show."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import json
+import re
+import sys
+from asyncio.subprocess import PIPE, Process
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from attrs import frozen
+
+import teak_async
+from teak_async import (
+    Delivery,
+    GetSubscription,
+    Identify,
+    Request,
+    SetCategorySubscription,
+    SetSubscription,
+    Subscriptions,
+    TeakSession,
+    UnexpectedResponse,
+)
+from teak_async.endpoints import ENDPOINTS
+from teak_async.job import Exit
+from teak_async.sandbox import Sandbox
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+WAIT = 30.0
+"""Seconds after which a test gives up; it never waits as long when all is well."""
+
+
+@frozen
+class Block:
+    """A fenced code block.
+
+    Attributes:
+        language: as the fence names it.
+        line: of its first line, from 1.
+        text: what stands in it.
+    """
+
+    language: str
+    line: int
+    text: str
+
+    def compiled(self, flags: int = 0) -> Any:
+        """Python whose tracebacks name the README's lines."""
+        return compile("\n" * (self.line - 1) + self.text, "README.md", "exec", flags, dont_inherit=True)
+
+    def run(self) -> dict[str, Any]:
+        """Run it as a module that is imported; gives what it defined."""
+        names: dict[str, Any] = {"__name__": "readme"}
+        exec(self.compiled(), names)  # noqa: S102 - our own README
+        return names
+
+
+def blocks(text: str) -> Iterator[Block]:
+    """Find the code blocks of a Markdown text."""
+    opened: tuple[str, int] | None = None
+    held: list[str] = []
+    for number, line in enumerate(text.splitlines(keepends=True), 1):
+        if not line.startswith("```"):
+            held.append(line)
+        elif opened is None:
+            opened, held = (line[3:].strip(), number + 1), []
+        else:
+            yield Block(*opened, "".join(held))
+            opened = None
+    assert opened is None, f"the block at line {opened and opened[1]} is not closed"
+
+
+BLOCKS = list(blocks(README))
+
+
+@frozen
+class Ended:
+    """A command that came to its end."""
+
+    code: int | None
+    out: str
+    err: str
+
+
+@frozen
+class Stage:
+    """What a driver has: the sandbox that the environment names, an empty folder to be in, and what was printed."""
+
+    server: Sandbox
+    folder: Path
+    printed: Callable[[], str]
+
+    def sessions(self) -> dict[str, int]:
+        """The server's players, each with the sessions that were recorded."""
+        return {name: player.sessions for name, player in self.server.players.items()}
+
+    def write(self, name: str, *lines: str) -> None:
+        """Put a file into the folder."""
+        (self.folder / name).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+
+    def rows(self, name: str) -> list[Any]:
+        """Read a file of JSON lines."""
+        return [json.loads(line) for line in (self.folder / name).read_text(encoding="utf-8").splitlines()]
+
+    @asynccontextmanager
+    async def started(self, *command: str) -> AsyncIterator[Process]:
+        """Start a process in the folder, and see to it that it does not outlive the test."""
+        process = await asyncio.create_subprocess_exec(*command, cwd=self.folder, stdout=PIPE, stderr=PIPE)
+        try:
+            yield process
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.communicate()
+
+    async def shell(self, line: str) -> Ended:
+        """Run a line as a user does, with `teak-async` on the path."""
+        tools = self.folder / "bin"
+        tools.mkdir(exist_ok=True)
+        command = tools / "teak-async"
+        command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m teak_async "$@"\n')
+        command.chmod(0o755)
+        async with self.started(
+            "/bin/sh", "-c", f'PATH="{tools}:$PATH" PYTHONPATH="{ROOT}"; export PATH PYTHONPATH; {line}'
+        ) as it:
+            out, err = await asyncio.wait_for(it.communicate(), WAIT)
+        return Ended(it.returncode, out.decode(), err.decode())
+
+
+Driver = Callable[[Block, Stage], Awaitable[None]]
+DRIVERS: dict[str, Driver] = {}
+"""What is done with a block, by words that stand in that block and in no other."""
+
+
+def drives(words: str) -> Callable[[Driver], Driver]:
+    """Make a function the driver of the block in which these words stand."""
+
+    def register(driver: Driver) -> Driver:
+        DRIVERS[words] = driver
+        return driver
+
+    return register
+
+
+@drives("teak-async demo\n")
+@drives("--group test")
+async def set_up(block: Block, stage: Stage) -> None:
+    """One command line in a shell; .ci/run follows both in a fresh checkout."""
+    (line,) = block.text.splitlines()
+    assert line.startswith("$ python3.11 -m venv .venv && ")
+
+
+@drives("async def arrived")
+async def a_game_server(block: Block, stage: Stage) -> None:
+    """A session is recorded, and each error is told for what it is."""
+    names = block.run()
+    await names["main"]()
+    assert stage.sessions() == {"p1": 1}
+    assert stage.printed() == "1 US opt_in\n"
+    async with TeakSession() as teak:
+        stage.server.fail_next("identify", "answer_lost")
+        await names["arrived"](teak, "p2", "203.0.113.9")
+        await names["arrived"](teak, "p3", "nowhere")
+    assert stage.sessions() == {"p1": 1, "p2": 1}
+
+    class Odd:
+        async def identify(self, *_: object, **__: object) -> None:
+            raise UnexpectedResponse("its body lacks a country", delivery=Delivery.DONE)
+
+    await names["arrived"](Odd(), "p4", "203.0.113.9")
+    unknown, rejected, done = stage.printed().splitlines()
+    assert unknown.startswith("p2: nobody knows whether this session was recorded: the connection was lost")
+    assert rejected.startswith("p3: not recorded: Identify: client_ip")
+    assert done == "p4: recorded, with an answer that makes no sense: its body lacks a country"
+
+
+@drives("async def backfill")
+async def a_backfill(block: Block, stage: Stage) -> None:
+    """All is sent but the bad row, which is told; done again, nothing is sent twice."""
+    names = block.run()
+    rows = [{"id": f"p{number}", "country": "FR"} for number in range(20)]
+    rows[7]["country"] = "France"
+    for _ in range(2):
+        await names["backfill"](rows)
+        assert stage.sessions() == {f"p{number}": 1 for number in range(20) if number != 7}
+    first, report, again = stage.printed().splitlines()
+    assert first.startswith("7 not_sent Identify: country_code")
+    assert report.startswith("Report(total=20, succeeded=19, failed=1, in_doubt=0, skipped=0,")
+    assert again.startswith("Report(total=20, succeeded=0, failed=0, in_doubt=0, skipped=20,")
+
+
+@drives("producer | teak-async status -")
+async def a_batch_job(block: Block, stage: Stage) -> None:
+    """Each line is run in the order in which it stands, and does what its comment says."""
+    names = [f"p{number}" for number in range(5)]
+    players = [stage.server.add_player(name) for name in names]
+    stage.write("players.csv", "user_id", *names)
+    stage.write("export.jsonl", *(json.dumps({"user_id": name, "client_ip": "203.0.113.9"}) for name in names))
+    stage.write("producer", "cat players.csv")
+    dry, opt_out, category, identify, report, status = block.text.splitlines()
+
+    ended = await stage.shell(dry)
+    assert (ended.code, ended.err) == (0, "")
+    assert "5 rows: 5 to send, about 0:00" in ended.out
+    assert not stage.server.requests
+
+    assert (await stage.shell(opt_out)).code == 0
+    assert {player.state for player in players} == {"opt_out"}
+    assert [row["response"]["state"] for row in stage.rows("proof.jsonl")] == ["opt_out"] * 5
+
+    assert (await stage.shell(category)).code == 0
+    assert {player.categories["sales"] for player in players} == {"opt_out"}
+
+    stage.server.fail_next("identify", "answer_lost")
+    assert (await stage.shell(identify)).code == Exit.IN_DOUBT
+    assert stage.sessions() == dict.fromkeys(names, 1)
+
+    ended = await stage.shell(report)
+    assert ended.code == 0
+    assert re.search(r" 4  succeeded\n +0  failed\n +1  in doubt\n", ended.out)
+    assert (stage.rows("failed.jsonl"), len(stage.rows("doubt.jsonl"))) == ([], 1)
+
+    ended = await stage.shell(status.replace("producer", "sh ./producer"))
+    assert ended.code == 0
+    assert {json.loads(line)["response"]["state"] for line in ended.out.splitlines()} == {"opt_out"}
+
+
+@drives("async def subscription")
+async def a_subscription(block: Block, stage: Stage) -> None:
+    """The player is out of everything, and in the one category."""
+    player = stage.server.add_player("p1", categories={"sales": "opt_out"})
+    async with TeakSession() as teak:
+        await block.run()["subscription"](teak)
+    assert (player.state, player.categories["sales"]) == ("opt_out", "opt_in")
+
+
+@drives("async def try_it")
+async def a_test_of_ones_own(block: Block, stage: Stage) -> None:
+    """It has its own sandbox and an assertion of its own."""
+    await block.run()["try_it"]()
+
+
+@drives("cli ─ demo")
+async def the_plan(block: Block, stage: Stage) -> None:
+    """Every module is on the plan, and nothing else."""
+    modules = {path.stem for path in (ROOT / "teak_async").glob("*.py")} - {"__init__", "__main__", "version"}
+    drawn = set(re.findall(r"(?:^|─ )(\w+)", block.text, re.MULTILINE))
+    assert drawn <= modules <= drawn | set(re.findall(r", (\w+)", block.text))
+
+
+def driver_of(block: Block) -> Driver:
+    """Give the driver of a block, of which there has to be exactly one."""
+    found = [words for words in DRIVERS if words in block.text]
+    assert len(found) == 1, f"README.md, line {block.line}: {found or 'no'} drivers for this block; see DRIVERS"
+    return DRIVERS[found[0]]
+
+
+@pytest.mark.parametrize("block", BLOCKS, ids=lambda block: f"line-{block.line}")
+async def test_a_block_does_what_it_shows(
+    block: Block, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Run as it stands, beside a sandbox; what its functions did is seen there."""
+    driver = driver_of(block)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    async with Sandbox() as server:
+        monkeypatch.setenv("TEAK_BASE_URL", server.url)
+        monkeypatch.setenv("TEAK_GAME_ID", server.game_id)
+        monkeypatch.setenv("TEAK_SECRET_KEY", server.secret_key)
+        await driver(block, Stage(server, tmp_path, lambda: capsys.readouterr().out))
+
+
+def test_every_driver_has_its_block() -> None:
+    """A driver whose block has gone, or has changed so that it is not found, drives nothing."""
+    alone = {words: [block.line for block in BLOCKS if words in block.text] for words in DRIVERS}
+    assert {words: lines for words, lines in alone.items() if len(lines) != 1} == {}
+
+
+def test_two_lines_set_everything_up() -> None:
+    """.ci/run follows the lines that begin with a dollar, and there are exactly two."""
+    assert len(re.findall(r"^\$ python3\.11 -m venv", README, re.MULTILINE)) == 2
+    assert len(re.findall(r"^\$ ", README, re.MULTILINE)) == 2
+
+
+CLASSES = [name for name in teak_async.__all__ if isinstance(getattr(teak_async, name), type)]
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_what_is_public_is_described(name: str) -> None:
+    """Every public class has a docstring of its own, and so has each of its public methods and properties."""
+    kind = getattr(teak_async, name)
+    members = {
+        member: value
+        for base in kind.__mro__
+        if base.__module__.startswith("teak_async")
+        for member, value in vars(base).items()
+        if not member.startswith("_") and (inspect.isroutine(value) or isinstance(value, property))
+    }
+    attrs_own = f"Method generated by attrs for class {name}."
+    assert kind.__doc__
+    assert kind.__doc__ != attrs_own
+    assert [member for member, value in members.items() if not inspect.getdoc(value)] == []
+
+
+CALLS: dict[type[Request], Callable[..., Any]] = {
+    Identify: TeakSession.identify,
+    GetSubscription: Subscriptions.status,
+    SetSubscription: Subscriptions.set_state,
+    SetCategorySubscription: Subscriptions.set_category_state,
+}
+
+
+@pytest.mark.parametrize("request_type", ENDPOINTS)
+def test_a_call_names_its_endpoint(request_type: type[Request]) -> None:
+    """Whoever knows Teak's documentation finds the call by its method and path."""
+    endpoint = ENDPOINTS[request_type]
+    path = endpoint.template.format(channel=endpoint.channel, category="{category}")
+    assert f"`{endpoint.method} {path}`" in (CALLS[request_type].__doc__ or "")
+
+
+def test_a_block_that_is_left_open() -> None:
+    """The reader of blocks finds them by their lines, and says where one is not closed."""
+    found = list(blocks("a\n```python\nx = 1\n```\n\n```\ny\n```\n"))
+    assert found == [Block("python", 3, "x = 1\n"), Block("", 7, "y\n")]
+    with pytest.raises(AssertionError, match="the block at line 2 is not closed"):
+        list(blocks("```\nx\n"))
+    with pytest.raises(AssertionError, match=r"README\.md, line 3: no drivers"):
+        driver_of(found[0])
