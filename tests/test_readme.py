@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import asyncio
 import inspect
 import json
 import re
+import signal
 import sys
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -14,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp.test_utils import TestClient, TestServer
 from attrs import frozen
 
 import teak_async
@@ -21,7 +24,9 @@ from teak_async import (
     Delivery,
     GetSubscription,
     Identify,
+    Limits,
     Request,
+    SessionClosed,
     SetCategorySubscription,
     SetSubscription,
     Subscriptions,
@@ -30,7 +35,7 @@ from teak_async import (
 )
 from teak_async.endpoints import ENDPOINTS
 from teak_async.job import Exit
-from teak_async.sandbox import Sandbox
+from teak_async.sandbox import IDENTIFY, Sandbox
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -240,6 +245,146 @@ async def a_subscription(block: Block, stage: Stage) -> None:
     async with TeakSession() as teak:
         await block.run()["subscription"](teak)
     assert (player.state, player.categories["sales"]) == ("opt_out", "opt_in")
+
+
+@drives("web.run_app")
+async def an_aiohttp_server(block: Block, stage: Stage) -> None:
+    """Logins are answered, and the server's end closes the session."""
+    names = block.run()
+    app = names["game"]()
+    async with TestClient(TestServer(app)) as client:
+
+        async def login(user_id: str) -> Any:
+            return await (await client.post(f"/login/{user_id}")).json()
+
+        await judge_logins(stage, login)
+    with pytest.raises(SessionClosed):
+        app[names["TEAK"]].submit(GetSubscription("p1"))
+
+
+@drives("FastAPI(lifespan=lifespan)")
+async def a_fastapi_server(block: Block, stage: Stage) -> None:
+    """The same as with aiohttp."""
+    app = block.run()["app"]
+    async with lifespan(app):
+        await judge_logins(stage, lambda user_id: post(app, f"/login/{user_id}"))
+    with pytest.raises(SessionClosed):
+        app.state.teak.submit(GetSubscription("p1"))
+
+
+async def judge_logins(stage: Stage, login: Callable[[str], Awaitable[Any]]) -> None:
+    """A login records a session and gets its number, or the truth about it."""
+    assert await login("p1") == {"session": "1", "delivery": "done"}
+    stage.server.fail_next("identify", "answer_lost")
+    unknown = await login("p2")
+    assert (unknown["session"], unknown["delivery"]) == (None, "unknown")
+    assert "the connection was lost" in unknown["why"]
+    assert stage.sessions() == {"p1": 1, "p2": 1}
+
+
+@asynccontextmanager
+async def lifespan(app: Any) -> AsyncIterator[None]:
+    """Start and end an ASGI application, as its server does."""
+    told: asyncio.Queue[Any] = asyncio.Queue()
+    said: asyncio.Queue[Any] = asyncio.Queue()
+    running = asyncio.create_task(app({"type": "lifespan", "asgi": {"version": "3.0"}, "state": {}}, told.get, said.put))
+    for moment in ("startup", "shutdown"):
+        told.put_nowait({"type": f"lifespan.{moment}"})
+        assert (await asyncio.wait_for(said.get(), WAIT))["type"] == f"lifespan.{moment}.complete"
+        if moment == "startup":
+            yield
+    await running
+
+
+async def post(app: Any, path: str) -> Any:
+    """Make a request of an ASGI application; gives its answer, which is JSON."""
+    scope = {
+        "type": "http",
+        "asgi": {"version": "3.0"},
+        "http_version": "1.1",
+        "method": "POST",
+        "scheme": "http",
+        "path": path,
+        "query_string": b"",
+        "headers": [],
+        "client": ("127.0.0.1", 50000),
+    }
+    said: list[Any] = []
+
+    async def receive() -> Any:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message: Any) -> None:
+        said.append(message)
+
+    await app(scope, receive, send)
+    assert said[0]["status"] == 200
+    return json.loads(b"".join(message.get("body", b"") for message in said[1:]))
+
+
+@drives("def tick(")
+async def a_tick_loop(block: Block, stage: Stage) -> None:
+    """Whoever joins is identified, what is not taken is said, and so is what was left behind."""
+    names = block.run()
+    address = "203.0.113.9"
+    await names["world"]([[("p1", address), ("p2", address)], [], [("p3", "nowhere")]])
+    assert stage.sessions() == {"p1": 1, "p2": 1}
+    assert stage.printed().startswith("p3 not_sent Identify: client_ip")
+
+    async with TeakSession(backlog=1) as teak:
+        stage.server.fail_next("identify", "answer_lost")
+        names["tick"](teak, [("p4", address), ("p5", address)])
+    full, lost = stage.printed().splitlines()
+    assert full.startswith("p5 not_sent 1 submitted calls are waiting already")
+    assert lost.startswith("p4 unknown the connection was lost")
+
+    names["TeakSession"] = lambda **_: TeakSession(limits=Limits(identify=1), drain_timeout=0.1)
+    await names["world"]([[("p6", address), ("p7", address)]])
+    assert stage.printed().splitlines()[-1] == "left behind: p7 not_sent"
+    assert stage.sessions() == dict.fromkeys(["p1", "p2", "p4", "p6"], 1)
+
+
+@drives("kind: Job")
+async def a_job_in_a_container(block: Block, stage: Stage) -> None:
+    """Its command is one that can be repeated, and the exit codes at which it stops are those that repeating does not mend."""
+    command = json.loads(next(iter(re.findall(r"command: (\[.*\])", block.text))))
+    assert {"--journal", "--output"} <= set(command)
+    stage.write("0131.csv", "user_id,country_code", "p1,FR", "p2,FR")
+    ended = await stage.shell(" ".join([*command, "--dry-run"]).replace("/data/", ""))
+    assert (ended.code, ended.err) == (0, "")
+    assert ended.out.startswith("2 rows: 2 to send")
+    stops = json.loads(next(iter(re.findall(r"FailJob.*values: (\[.*?\])", block.text))))
+    assert set(stops) == set(Exit) - {Exit.SUCCEEDED, Exit.INTERRUPTED}
+
+
+@drives("async def nightly")
+async def a_nightly_job(block: Block, stage: Stage) -> None:
+    """Told to end in the midst of it, it finishes what is on the wire; the same again does the rest."""
+    stage.write("nightly.py", block.text)
+    stage.write("0131.csv", "user_id,country_code", *(f"p{number},FR" for number in range(300)))
+    async with stage.started(sys.executable, "nightly.py", "0131.csv") as process:
+        async with asyncio.timeout(WAIT):
+            while stage.server.seen[IDENTIFY].requests < 20:
+                await asyncio.sleep(0.005)
+        process.send_signal(signal.SIGTERM)
+        out, err = await asyncio.wait_for(process.communicate(), WAIT)
+    assert (process.returncode, out, err) == (Exit.INTERRUPTED, b"", b"")
+    before = len(stage.server.players)
+    assert 20 <= before < 300
+    async with stage.started(sys.executable, "nightly.py", "0131.csv") as process:
+        out, err = await asyncio.wait_for(process.communicate(), WAIT)
+    assert (process.returncode, err) == (0, b"")
+    assert out.decode().startswith(f"Report(total=300, succeeded={300 - before}, failed=0, in_doubt=0, skipped={before}")
+    assert stage.sessions() == {f"p{number}": 1 for number in range(300)}
+
+
+@drives("teak = await TeakSession().open()")
+async def a_notebook(block: Block, stage: Stage) -> None:
+    """Run as a notebook runs its cells, in a running loop."""
+    names: dict[str, Any] = {}
+    await eval(block.compiled(ast.PyCF_ALLOW_TOP_LEVEL_AWAIT), names)  # noqa: S307 - our own README
+    assert stage.sessions() == {f"p{number}": 1 for number in range(1, 10)}
+    assert (names["player"].country_code, names["report"].succeeded) == ("US", 8)
 
 
 @drives("async def try_it")
