@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
-from attrs import frozen
+from attrs import fields, frozen
 
 import teak_async
 from teak_async import (
@@ -387,6 +387,20 @@ async def a_notebook(block: Block, stage: Stage) -> None:
     assert (names["player"].country_code, names["report"].succeeded) == ("US", 8)
 
 
+@drives("def gauges")
+async def the_gauges(block: Block, stage: Stage) -> None:
+    """Every number is there, of each path, and the table after the block explains each."""
+    async with TeakSession() as teak:
+        await teak.identify("p1", country_code="US")
+        gauges = block.run()["gauges"](teak)
+    assert gauges["teak.identify.in_window"] == 1
+    names = [field.name for field in fields(teak_async.Rate)]
+    paths = ("identify", "subscription_status", ":category_identifier")
+    assert set(gauges) == {f"teak.{path}.{name}" for path in paths for name in names}
+    table = README.partition("| number | what it says")[2].partition("\n\n")[0]
+    assert set(re.findall(r"`(\w+)`", "".join(line.split("|")[1] for line in table.splitlines()[2:]))) == set(names)
+
+
 @drives("async def try_it")
 async def a_test_of_ones_own(block: Block, stage: Stage) -> None:
     """It has its own sandbox and an assertion of its own."""
@@ -433,6 +447,19 @@ def test_two_lines_set_everything_up() -> None:
     """.ci/run follows the lines that begin with a dollar, and there are exactly two."""
     assert len(re.findall(r"^\$ python3\.11 -m venv", README, re.MULTILINE)) == 2
     assert len(re.findall(r"^\$ ", README, re.MULTILINE)) == 2
+
+
+def test_every_error_has_its_row() -> None:
+    """The table of errors names each error that a user can meet, with a word on what to do."""
+    table = README.partition("| error | when |")[2].partition("\n\n")[0].splitlines()[2:]
+    assert all(line.count("|") == 6 and line.split("|")[5].strip() for line in table)
+    named = set(re.findall(r"`([A-Z]\w+)`", "".join(line.split("|")[1] for line in table)))
+    errors = {name for name in teak_async.__all__ if is_error(getattr(teak_async, name))}
+    assert named == errors - {"TeakError", "TransportError"}
+
+
+def is_error(value: Any) -> bool:
+    return isinstance(value, type) and issubclass(value, Exception)
 
 
 CLASSES = [name for name in teak_async.__all__ if isinstance(getattr(teak_async, name), type)]
