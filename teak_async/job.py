@@ -115,11 +115,19 @@ async def run_job(job: Job, session: TeakSession) -> tuple[Exit, Report]:
     finally:
         rows.close()
     interrupted = bool(interrupts)
+    earlier = _failed_earlier(job, run.report)
     if not job.quiet:
-        print(summary(run.report, interrupted=interrupted), file=sys.stderr)
+        print(summary(run.report, earlier, interrupted=interrupted), file=sys.stderr)
         if interrupted:
             print(_how_to_go_on(job), file=sys.stderr)
-    return verdict(run.report, interrupted=interrupted), run.report
+    return verdict(run.report, earlier, interrupted=interrupted), run.report
+
+
+def _failed_earlier(job: Job, report: Report) -> int:
+    """How many of the rows that were skipped had failed: an exit code is about the whole of a journal."""
+    if job.journal is None or not report.skipped:
+        return 0
+    return max(look(job.journal).states.get("failed", 0) - report.failed, 0)
 
 
 def _how_to_go_on(job: Job) -> str:
@@ -195,19 +203,20 @@ def _known_rows(job: Job, game_id: str) -> dict[int, Known]:
     return dict(states(job.journal))
 
 
-def verdict(report: Report, *, interrupted: bool = False) -> Exit:
+def verdict(report: Report, failed_earlier: int = 0, *, interrupted: bool = False) -> Exit:
     """The exit code of a run."""
     if interrupted:
         return Exit.INTERRUPTED
     if report.in_doubt:
         return Exit.IN_DOUBT
-    return Exit.SOME_FAILED if report.failed else Exit.SUCCEEDED
+    return Exit.SOME_FAILED if report.failed or failed_earlier else Exit.SUCCEEDED
 
 
-def summary(report: Report, *, interrupted: bool = False) -> str:
+def summary(report: Report, failed_earlier: int = 0, *, interrupted: bool = False) -> str:
     """The run in one line."""
     counts = f"{report.succeeded:,} succeeded, {report.failed:,} failed, {report.in_doubt:,} in doubt"
     skipped = f", {report.skipped:,} skipped" if report.skipped else ""
+    skipped += f", {failed_earlier:,} of which had failed" if failed_earlier else ""
     began = "interrupted: " if interrupted else ""
     rows = "1 row" if report.total == 1 else f"{report.total:,} rows"
     return f"{began}{rows}: {counts}{skipped} in {clock(report.elapsed)} ({report.rate:.1f}/s)"

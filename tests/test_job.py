@@ -38,12 +38,19 @@ def read(path: Path) -> list[dict[str, Any]]:
 
 
 async def run(
-    folder: Path, session: TeakSession, text: str, kind: Kind | None = None, *, name: str = "in.csv", quiet: bool = False
+    folder: Path,
+    session: TeakSession,
+    text: str,
+    kind: Kind | None = None,
+    *,
+    name: str = "in.csv",
+    quiet: bool = False,
+    journal: Path | None = None,
 ) -> Result:
     """Run a job from a file to a file."""
     source, target = folder / name, folder / "out.jsonl"
     source.write_text(text, "utf-8")
-    job = Job("some rows", Rows(str(source), kind or identify_kind()), 200, target, quiet)
+    job = Job("some rows", Rows(str(source), kind or identify_kind()), 200, target, quiet, journal)
     code, report = await asyncio.wait_for(run_job(job, session), WAIT)
     return code, report, read(target)
 
@@ -289,11 +296,13 @@ def counted(**counts: int) -> Report:
         (counted(succeeded=3, skipped=2), {}, 0),
         (counted(succeeded=3, failed=1), {}, 1),
         (counted(failed=1, in_doubt=1), {}, 3),
+        (counted(succeeded=3, skipped=2), {"failed_earlier": 1}, 1),
+        (counted(in_doubt=1, skipped=2), {"failed_earlier": 1}, 3),
         (counted(succeeded=3), {"interrupted": True}, 130),
         (counted(failed=1, in_doubt=1), {"interrupted": True}, 130),
     ],
 )
-def test_verdict(report: Report, ends: dict[str, bool], code: int) -> None:
+def test_verdict(report: Report, ends: dict[str, Any], code: int) -> None:
     """The exit code tells the worst that happened."""
     assert verdict(report, **ends) == code
 
@@ -312,3 +321,15 @@ def test_verdict(report: Report, ends: dict[str, bool], code: int) -> None:
 def test_summary(report: Report, interrupted: bool, line: str) -> None:
     """A run's end is one line that adds up."""
     assert summary(report, interrupted=interrupted) == line
+
+
+async def test_what_failed_in_an_earlier_run_still_counts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A repeated command that has nothing left to do says that rows had failed, and its exit code does."""
+    journal = tmp_path / "run.db"
+    rows = "user_id,country_code\np1,US\np2,France\n"
+    for _ in range(2):
+        async with fast() as server:
+            code, report, _ = await run(tmp_path, session_on(server, limits=FAST), rows, journal=journal)
+        assert code == Exit.SOME_FAILED
+    assert (report.skipped, report.failed) == (2, 0)
+    assert "2 skipped, 1 of which had failed" in capsys.readouterr().err

@@ -401,6 +401,30 @@ async def the_gauges(block: Block, stage: Stage) -> None:
     assert set(re.findall(r"`(\w+)`", "".join(line.split("|")[1] for line in table.splitlines()[2:]))) == set(names)
 
 
+@drives("def count(event)")
+async def a_listener(block: Block, stage: Stage) -> None:
+    """Answers are counted, and a lowered limit is printed."""
+    names = block.run()
+    await names["counted"]()
+    assert names["answers"] == {("identify", 201): 1}
+    stage.server.fail_next("identify", "refused")
+    await names["counted"]()
+    assert names["answers"] == {("identify", 201): 2, ("identify", 429): 1, ("identify", "waited long"): 1}
+    assert stage.printed() == "/v2/identify: 200 -> 160 of 200 a second\n"
+
+
+@drives("async def test_arrival")
+async def a_first_test(block: Block, stage: Stage) -> None:
+    """It passes as it stands, in a folder with nothing else in it, with whatever plugin runs it."""
+    stage.write("test_first.py", block.text)
+    for options in ("-o asyncio_mode=auto -o asyncio_default_fixture_loop_scope=function", "-p no:asyncio -o anyio_mode=auto"):
+        ended = await stage.shell(
+            f"{sys.executable} -m pytest -q -W error -p teak_async.testing -p no:cacheprovider {options} test_first.py"
+        )
+        assert (ended.code, ended.err) == (0, ""), ended.out
+        assert "1 passed" in ended.out
+
+
 @drives("async def try_it")
 async def a_test_of_ones_own(block: Block, stage: Stage) -> None:
     """It has its own sandbox and an assertion of its own."""
