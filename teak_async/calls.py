@@ -1,9 +1,9 @@
 """One call, from its first try to the truth about it.
 
-Theory of operation. A call is encoded once. Each try of it waits for a permit, then runs as a task of its own, its attempt:
-permit → send → answer → permit back → decode. When the caller is cancelled, the attempt is cancelled too as long as
-nothing was sent. Once bytes may be on the wire it goes on by itself until the answer is there or its time is up, since
-only the answer tells when the permit may come back. `retry.decide` says whether there is another try.
+Theory of operation. Each try of a call waits for a permit, then runs as an `Attempt`: permit → encode → send → answer →
+permit back → decode. When the caller is cancelled, the attempt is cancelled too as long as nothing was sent. Once bytes may
+be on the wire it goes on by itself until the answer is there or its time is up, since only the answer tells when the permit
+may come back. `retry.decide` says whether there is another try.
 
 Rules of this module:
 
@@ -58,11 +58,25 @@ class Call:
         cut: whether it ended by that, and not by itself.
         attempts: tries so far.
         error: what the call would end with if it were left now; `None` before its first try.
+        message: the request as it goes out; `None` before its first try.
         number: tells it from every other call of the process.
         asked_at: the loop's time at which its present try asked for a permit, where somebody hears of each try.
     """
 
-    __slots__ = ("asked_at", "attempts", "cut", "deadline", "endpoint", "error", "lane", "last", "number", "on_wire", "request")
+    __slots__ = (
+        "asked_at",
+        "attempts",
+        "cut",
+        "deadline",
+        "endpoint",
+        "error",
+        "lane",
+        "last",
+        "message",
+        "number",
+        "on_wire",
+        "request",
+    )
 
     def __init__(self, request: Request, lane: Lane, deadline: float | None = None) -> None:
         endpoint = ENDPOINTS.get(type(request))
@@ -77,6 +91,7 @@ class Call:
         self.last = False
         self.cut = False
         self.error: TeakError | None = None
+        self.message: Message | None = None
         self.number = next(_numbers)
         self.asked_at: float | None = None
 
@@ -146,7 +161,6 @@ class Caller:
         """Make a call: as many tries as it may have, and the truth about all of them."""
         endpoint = call.endpoint
         bucket = self._bucket_of(endpoint.budget)
-        message = encode(endpoint, call.request, self._credentials)
         refusals = 0
         cut_off_at: float | None = None
         ticket: int | None = None
@@ -157,7 +171,7 @@ class Caller:
                 ticket = await self._permit(call, bucket, ticket)
                 call.granted()
                 call.attempts += 1
-                result = await self._attempt(call, bucket, message)
+                result = await self._attempt(call, bucket)
             except SessionClosed as closed:
                 result = closed
             except TimeoutError:
@@ -208,10 +222,10 @@ class Caller:
             async with asyncio.timeout_at(until if deadline is None else min(until, deadline)):
                 await self._closed.wait()
 
-    async def _attempt(self, call: Call, bucket: Budget, message: Message) -> Response | TeakError:
+    async def _attempt(self, call: Call, bucket: Budget) -> Response | TeakError:
         """Make one try with a permit in hand, and see to it that the permit comes back when it may."""
         exchange = self._transport.begin()
-        attempt = Attempt(self._exchange(call, bucket, message, exchange), exchange)
+        attempt = Attempt(self._exchange(call, bucket, exchange), exchange)
         self.attempts[exchange] = attempt
         call.on_wire = True
         try:
@@ -224,7 +238,7 @@ class Caller:
         finally:
             call.on_wire = False
 
-    async def _exchange(self, call: Call, bucket: Budget, message: Message, exchange: Exchange) -> Response | TeakError:
+    async def _exchange(self, call: Call, bucket: Budget, exchange: Exchange) -> Response | TeakError:
         loop = asyncio.get_running_loop()
         began = loop.time()
         try:
@@ -232,7 +246,10 @@ class Caller:
                 told = call.told
                 self._tells.tell(Waited(*told, began - call.asked_at))
                 self._tells.tell(Started(*told, self._transport.server))
-            answer = await self._transport.send(message, exchange)
+            if call.message is None:
+                # Not before it has a permit: a hundred thousand calls may wait for one, and what waits is kept small.
+                call.message = encode(call.endpoint, call.request, self._credentials)
+            answer = await self._transport.send(call.message, exchange)
         except BaseException as failure:
             not_sent = exchange.unsent or (isinstance(failure, TeakError) and failure.delivery is Delivery.NOT_SENT)
             if not_sent:
