@@ -295,7 +295,8 @@ async def _serve(server: Sandbox) -> None:
         sys.stdout.flush()
         ended = asyncio.Event()
         with suppress(NotImplementedError):  # no handlers on Windows, where only Ctrl-C ends it
-            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ended.set)
+            for number in (signal.SIGINT, signal.SIGTERM):  # a shell's background job ignores the first by itself
+                asyncio.get_running_loop().add_signal_handler(number, ended.set)
         await ended.wait()
 
 
