@@ -109,6 +109,9 @@ class Attempt(Generic[T]):
         after: asyncio.Future[Any] | None = self._work.throw(error)
         return after
 
+    async def _alone(self, awaited: asyncio.Future[Any] | None) -> T:
+        return await self._rest(awaited)
+
     @coroutine
-    def _alone(self, awaited: asyncio.Future[Any] | None) -> Generator[Any, None, T]:
+    def _rest(self, awaited: asyncio.Future[Any] | None) -> Generator[Any, None, T]:
         return (yield from self._drive(awaited, alone=True))
