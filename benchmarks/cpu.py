@@ -126,7 +126,7 @@ async def profiled(url: str, count: int) -> dict[str, float]:
     await ours(url, count, meter)
     spent: Counter[str] = Counter()
     # What is written in C counts as its caller's; waiting for the network is not work.
-    stats: dict[Any, Any] = pstats.Stats(profile).stats  # type: ignore[attr-defined] # documented by its use only
+    stats: dict[Any, Any] = pstats.Stats(profile).stats  # type: ignore[attr-defined] # the stubs leave it out
     for function, (_, _, own, _, callers) in stats.items():
         if "poll" in function[2]:
             continue

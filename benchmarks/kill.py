@@ -98,7 +98,7 @@ async def kill_many(times: int, seed: int) -> dict[str, int]:
     count = times * ROWS_A_KILL
     with tempfile.TemporaryDirectory() as folder:
         source, journal = Path(folder, "players.csv"), Path(folder, "run.db")
-        source.write_text("user_id,country_code\n" + "".join(f"p{number},US\n" for number in range(count)))  # noqa: ASYNC240 - before all
+        source.write_text("user_id,country_code\n" + "".join(f"p{number},US\n" for number in range(count)))  # noqa: ASYNC240 - nothing runs yet that it could block
         arguments = ["identify", str(source), "--journal", str(journal), "--output", str(Path(folder, "out")), "--limit", "500"]
         async with sandbox_process("--identify", 500) as url:
             _, left = await killed_until_done(url, arguments, journal, random.Random(seed), times, 1.5)

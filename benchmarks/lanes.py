@@ -68,7 +68,7 @@ async def bulk_and_live(url: str, calls: int, stalls: Sequence[float] = (), stal
                 waits.permit.append(loop.time() - meant.get())
             return granted
 
-        bucket.acquire = timed  # type: ignore[method-assign] # the waits are seen from outside
+        bucket.acquire = timed  # type: ignore[method-assign] # timing stays out of the client
 
         async def live(moment: float) -> None:
             meant.set(moment)

@@ -115,7 +115,7 @@ async def _serve(pipe: Connection, setting: Setting) -> None:
 async def _freeze(setting: Setting) -> None:
     while True:
         await asyncio.sleep(setting.freeze_every)
-        time.sleep(setting.freeze)  # noqa: ASYNC251 - to stand still is what it is for
+        time.sleep(setting.freeze)  # noqa: ASYNC251 - blocking the loop is the fault simulated
 
 
 def _wait(pipe: Connection) -> None:

@@ -86,7 +86,7 @@ class Attempt(Generic[T]):
                     self._loop.call_soon(self._open, None)  # it only lets others go first
                 else:
                     # What a task does with what its coroutine yields: the flag says that a future is awaited.
-                    awaited._asyncio_future_blocking = False  # noqa: SLF001 - as above
+                    awaited._asyncio_future_blocking = False  # noqa: SLF001 - the protocol of awaiting, which tasks share
                     awaited.add_done_callback(self._open)
                 try:
                     yield from gate
@@ -100,7 +100,8 @@ class Attempt(Generic[T]):
                 if self._error is None:
                     awaited = work.send(None)
         except StopIteration as end:
-            return end.value  # type: ignore[no-any-return] # what the coroutine returns
+            result: T = end.value
+            return result
 
     def _throw(self, error: BaseException, awaited: asyncio.Future[Any] | None) -> asyncio.Future[Any] | None:
         if awaited is not None:

@@ -188,7 +188,7 @@ class Caller:
             now = asyncio.get_running_loop().time()
             cut_off_at = (cut_off_at or now) if result.delivery is Delivery.NOT_SENT else None
             cut_off = now - cut_off_at if cut_off_at is not None and call.lane is Lane.BULK else None
-            wait = decide(self._retry, endpoint.effect, result, tries, refusals, random.random(), cut_off)  # noqa: S311 - no secret
+            wait = decide(self._retry, endpoint.effect, result, tries, refusals, random.random(), cut_off)  # noqa: S311 - spreads waits
             uncertain = uncertain or result.delivery is Delivery.UNKNOWN
             if uncertain and endpoint.effect is not Effect.READ and result.delivery is not Delivery.DONE:
                 result.delivery = Delivery.UNKNOWN

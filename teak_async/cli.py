@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 try:
-    import rich  # noqa: F401 - the other one of the extra
+    import rich  # noqa: F401 - imported to see that the extra is whole
     import typer
 except ModuleNotFoundError:
     sys.exit("teak-async: the command needs its extra: pip install 'teak_async[cli]'")

@@ -21,7 +21,7 @@ _ZONES = ("America/New_York", "Europe/Paris", "Asia/Tokyo", "America/Sao_Paulo",
 
 def write_players(path: Path, players: int) -> None:
     """Write a CSV file of made-up players."""
-    chance = random.Random(2026)  # noqa: S311 - made-up data
+    chance = random.Random(2026)  # noqa: S311 - seeded, so each demo has the same players
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["user_id", "client_ip", "timezone_id", "email"])

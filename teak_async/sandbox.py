@@ -184,7 +184,7 @@ class Sandbox:
     def set_faults(self, faults: Faults) -> None:
         """Let these things go wrong from now on, drawn from their seed."""
         self._faults = faults
-        self._random = random.Random(faults.seed)  # noqa: S311 - not for secrets
+        self._random = random.Random(faults.seed)  # noqa: S311 - seeded, so a run can be repeated
 
     def set_limits(self, identify: int, subscription: int) -> None:
         """Judge by these limits from now on; earlier requests do not count against them."""

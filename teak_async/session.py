@@ -92,7 +92,7 @@ class TeakSession:
         base_url: str | None = None,
         limits: Limits | None = None,
         retry: Retry = Retry(),  # noqa: B008 - frozen, so all sessions may have the same
-        timeout: Timeout = Timeout(),  # noqa: B008 - as above
+        timeout: Timeout = Timeout(),  # noqa: B008 - frozen, too
         http: aiohttp.ClientSession | None = None,
         backlog: int = 2000,
         drain_timeout: float = 10.0,

@@ -63,7 +63,7 @@ _UPSERT = """ON CONFLICT (idx) DO UPDATE SET state = excluded.state, attempts = 
 _SIZES = (32, 8, 1)
 """Rows of one statement. Between statements SQLite lets go of the interpreter and asks for it again, so few are fast: while
 the loop is busy, one statement a row made a journal cost twice as much."""
-_WRITES = {size: f"INSERT INTO rows ({_COLUMNS}) VALUES {', '.join([_ROW] * size)} {_UPSERT}" for size in _SIZES}  # noqa: S608 - our own words
+_WRITES = {size: f"INSERT INTO rows ({_COLUMNS}) VALUES {', '.join([_ROW] * size)} {_UPSERT}" for size in _SIZES}  # noqa: S608 - constants only
 
 
 @frozen
@@ -291,7 +291,7 @@ def sources(path: str | Path, *states: str) -> Iterator[str]:
     """Give the rows in some states as they stood in the input, in its order."""
     with closing(_reading(path)) as connection:
         marks = ", ".join("?" * len(states))
-        select = f"SELECT source FROM rows WHERE state IN ({marks}) ORDER BY idx"  # noqa: S608 - marks are question marks
+        select = f"SELECT source FROM rows WHERE state IN ({marks}) ORDER BY idx"  # noqa: S608 - adds only question marks
         for (source,) in connection.execute(select, states):
             yield source or ""
 
