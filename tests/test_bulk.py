@@ -22,6 +22,7 @@ from teak_async import (
     State,
     TeakSession,
 )
+from teak_async.bulk import AHEAD
 from teak_async.sandbox import IDENTIFY, STATUS, Faults, Sandbox
 
 
@@ -120,6 +121,25 @@ async def test_the_input_is_pulled_only_as_fast_as_it_is_read(fast: TeakSession)
         assert pulled <= 501
         async for _ in run:
             break
+
+
+async def test_few_players_wait_for_their_first_permit() -> None:
+    """What a run makes ahead of the permits is bounded, also at a limit at which a second's rows would be many more."""
+    async with Sandbox(identify=100_000) as server, session_on(server, limits=Limits(300, 300)) as teak:
+        most = 0
+        async with teak.bulk(identifies(400)) as run:
+            async for _ in run:
+                most = max(most, teak.rates[IDENTIFY].waiting_bulk)
+        assert run.report.succeeded == 400
+    assert 100 < most <= AHEAD
+
+
+async def test_more_rows_of_one_player_than_may_wait_stop_nobody(fast: TeakSession, server: Sandbox) -> None:
+    """A player with hundreds of rows in a row leaves room for those who come after."""
+    rows = [Identify("often", country_code="US")] * 300 + [Identify(f"p{n}", country_code="US") for n in range(300)]
+    report = await fast.bulk(rows)
+    assert report.succeeded == 600
+    assert server.players["often"].sessions == 300
 
 
 def others() -> set[asyncio.Task[Any]]:
