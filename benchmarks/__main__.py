@@ -26,6 +26,7 @@ TOPICS = {
     "burst": "150 live calls at once on an idle session",
     "stall": "the loop blocked for a second, on purpose",
     "cpu": "processor time of one call, beside the same call by hand",
+    "tells": "what it costs to be told of the traffic; OpenTelemetry",
     "scale": "a hundred thousand callers waiting at once; import time",
     "journal": "what a journal costs",
     "kill": "a backfill that is killed again and again",

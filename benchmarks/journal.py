@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import multiprocessing
 import selectors
 import statistics
 import tempfile
@@ -33,7 +32,7 @@ from attrs import asdict, frozen
 from teak_async import Identify, Limits, TeakSession
 from teak_async.sandbox import GAME_ID, SECRET_KEY
 
-from .processes import FREE, Setting, alone, served
+from .processes import FREE, Setting, alone, process, served, wait
 from .report import Options, Report, Table, say, spread, times
 
 ROUNDS = 3
@@ -150,7 +149,7 @@ async def idle(ended: Connection) -> Late:
     """In a process that does nothing else, until told: how late a loop is on this machine anyway."""
     late = Spans()
     sleeping = asyncio.create_task(sleep_again_and_again(late))
-    await asyncio.to_thread(ended.recv)
+    await asyncio.to_thread(wait, ended)
     sleeping.cancel()
     return late.late()
 
@@ -162,18 +161,10 @@ def beside(pipe: Connection) -> None:
 
 def watched(work: Callable[[], Cost]) -> tuple[Cost, Late]:
     """Do something, and say how late an idle loop was meanwhile."""
-    spawn = multiprocessing.get_context("spawn")
-    ours, theirs = spawn.Pipe()
-    process = spawn.Process(target=beside, args=(theirs,), daemon=True)
-    process.start()
-    theirs.close()
-    try:
+    with process(beside) as pipe:
         cost = work()
-        ours.send("done")
-        late: Late = ours.recv()
-    finally:
-        ours.close()
-        process.join()
+        pipe.send("done")
+        late: Late = pipe.recv()
     return cost, late
 
 

@@ -60,36 +60,35 @@ class Served:
 
 
 @contextmanager
-def served(setting: Setting) -> Iterator[Served]:
-    """Run a sandbox in a process of its own."""
+def process(target: Callable[..., object], *arguments: Any) -> Iterator[Connection]:
+    """Run a function in a process of its own: its first argument is the other end of the pipe that is given."""
     spawn = multiprocessing.get_context("spawn")
     ours, theirs = spawn.Pipe()
-    process = spawn.Process(target=_server, args=(theirs, setting), daemon=True)
-    process.start()
+    running = spawn.Process(target=target, args=(theirs, *arguments), daemon=True)
+    running.start()
     theirs.close()
     try:
-        server = Served(ours.recv())
-        yield server
-        ours.send("done")
-        server.seen = ours.recv()
+        yield ours
     finally:
         ours.close()
-        process.join()
+        running.join()
+
+
+@contextmanager
+def served(setting: Setting) -> Iterator[Served]:
+    """Run a sandbox in a process of its own."""
+    with process(_server, setting) as pipe:
+        server = Served(pipe.recv())
+        yield server
+        pipe.send("done")
+        server.seen = pipe.recv()
 
 
 def alone(function: Callable[..., T], *arguments: Any) -> T:
     """Call a function in a process of its own, and give what it returns."""
-    spawn = multiprocessing.get_context("spawn")
-    ours, theirs = spawn.Pipe()
-    process = spawn.Process(target=_call, args=(theirs, function, arguments), daemon=True)
-    process.start()
-    theirs.close()
-    try:
-        returned: T = ours.recv()
-    finally:
-        ours.close()
-        process.join()
-    return returned
+    with process(_call, function, arguments) as pipe:
+        returned: T = pipe.recv()
+        return returned
 
 
 def _call(pipe: Connection, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
@@ -104,7 +103,7 @@ async def _serve(pipe: Connection, setting: Setting) -> None:
     async with Sandbox(window=setting.window, identify=setting.limit, faults=setting.faults) as server:
         pipe.send(server.url)
         freezing = asyncio.create_task(_freeze(setting)) if setting.freeze else None
-        await asyncio.to_thread(_wait, pipe)
+        await asyncio.to_thread(wait, pipe)
         if freezing is not None:
             freezing.cancel()
         seen = server.seen[IDENTIFY]
@@ -118,7 +117,8 @@ async def _freeze(setting: Setting) -> None:
         time.sleep(setting.freeze)  # noqa: ASYNC251 - blocking the loop is the fault simulated
 
 
-def _wait(pipe: Connection) -> None:
+def wait(pipe: Connection) -> None:
+    """Wait for a word from whoever started this process."""
     try:
         pipe.recv()
     except EOFError:

@@ -25,6 +25,7 @@ PACKAGES = (
     "aiometer",
     "pyrate-limiter",
     "throttled-py",
+    "opentelemetry-sdk",
 )
 """Whose versions bear on the figures."""
 

@@ -75,7 +75,7 @@ class Left:
         if told:
             unknown = sum(error.delivery is Delivery.UNKNOWN for _, error in told)
             _log.warning(
-                "%d submitted calls were not delivered when the session closed, and %d may have been; see session.undelivered",
+                "submitted calls not delivered when the session closed: %d; that may have been: %d; see session.undelivered",
                 len(told) - unknown,
                 unknown,
             )

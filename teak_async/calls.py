@@ -175,7 +175,8 @@ class Caller:
             except SessionClosed as closed:
                 result = closed
             except TimeoutError:
-                result = DeadlinePassed(f"{endpoint.name}: the deadline passed before it was sent")
+                last = "" if call.error is None else f"; its last try: {type(call.error).__name__}: {call.error}"
+                result = DeadlinePassed(f"{endpoint.name}: the deadline passed before it was sent{last}")
             if not isinstance(result, TeakError):
                 if uncertain and isinstance(result, SubscriptionChange | CategorySubscriptionChange):
                     result = attrs.evolve(result, repeated=True)

@@ -270,8 +270,9 @@ def _run(label: str, kind: Kind, options: Options) -> None:
             deadline,
         )
         if options.dry_run:
-            typer.echo(describe_rehearsal(asyncio.run(rehearse(job, session.game_id)), most))
-            return
+            rehearsal = asyncio.run(rehearse(job, session.game_id))
+            typer.echo(describe_rehearsal(rehearsal, most))
+            raise typer.Exit(rehearsal.exit)
         code, _ = asyncio.run(run_job(job, session))
     except KeyboardInterrupt:
         raise typer.Exit(130) from None

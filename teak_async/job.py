@@ -144,6 +144,7 @@ class Rehearsal:
         rows: in the input.
         unreadable: of these, rows that cannot be sent.
         finished: rows that an earlier run finished.
+        failed: of these, rows that failed.
         in_doubt: rows that would be reported in doubt, and not sent.
         first_problems: the messages of a few unreadable rows.
     """
@@ -151,8 +152,14 @@ class Rehearsal:
     rows: int
     unreadable: int
     finished: int
+    failed: int
     in_doubt: int
     first_problems: tuple[str, ...]
+
+    @property
+    def exit(self) -> Exit:
+        """What the run would end with, if all that is sent succeeds."""
+        return Exit.IN_DOUBT if self.in_doubt else Exit.SOME_FAILED if self.unreadable or self.failed else Exit.SUCCEEDED
 
     @property
     def to_send(self) -> int:
@@ -173,7 +180,7 @@ async def rehearse(job: Job, game_id: str) -> Rehearsal:
 
 
 async def _rehearse(job: Job, known: dict[int, Known]) -> Rehearsal:
-    rows = unreadable = finished = in_doubt = 0
+    rows = unreadable = finished = failed = in_doubt = 0
     problems: list[str] = []
     async for row in job.rows:
         request = None if isinstance(row.request, InvalidRequest) else row.request
@@ -183,6 +190,7 @@ async def _rehearse(job: Job, known: dict[int, Known]) -> Rehearsal:
         rows += 1
         if before is not None and before.state in ("done", "failed"):
             finished += 1
+            failed += before.state == "failed"
         elif before is not None and before.state != "waiting" and isinstance(request, Identify) and not job.resend_in_doubt:
             in_doubt += 1
         elif isinstance(row.request, InvalidRequest):
@@ -190,7 +198,7 @@ async def _rehearse(job: Job, known: dict[int, Known]) -> Rehearsal:
             problems += [str(row.request)] if len(problems) < 5 else []
     if known:
         raise JournalError(f"{job.journal}: the journal of a longer input: it knows row {max(known)}, and here are {rows}")
-    return Rehearsal(rows, unreadable, finished, in_doubt, tuple(problems))
+    return Rehearsal(rows, unreadable, finished, failed, in_doubt, tuple(problems))
 
 
 def _known_rows(job: Job, game_id: str) -> dict[int, Known]:

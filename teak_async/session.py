@@ -102,10 +102,10 @@ class TeakSession:
         self._credentials = Credentials(_credential(game_id, "TEAK_GAME_ID"), _credential(secret_key, "TEAK_SECRET_KEY"))
         del secret_key  # an error from here on may be reported with the variables of this frame
         if not self._credentials.game_id:
-            raise ValueError("no Teak App ID: pass game_id=… to TeakSession or set TEAK_GAME_ID in the environment")
+            raise ValueError("no Teak App ID: set TEAK_GAME_ID in the environment, or pass game_id=… to TeakSession")
         if not self._credentials.secret_key:
             raise ValueError(
-                "no Teak Server Secret: pass secret_key=… to TeakSession or set TEAK_SECRET_KEY in the environment"
+                "no Teak Server Secret: set TEAK_SECRET_KEY in the environment, or pass secret_key=… to TeakSession"
             )
         if base_url is None:
             # As the credentials: what the environment of a program, a command or a test says holds for all three of them.

@@ -32,6 +32,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "burst": {"--calls": 10, "AT_ONCE": 10},
     "stall": {"--calls": 60, "LIVE": 100.0, "STALL": 0.05},
     "cpu": {"--calls": 12, "WARM": 2},
+    "tells": {"--calls": 6, "WARM": 2},
     "scale": {"--calls": 40, "GRANTS": 60, "IMPORTS": {"import json": ("", "import json")}},
     "journal": {"--calls": 12},
     "kill": {"--times": 0},

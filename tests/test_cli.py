@@ -614,7 +614,7 @@ async def test_a_dry_run_sends_nothing(tmp_path: Path) -> None:
         source.write_text("user_id,client_ip\n" + good + bad)
         ended = await ask(server, "identify", source, "--journal", journal, "--dry-run")
         assert server.seen[IDENTIFY].requests == sent
-    assert ended.code == 0
+    assert ended.code == 1
     first, second, *problems = ended.out.splitlines()
     assert first == f"407 rows: {400 - sent} to send, about 0:0{round((400 - sent) / 200)} at 200/s"
     assert second == f"  {sent} finished before, 0 in doubt, 7 cannot be sent"

@@ -11,7 +11,7 @@ import pytest
 from conftest import session_on
 
 from teak_async import Forbidden, GameNotFound, Limits, Report, Retry, State, TeakSession
-from teak_async.job import Exit, Job, run_job, summary, verdict
+from teak_async.job import Exit, Job, Rehearsal, run_job, summary, verdict
 from teak_async.rows import Kind, Rows, identify_kind, state_kind, status_kind
 from teak_async.sandbox import IDENTIFY, Faults, Sandbox
 
@@ -305,6 +305,14 @@ def counted(**counts: int) -> Report:
 def test_verdict(report: Report, ends: dict[str, Any], code: int) -> None:
     """The exit code tells the worst that happened."""
     assert verdict(report, **ends) == code
+
+
+@pytest.mark.parametrize(
+    ("unreadable", "failed", "in_doubt", "code"), [(0, 0, 0, 0), (1, 0, 0, 1), (0, 1, 0, 1), (0, 0, 1, 3), (1, 1, 1, 3)]
+)
+def test_a_rehearsal_ends_as_the_run_would(unreadable: int, failed: int, in_doubt: int, code: int) -> None:
+    """The exit code of a dry run is that of the run if all that it sends succeeds."""
+    assert Rehearsal(9, unreadable, 4, failed, in_doubt, ()).exit == code
 
 
 @pytest.mark.parametrize(

@@ -330,6 +330,16 @@ async def test_a_deadline_of_a_single_call(fast: TeakSession, server: Sandbox) -
     assert server.seen[STATUS].requests == 0
 
 
+async def test_a_deadline_says_what_kept_a_call_from_being_sent() -> None:
+    """Where no connection could be had until the deadline, the error says so."""
+    async with TeakSession(
+        "g", "s", base_url="http://127.0.0.1:9", retry=Retry(attempts=1000, wait=0.01, longest_wait=0.01)
+    ) as teak:
+        with pytest.raises(DeadlinePassed, match="its last try: ConnectFailed: no connection: ") as late:
+            await teak.identify("p1", country_code="US", deadline=0.2)
+    assert late.value.delivery is Delivery.NOT_SENT
+
+
 async def test_a_resumed_run_counts_what_was_just_sent(path: Path) -> None:
     """Killed and started again within a second, a run does not send two seconds' worth in one."""
     async with Sandbox(identify=100) as server:

@@ -22,7 +22,9 @@ from opentelemetry.semconv.metrics.http_metrics import HTTP_CLIENT_REQUEST_DURAT
 from opentelemetry.trace import SpanKind, StatusCode, Tracer
 
 from teak_async import Identify, Limits, Retry, TeakError, TeakSession, Timeout
-from teak_async.otel import BOUNDARIES, OpenTelemetry
+from teak_async.errors import Delivery
+from teak_async.events import Answered, Started, Waited
+from teak_async.otel import BOUNDARIES, LATEST, TOGETHER, OpenTelemetry
 from teak_async.sandbox import IDENTIFY, STATUS, Sandbox
 
 ROOT = Path(__file__).parent.parent
@@ -236,6 +238,53 @@ async def test_nothing_is_kept_of_calls_that_ended(telemetry: Telemetry) -> None
             await asyncio.sleep(0.01)
     assert len(telemetry.spans) == server.seen[IDENTIFY].requests
     assert telemetry.hook._under_way == {}
+
+
+def begins(hook: OpenTelemetry, *calls: int) -> None:
+    """Tell it of tries that begin."""
+    for call in calls:
+        hook(Waited("identify", "live", call, 1, 0.25))
+        hook(Started("identify", "live", call, 1, "http://teak.test"))
+
+
+def ends(hook: OpenTelemetry, *calls: int) -> None:
+    """Tell it of their ends."""
+    for call in calls:
+        hook(Answered("identify", "live", call, 1, 201, Delivery.DONE, None, 0.05, 0.05))
+
+
+def test_tries_are_told_together(telemetry: Telemetry, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While others are under way one that ended is held back, until enough have, or none is, or it is asked for."""
+    monkeypatch.setattr("teak_async.otel.time_ns", lambda: 0)
+    hook = telemetry.hook
+    begins(hook, *range(TOGETHER + 2))
+    ends(hook, 0)
+    assert not list(telemetry.spans)
+    hook.flush()
+    assert len(telemetry.spans) == 1
+    ends(hook, *range(1, TOGETHER))
+    assert len(telemetry.spans) == 1
+    ends(hook, TOGETHER)
+    assert len(telemetry.spans) == TOGETHER + 1
+    ends(hook, TOGETHER + 1)
+    assert len(telemetry.spans) == TOGETHER + 2
+    assert {point.count for point in telemetry.points("teak.permit.wait")} == {TOGETHER + 2}  # type: ignore[union-attr] # a histogram
+
+
+def test_a_try_is_held_back_for_a_second_at_most(telemetry: Telemetry, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While tries end, each is told within a second, with the instants at which it began and ended."""
+    now = 0
+    monkeypatch.setattr("teak_async.otel.time_ns", lambda: now)
+    hook = telemetry.hook
+    begins(hook, 1, 2, 3)
+    now = LATEST // 2
+    ends(hook, 1)
+    assert not list(telemetry.spans)
+    now = LATEST + 1
+    ends(hook, 2)
+    first, second = telemetry.spans
+    assert (first.start_time, first.end_time) == (0, LATEST // 2)
+    assert (second.start_time, second.end_time) == (0, LATEST + 1)
 
 
 def test_without_the_sdk_it_does_nothing() -> None:
