@@ -4,12 +4,15 @@ A row's price depends on how busy the loop is: one that sleeps between rows pays
 many rows in a turn, and a run without a limit that waits for its disk is something in between. So runs are compared at the
 documented limit, at five times it, and as fast as they go.
 
+Every run is made twice. In the first its cost is taken; in the second the loop also has a sleeper, whose wake-ups would be a
+part of that cost.
+
 Memory is taken after the first ten thousand rows (or half of them) and at the end, so it is growth.
 
 How long the loop is blocked is said in two ways. A turn is what the loop does between two looks at its sockets, in processor
 time of its thread. Lateness is how much longer than a millisecond a sleep of that length takes, and a machine that others use
-is late by itself, so an idle loop in a process of its own is late beside it. As the command does, and as any server should,
-the run keeps what was imported out of the collector's rounds, which would hold the loop up for 20 ms now and then.
+is late by itself, so an idle loop in a process of its own is late at the same time. As the command does, and as any server
+should, the run keeps what was imported out of the collector's rounds, which would hold the loop up for 20 ms now and then.
 """
 
 from __future__ import annotations
@@ -21,8 +24,8 @@ import statistics
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
-from functools import partial
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from math import ceil
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -37,7 +40,7 @@ from .report import Options, Report, Table, say, spread, times
 
 ROUNDS = 3
 CALLS = 20_000
-LIMITS = {"200 a second": (200, 0.1), "1,000 a second": (1_000, 0.5), "as fast as it goes": (FREE, 1.0)}
+LIMITS = {"200 a second": (200, 0.1), "1,000 a second": (1_000, 0.25), "as fast as it goes": (FREE, 1.0)}
 """Limits, and the share of the rows that is made at them."""
 WARM = 10_000
 """Rows after which memory is taken for the first time."""
@@ -55,12 +58,11 @@ class Late:
 
 @frozen
 class Cost:
-    """Of one run: memory in MiB, seconds of processor time per row, rows per second, how late the loop was, and its turns."""
+    """Of one run: memory in MiB, seconds of processor time per row, rows per second, and the turns of its loop."""
 
     growth: float
     cpu: float
     rate: float
-    late: Late
     turns: Late
 
 
@@ -103,23 +105,32 @@ class Watched(selectors.DefaultSelector):
         return ready
 
 
-async def sleep_again_and_again(late: Spans) -> None:
-    """A millisecond each time, and how much longer it took."""
+Sleeps = list[tuple[float, float]]
+"""When each sleep of a millisecond ended, by a clock that all processes share, and how much longer it took."""
+
+
+async def sleep_again_and_again(sleeps: Sleeps) -> None:
     loop = asyncio.get_running_loop()
     while True:
         began = loop.time()
         await asyncio.sleep(0.001)
-        late.add(loop.time() - began - 0.001)
+        ended = loop.time()
+        sleeps.append((ended, ended - began - 0.001))
+
+
+def lateness(sleeps: Sleeps) -> Late:
+    """Of all these."""
+    spans = Spans()
+    for _, late in sleeps:
+        spans.add(late)
+    return spans.late()
 
 
 async def run_rows(url: str, limit: int, count: int, journal: Path | None, turns: Spans) -> Cost:
     """Make a long run."""
-    late = Spans()
     warm = done = 0
     async with TeakSession(GAME_ID, SECRET_KEY, base_url=url, limits=Limits(limit, limit)) as teak:
-        sleeping = asyncio.create_task(sleep_again_and_again(late))
         await teak.bulk(Identify(f"w{n}", country_code="US") for n in range(FIRST))
-        late.clear()
         turns.clear()
         began = time.process_time()
         async with teak.bulk((Identify(f"p{n}", country_code="US") for n in range(count)), journal=journal) as run:
@@ -128,8 +139,19 @@ async def run_rows(url: str, limit: int, count: int, journal: Path | None, turns
                 if done == min(WARM, count // 2):
                     warm = resident()
         cpu = (time.process_time() - began) / count
+    return Cost((resident() - warm) / 2**20, cpu, run.report.rate, turns.late())
+
+
+async def sleep_beside(url: str, limit: int, count: int, journal: Path | None) -> Sleeps:
+    """Make the same run with a sleeper beside it, and give what it slept meanwhile."""
+    sleeps: Sleeps = []
+    async with TeakSession(GAME_ID, SECRET_KEY, base_url=url, limits=Limits(limit, limit)) as teak:
+        sleeping = asyncio.create_task(sleep_again_and_again(sleeps))
+        await teak.bulk(Identify(f"w{n}", country_code="US") for n in range(FIRST))
+        sleeps.clear()
+        await teak.bulk((Identify(f"p{n}", country_code="US") for n in range(count)), journal=journal)
         sleeping.cancel()
-    return Cost((resident() - warm) / 2**20, cpu, run.report.rate, late.late(), turns.late())
+    return sleeps
 
 
 def resident() -> int:
@@ -145,13 +167,19 @@ def run(url: str, limit: int, count: int, journal: Path | None) -> Cost:
         return runner.run(run_rows(url, limit, count, journal, selector.turns))
 
 
-async def idle(ended: Connection) -> Late:
-    """In a process that does nothing else, until told: how late a loop is on this machine anyway."""
-    late = Spans()
-    sleeping = asyncio.create_task(sleep_again_and_again(late))
+def sleep(url: str, limit: int, count: int, journal: Path | None) -> Sleeps:
+    """In the client's process: all of the run with a sleeper."""
+    gc.freeze()
+    return asyncio.run(sleep_beside(url, limit, count, journal))
+
+
+async def idle(ended: Connection) -> Sleeps:
+    """In a process that does nothing else, until told."""
+    sleeps: Sleeps = []
+    sleeping = asyncio.create_task(sleep_again_and_again(sleeps))
     await asyncio.to_thread(wait, ended)
     sleeping.cancel()
-    return late.late()
+    return sleeps
 
 
 def beside(pipe: Connection) -> None:
@@ -159,30 +187,36 @@ def beside(pipe: Connection) -> None:
     pipe.send(asyncio.run(idle(pipe)))
 
 
-def watched(work: Callable[[], Cost]) -> tuple[Cost, Late]:
-    """Do something, and say how late an idle loop was meanwhile."""
-    with process(beside) as pipe:
-        cost = work()
+def delays(limit: int, count: int, *, journal: bool) -> tuple[Late, Late]:
+    """How late a run's loop is, and an idle one on this machine in the same seconds."""
+    with made(journal=journal) as (url, path), process(beside) as pipe:
+        ours = alone(sleep, url, limit, count, path)
         pipe.send("done")
-        late: Late = pipe.recv()
-    return cost, late
+        theirs: Sleeps = pipe.recv()
+    return lateness(ours), lateness([slept for slept in theirs if ours and ours[0][0] <= slept[0] <= ours[-1][0]])
+
+
+@contextmanager
+def made(*, journal: bool) -> Iterator[tuple[str, Path | None]]:
+    """A sandbox's address, and where a journal may be made."""
+    with tempfile.TemporaryDirectory() as folder, served(Setting(limit=FREE)) as server:
+        yield server.url, Path(folder, "run.db") if journal else None
 
 
 def measure(options: Options) -> Report:
     rounds, calls = options.rounds or ROUNDS, options.calls or CALLS
     costs: dict[str, dict[str, list[Cost]]] = {pace: {"no": [], "yes": []} for pace in LIMITS}
-    idles: dict[str, dict[str, list[Late]]] = {pace: {"no": [], "yes": []} for pace in LIMITS}
+    lates: dict[str, dict[str, list[tuple[Late, Late]]]] = {pace: {"no": [], "yes": []} for pace in LIMITS}
     for turn in range(rounds):
         for pace, (limit, part) in LIMITS.items():
+            rows = ceil(calls * part)
             for name in costs[pace] if turn % 2 else reversed(costs[pace]):
-                with tempfile.TemporaryDirectory() as folder, served(Setting(limit=FREE)) as server:
-                    path = Path(folder, "run.db") if name == "yes" else None
-                    cost, late = watched(partial(alone, run, server.url, limit, ceil(calls * part), path))
-                costs[pace][name].append(cost)
-                idles[pace][name].append(late)
-                say(f"journal, round {turn + 1}, {pace}: {name}: {cost.cpu * 1e6:.0f} µs")
+                with made(journal=name == "yes") as (url, path):
+                    costs[pace][name].append(alone(run, url, limit, rows, path))
+                lates[pace][name].append(delays(limit, rows, journal=name == "yes"))
+                say(f"journal, round {turn + 1}, {pace}: {name}: {costs[pace][name][-1].cpu * 1e6:.0f} µs")
     prices = []
-    delays = []
+    blocked = []
     ratios = {}
     for pace, both in costs.items():
         ratios[pace] = [yes.cpu / no.cpu for yes, no in zip(both["yes"], both["no"], strict=True)]
@@ -197,34 +231,28 @@ def measure(options: Options) -> Report:
                     f"{statistics.median(cost.growth for cost in done):.1f} MiB",
                 )
             )
-            delays.append(
-                (
-                    pace,
-                    name,
-                    milliseconds(cost.turns for cost in done),
-                    milliseconds(cost.late for cost in done),
-                    milliseconds(idles[pace][name]),
-                )
-            )
+            ours, idles = zip(*lates[pace][name], strict=True)
+            spans = ([cost.turns for cost in done], ours, idles)
+            blocked.append((pace, name, *(milliseconds(found) for found in spans)))
     figures = {pace: {name: [asdict(cost) for cost in done] for name, done in both.items()} for pace, both in costs.items()}
-    idle_figures = {
-        pace: {name: [asdict(late) for late in done] for name, done in both.items()} for pace, both in idles.items()
+    late_figures = {
+        pace: {name: [{"loop": asdict(ours), "idle": asdict(idles)} for ours, idles in found] for name, found in both.items()}
+        for pace, both in lates.items()
     }
-    made = ", ".join(f"{pace}: {ceil(calls * part):,}" for pace, (_, part) in LIMITS.items())
+    counts = ", ".join(f"{pace}: {ceil(calls * part):,}" for pace, (_, part) in LIMITS.items())
     return Report(
-        f"journal: identifies ({made}), loopback, {times(rounds)}",
+        f"journal: identifies ({counts}), loopback, {times(rounds)}",
         [
             Table(("limit", "journal", "rows a second", "processor time per row", "to without", "memory growth"), prices),
             Table(
-                ("limit", "journal", "turn of the loop, p99.9 and longest", "lateness of the loop", "of an idle loop"), delays
+                ("limit", "journal", "turn of the loop, p99.9 and longest", "lateness of the loop", "of an idle loop"), blocked
             ),
         ],
         [],
-        {"calls": calls, "costs": figures, "idle": idle_figures, "ratios": ratios},
+        {"calls": calls, "costs": figures, "lateness": late_figures, "ratios": ratios},
     )
 
 
-def milliseconds(found: Iterable[Late]) -> str:
+def milliseconds(found: Sequence[Late]) -> str:
     """The middle one of the percentiles, and the longest of all."""
-    lates = list(found)
-    return f"{statistics.median(late.most for late in lates) * 1e3:.1f} ms, {max(late.worst for late in lates) * 1e3:.1f} ms"
+    return f"{statistics.median(late.most for late in found) * 1e3:.1f} ms, {max(late.worst for late in found) * 1e3:.1f} ms"

@@ -3,7 +3,8 @@
 Theory of operation. A puller takes rows from the input as long as fewer than `capacity` are in hand; a row is in hand from
 then until its outcome is taken by whoever reads the run. That one bound is why memory does not grow with the input and
 why a slow reader slows the run. Each player in hand has a task, which makes the player's rows one after the other; the
-tasks of different players overlap. The session does the rest, in its bulk lane.
+tasks of different players overlap. The puller waits, too, while half a second's worth of players have no permit yet, since
+more would only wait. The session does the rest, in its bulk lane.
 
 Rules of this module:
 
@@ -22,13 +23,14 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Generator, Iterable, Mapping
 from contextlib import aclosing
+from math import ceil
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, cast
 
 from attrs import frozen
 
-from .bucket import Lane
+from .bucket import GRANTS_A_TURN, Lane
 from .calls import Call
 from .endpoints import ENDPOINTS, Effect
 from .errors import (
@@ -55,9 +57,9 @@ if TYPE_CHECKING:
 MOST_IN_HAND = 500
 """Rows in hand at most, whatever the limit: each may have a connection of its own, and systems allow about a thousand."""
 
-AHEAD = 128
-"""Players in hand at most who wait for their first permit: enough to bridge half a second of an input that comes in pages. With
-more, at a very high limit, Python's collector of garbage went through them all time and again, for 5 ms instead of 2."""
+MOST_AHEAD = 250
+"""Players in hand at most who wait for their first permit; half a second's worth, at most limits, of an input that comes in
+pages. With 500, at a very high limit, Python's collector of garbage went through them all time and again, for 5 ms each."""
 
 ENDING = (SessionClosed, JournalError, Forbidden, GameNotFound)
 """Errors of a row that every other row would get, too."""
@@ -151,7 +153,7 @@ class BulkRun:
         self._resend_in_doubt = resend_in_doubt
         limits = session.limits
         self._capacity = asyncio.Semaphore(min(max(limits.identify, limits.subscription), MOST_IN_HAND))
-        self.ahead = asyncio.Semaphore(AHEAD)
+        self.ahead = asyncio.Semaphore(min(ceil(max(limits.identify, limits.subscription) / 2), MOST_AHEAD))
         self._players: dict[str, deque[_Call]] = {}
         self._tasks: dict[asyncio.Task[None], _Call] = {}
         self._outcomes: asyncio.Queue[Outcome | None] = asyncio.Queue()
@@ -311,6 +313,8 @@ class BulkRun:
             self._settle(taken, None, ConnectionLost("an earlier run ended before it knew whether this was done"))
         else:
             await self._admit(taken)
+        if taken.index % GRANTS_A_TURN == 0:
+            await asyncio.sleep(0)  # as the grants: rows of players in hand, and those that cannot be sent, wait for nothing
 
     def _in_doubt_before(self, call: _Call, known: Known) -> bool:
         recorded = call.endpoint.effect is Effect.RECORD and known.state in ("intent", "in_doubt")

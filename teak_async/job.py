@@ -202,8 +202,8 @@ async def _rehearse(job: Job, known: dict[int, Known]) -> Rehearsal:
 
 
 def _known_rows(job: Job, game_id: str) -> dict[int, Known]:
-    if job.journal is None or not job.journal.exists():
-        return {}
+    if job.journal is None or not job.journal.exists() or not job.journal.stat().st_size:
+        return {}  # also where the run would make a journal of an empty file
     about = look(job.journal).about
     for name, value in {"game_id": game_id, **job.about}.items():
         if about.get(name) != value:

@@ -16,7 +16,7 @@ One may be given to several sessions. Names follow OpenTelemetry's semantic conv
 Rules of this module:
 
 - A try is told when it is over, in one go, and together with a few others: one that ended is held back until `TOGETHER` have,
-  or none is under way, or a second has passed; what it is told with are the instants at which it happened.
+  or none is under way, or `LATEST` has passed. It is told with the instants at which it happened.
 - No user id, no query and no category is in any attribute: `url.full` ends before the query, which has the secret in it.
   An instrumentation of aiohttp itself would write that query down, so leave it out for these calls.
 - Only the API of OpenTelemetry is imported. Without its SDK nothing is recorded.
@@ -24,6 +24,7 @@ Rules of this module:
 
 from __future__ import annotations
 
+from asyncio import get_running_loop
 from collections import deque
 from collections.abc import Callable, Mapping
 from time import time_ns
@@ -47,10 +48,10 @@ WAITS = (0.001, *BOUNDARIES, 30.0, 60.0)
 
 TOGETHER = 16
 """Tries told in one go at most. One by one, between calls, OpenTelemetry's code is not in the processor's caches any more: at
-200 calls a second telling then costs 28 % of a call instead of 20 (`python -m benchmarks tells`). More would hold the loop up.
+200 calls a second telling of one then costs half as much again. More would hold the loop up.
 """
-LATEST = 1_000_000_000
-"""Nanoseconds for which a try that ended is held back at most while others end."""
+LATEST = 1.0
+"""Seconds for which a try that ended is held back at most."""
 
 _ENDPOINTS = {endpoint.name: endpoint for endpoint in ENDPOINTS.values()}
 
@@ -131,7 +132,6 @@ class OpenTelemetry:
         self._targets: dict[tuple[str, str], _Target] = {}
         self._under_way: dict[int, _Try] = {}
         self._over: deque[_Try] = deque()
-        self._flushed = 0
         self._hears: dict[type[Event], Callable[[Any], None]] = {
             Waited: self._waited,
             Started: self._started,
@@ -165,21 +165,29 @@ class OpenTelemetry:
         this.end = event
         this.ended = time_ns()
         self._over.append(this)
-        if len(self._over) >= TOGETHER or not self._under_way or this.ended - self._flushed > LATEST:
+        held = len(self._over)
+        if held >= TOGETHER or not self._under_way:
             self.flush()
+        elif held == 1:
+            get_running_loop().call_later(LATEST, self.flush)
 
     def flush(self) -> None:
         """Tell OpenTelemetry of the tries that ended and were held back.
 
-        It happens by itself; a program that drops a session while calls are under way may want to have it done at once.
+        It happens by itself within a second, on a running loop.
         """
-        self._flushed = time_ns()
+        failure: Exception | None = None
         while True:
             try:
                 this = self._over.popleft()  # sessions of other threads may share this, and do the same
             except IndexError:
-                return
-            self._record(this)
+                break
+            try:
+                self._record(this)
+            except Exception as error:  # noqa: BLE001 - raised below: one try that cannot be told must not hold up the others
+                failure = failure or error
+        if failure is not None:
+            raise failure
 
     def _record(self, this: _Try) -> None:
         end = this.end

@@ -49,9 +49,11 @@ def write_back(journal: Path, record: Record, path: Path, *states: str) -> int:
 
 def describe_rehearsal(rehearsal: Rehearsal, limit: int) -> str:
     """What a run would do, for people."""
+    finished = f"{rehearsal.finished:,} finished before"
+    finished += f" ({rehearsal.failed:,} of which had failed)" if rehearsal.failed else ""
     lines = [
         f"{rehearsal.rows:,} rows: {rehearsal.to_send:,} to send, about {clock(rehearsal.to_send / limit)} at {limit}/s",
-        f"  {rehearsal.finished:,} finished before, {rehearsal.in_doubt:,} in doubt, {rehearsal.unreadable:,} cannot be sent",
+        f"  {finished}, {rehearsal.in_doubt:,} in doubt, {rehearsal.unreadable:,} cannot be sent",
         *(f"  {problem}" for problem in rehearsal.first_problems),
     ]
     if rehearsal.unreadable > len(rehearsal.first_problems):

@@ -622,6 +622,20 @@ async def test_a_dry_run_sends_nothing(tmp_path: Path) -> None:
     assert problems[-2:] == ["  and 2 more", "Nothing was sent."]
 
 
+async def test_a_dry_run_says_what_failed_before(tmp_path: Path) -> None:
+    """It ends as the run would: a row that failed in an earlier run is failed, and an empty file may become a journal."""
+    source, journal = tmp_path / "in.csv", tmp_path / "run.db"
+    source.write_text("user_id,country_code\np1,US\np2,France\n")
+    journal.touch()
+    async with fast() as server:
+        before = await ask(server, "identify", source, "--journal", journal, "--dry-run")
+        ran = await ask(server, "identify", source, "--journal", journal)
+        after = await ask(server, "identify", source, "--journal", journal, "--dry-run")
+    assert (before.code, ran.code, after.code) == (1, 1, 1)
+    assert "  0 finished before, 0 in doubt, 1 cannot be sent" in before.out
+    assert "  2 finished before (1 of which had failed), 0 in doubt, 0 cannot be sent" in after.out
+
+
 def test_a_dry_run_knows_another_input(tmp_path: Path) -> None:
     """The journal of other rows, of more rows or of another command is found without sending anything."""
     source, journal = tmp_path / "in.csv", tmp_path / "run.db"

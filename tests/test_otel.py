@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from attrs import frozen
@@ -24,7 +25,7 @@ from opentelemetry.trace import SpanKind, StatusCode, Tracer
 from teak_async import Identify, Limits, Retry, TeakError, TeakSession, Timeout
 from teak_async.errors import Delivery
 from teak_async.events import Answered, Started, Waited
-from teak_async.otel import BOUNDARIES, LATEST, TOGETHER, OpenTelemetry
+from teak_async.otel import BOUNDARIES, TOGETHER, OpenTelemetry
 from teak_async.sandbox import IDENTIFY, STATUS, Sandbox
 
 ROOT = Path(__file__).parent.parent
@@ -253,9 +254,8 @@ def ends(hook: OpenTelemetry, *calls: int) -> None:
         hook(Answered("identify", "live", call, 1, 201, Delivery.DONE, None, 0.05, 0.05))
 
 
-def test_tries_are_told_together(telemetry: Telemetry, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_tries_are_told_together(telemetry: Telemetry) -> None:
     """While others are under way one that ended is held back, until enough have, or none is, or it is asked for."""
-    monkeypatch.setattr("teak_async.otel.time_ns", lambda: 0)
     hook = telemetry.hook
     begins(hook, *range(TOGETHER + 2))
     ends(hook, 0)
@@ -271,20 +271,32 @@ def test_tries_are_told_together(telemetry: Telemetry, monkeypatch: pytest.Monke
     assert {point.count for point in telemetry.points("teak.permit.wait")} == {TOGETHER + 2}  # type: ignore[union-attr] # a histogram
 
 
-def test_a_try_is_held_back_for_a_second_at_most(telemetry: Telemetry, monkeypatch: pytest.MonkeyPatch) -> None:
-    """While tries end, each is told within a second, with the instants at which it began and ended."""
-    now = 0
+async def test_a_try_is_held_back_for_a_second_at_most(telemetry: Telemetry, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each is told before long, also when no other ends, and with the instants at which it began and ended."""
+    now = 1000
     monkeypatch.setattr("teak_async.otel.time_ns", lambda: now)
+    monkeypatch.setattr("teak_async.otel.LATEST", 0.01)
     hook = telemetry.hook
-    begins(hook, 1, 2, 3)
-    now = LATEST // 2
+    begins(hook, 1, 2)
+    now = 2000
     ends(hook, 1)
     assert not list(telemetry.spans)
-    now = LATEST + 1
-    ends(hook, 2)
-    first, second = telemetry.spans
-    assert (first.start_time, first.end_time) == (0, LATEST // 2)
-    assert (second.start_time, second.end_time) == (0, LATEST + 1)
+    now = 3000
+    await asyncio.sleep(0.05)
+    (span,) = telemetry.spans
+    assert (span.start_time, span.end_time) == (1000, 2000)
+
+
+async def test_a_try_that_cannot_be_told_holds_up_no_other(telemetry: Telemetry, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a processor of spans raises is raised when all have been told."""
+    hook = telemetry.hook
+    begins(hook, 1, 2, 3)
+    ends(hook, 1, 2)
+    monkeypatch.setattr(hook._duration, "record", Mock(side_effect=[OSError("full"), None, None]))
+    with pytest.raises(OSError, match="full"):
+        ends(hook, 3)
+    assert len(telemetry.spans) == 3
+    assert {point.count for point in telemetry.points("teak.permit.wait")} == {2}  # type: ignore[union-attr] # a histogram
 
 
 def test_without_the_sdk_it_does_nothing() -> None:
