@@ -26,7 +26,7 @@ from contextlib import aclosing
 from math import ceil
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Self, cast
 
 from attrs import frozen
 
@@ -50,17 +50,13 @@ from .outcomes import Outcome, Report, Row, each, result_of
 from .store import Known
 
 if TYPE_CHECKING:
-    from typing import Self
-
     from .session import TeakSession
 
 MOST_IN_HAND = 500
 """Rows in hand at most, whatever the limit: each may have a connection of its own, and systems allow about a thousand."""
-
 MOST_AHEAD = 250
 """Players in hand at most who wait for their first permit; half a second's worth, at most limits, of an input that comes in
 pages. With 500, at a very high limit, Python's collector of garbage went through them all time and again, for 5 ms each."""
-
 ENDING = (SessionClosed, JournalError, Forbidden, GameNotFound)
 """Errors of a row that every other row would get, too."""
 BUDGETS = {endpoint.name: endpoint.budget for endpoint in ENDPOINTS.values()}
@@ -245,17 +241,22 @@ class BulkRun:
             task.cancel()
 
     async def _run(self, puller: asyncio.Task[None]) -> None:
-        await asyncio.wait({puller})
-        if not self._stopping:
-            # What a broken input raised is the reader's to see, after all that was sent.
-            error = RuntimeError("the input was cancelled") if puller.cancelled() else puller.exception()
-            self._broken = error if isinstance(error, Exception) else self._broken
-        while self._tasks:
-            await asyncio.wait(self._tasks)
-        if self.journal is not None:
-            await self.journal.close()
-        self._ended = asyncio.get_running_loop().time()
-        self._outcomes.put_nowait(None)
+        try:
+            await asyncio.wait({puller})
+            if not self._stopping:
+                # What a broken input raised is the reader's to see, after all that was sent.
+                error = RuntimeError("the input was cancelled") if puller.cancelled() else puller.exception()
+                self._broken = error if isinstance(error, Exception) else self._broken
+        except asyncio.CancelledError:
+            self.abort()  # the loop ends under the run, and the journal has to hear of that
+            raise
+        finally:
+            while self._tasks:
+                await asyncio.wait(self._tasks)
+            if self.journal is not None:
+                await self.journal.close()
+            self._ended = asyncio.get_running_loop().time()
+            self._outcomes.put_nowait(None)
 
     def entry(self, index: int, request: Request | None, source: str | None) -> Entry | None:
         """What the journal calls a row; `None` without a journal."""

@@ -31,8 +31,8 @@ APPLICATION = 0x7465616B
 VERSION = 1
 GROUP = 64
 """Rows intended ahead of their send at most."""
-GATHER = 0.025
-"""Seconds for which the writer gathers a group that is less than half full; at the documented limits that is ten rows."""
+GATHER = 0.03
+"""Seconds for which a group is gathered that is less than half full; at the documented limits that is a dozen rows."""
 CHUNK = 250
 """Rows of an earlier run read at a time: the loop is held up for no longer than it takes to pass over so many."""
 RECENT = 2.0
@@ -83,23 +83,27 @@ Job = tuple[Values | Read, Then | None]
 
 
 class Writer(threading.Thread):
-    """Owns the connection: everything that touches the file runs here, in groups."""
+    """Owns the connection: everything that touches the file runs here, in groups. All else is called on the loop."""
 
     def __init__(self, path: Path, about: dict[str, str], loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(name="teak_async journal", daemon=True)
         self._path = path
         self._about = about
         self._loop = loop
-        self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
-        self._enough = threading.Event()
+        # Gathered on the loop, so that the thread wakes up once for each group, and takes the interpreter from the loop once.
+        self._group: list[Job] = []
+        self._timer: asyncio.TimerHandle | None = None
+        self._groups: queue.SimpleQueue[list[Job] | None] = queue.SimpleQueue()
         self.opened: asyncio.Future[None] = loop.create_future()
         self.ended: asyncio.Future[None] = loop.create_future()
 
     def put(self, values: Values, then: Then | None = None) -> None:
         """Have a row written in the next group."""
-        self._jobs.put((values, then))
-        if self._jobs.qsize() >= GROUP // 2:
-            self._enough.set()
+        self._group.append((values, then))
+        if len(self._group) >= GROUP // 2:
+            self._hand_over()
+        elif self._timer is None:
+            self._timer = self._loop.call_later(GATHER, self._hand_over)
 
     def written(self, values: Values) -> asyncio.Future[None]:
         """The same as a future."""
@@ -110,14 +114,22 @@ class Writer(threading.Thread):
     def read(self, work: Read) -> asyncio.Future[Any]:
         """Have something read, at once, after all that was put before."""
         answer = self._loop.create_future()
-        self._jobs.put((work, partial(_answer, answer)))
-        self._enough.set()
+        self._group.append((work, partial(_answer, answer)))
+        self._hand_over()
         return answer
 
     def end(self) -> None:
         """Do what is left and let go of the file."""
-        self._jobs.put(None)
-        self._enough.set()
+        self._hand_over()
+        self._groups.put(None)
+
+    def _hand_over(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._group:
+            self._groups.put(self._group)
+            self._group = []
 
     def run(self) -> None:
         try:
@@ -130,10 +142,9 @@ class Writer(threading.Thread):
 
     def _work(self, connection: sqlite3.Connection) -> None:
         failure: Exception | None = None
-        group: list[Job | None] = []
-        while None not in group:
-            group = self._gather()
-            jobs = [job for job in group if job is not None]
+        last = False
+        while not last:
+            jobs, last = self._next()
             given: list[Any] = [None] * len(jobs)
             if failure is None and jobs:
                 try:
@@ -145,15 +156,15 @@ class Writer(threading.Thread):
                     failure = JournalError(f"{self._path}: the journal cannot be written any more: {error}")
             self._on_loop(partial(_tell, [then for _, then in jobs], failure, given))
 
-    def _gather(self) -> list[Job | None]:
-        group = [self._jobs.get()]
-        # One sleep a group: to wake for each job would take the interpreter from the loop every time.
-        self._enough.wait(GATHER)
-        self._enough.clear()
+    def _next(self) -> tuple[list[Job], bool]:
+        """All that was handed over since the last time, and whether it is the last."""
+        jobs: list[Job] = []
+        group = self._groups.get()
         with suppress(queue.Empty):
-            while len(group) < GROUP * 16 and group[-1] is not None:
-                group.append(self._jobs.get_nowait())
-        return group
+            while group is not None:
+                jobs += group
+                group = self._groups.get_nowait()
+        return jobs, group is None
 
     def _on_loop(self, function: Callable[[], None]) -> None:
         with suppress(RuntimeError):  # the loop has gone, and with it whoever would have listened

@@ -310,6 +310,27 @@ async def test_a_deadline_reports_the_rest_as_not_sent(server: Sandbox, path: Pa
     assert len(server.players) == 400
 
 
+@pytest.mark.parametrize("main_first", [True, False])
+async def test_a_loop_that_ends_under_a_run_leaves_a_journal_that_knows(path: Path, main_first: bool) -> None:
+    """When all of its tasks are cancelled, as when a program's main function returns, a run still writes what it knows."""
+    async with Sandbox(identify=100_000) as server, session_on(server, limits=FAST) as teak:
+        run = await teak.bulk(identifies(10_000), journal=path).__aenter__()
+        while run.report.total < 100:
+            await asyncio.sleep(0.01)
+        assert run._main is not None
+        assert run._puller is not None
+        ended = [run._main, run._puller, *run._tasks] if main_first else [*run._tasks, run._puller, run._main]
+        for task in ended:
+            task.cancel()
+        await asyncio.wait(ended)
+        sent = server.seen[IDENTIFY].requests
+    known = look(path).states
+    assert known.keys() <= {"done", "in_doubt", "waiting"}, (
+        "each row that was intended is known to be done, in doubt or not sent"
+    )
+    assert 100 <= known["done"] <= sent
+
+
 async def test_a_deadline_of_a_single_call(fast: TeakSession, server: Sandbox) -> None:
     """A call whose time has passed is not sent; one that has time is; a date without a zone is refused."""
     with pytest.raises(DeadlinePassed) as late:
