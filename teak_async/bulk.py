@@ -4,7 +4,7 @@ Theory of operation. A puller takes rows from the input as long as fewer than `c
 then until its outcome is taken by whoever reads the run. That one bound is why memory does not grow with the input and
 why a slow reader slows the run. Each player in hand has a task, which makes the player's rows one after the other; the
 tasks of different players overlap. The puller waits, too, while half a second's worth of players have no permit yet, since
-more would only wait. The session does the rest, in its bulk lane.
+more would only wait; with a journal, while some ten have none. The session does the rest, in its bulk lane.
 
 Rules of this module:
 
@@ -26,12 +26,9 @@ from contextlib import aclosing
 from math import ceil
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import TYPE_CHECKING, Any, Self
 
-from attrs import frozen
-
-from .bucket import GRANTS_A_TURN, Lane
-from .calls import Call
+from .bucket import GRANTS_A_TURN
 from .endpoints import ENDPOINTS, Effect
 from .errors import (
     ConnectionLost,
@@ -44,8 +41,9 @@ from .errors import (
     SessionClosed,
     TeakError,
 )
+from .intents import LEAST_INTENDED, MOST_INTENDED, Lead, RowCall, Unreadable
 from .journal import Entry, Journal
-from .models import Request, Response
+from .models import Response
 from .outcomes import Outcome, Report, Row, each, result_of
 from .store import Known
 
@@ -62,57 +60,6 @@ ENDING = (SessionClosed, JournalError, Forbidden, GameNotFound)
 BUDGETS = {endpoint.name: endpoint.budget for endpoint in ENDPOINTS.values()}
 
 
-class _Call(Call):
-    """A row's call: writes its intents into the journal, a little ahead of their sends."""
-
-    __slots__ = ("_intended", "_journal", "_leading", "_run", "_written", "ahead", "entry", "index", "line")
-
-    def __init__(self, index: int, row: Row, run: BulkRun) -> None:
-        super().__init__(cast(Request, row.request), Lane.BULK, run.deadline)
-        self.index = index
-        self.line = row.line
-        self.entry = run.entry(index, self.request, row.source)
-        self._run = run
-        self._journal = run.journal
-        self._intended = self._leading = self._written = False
-        self.ahead = False
-
-    async def intend(self) -> None:
-        if self._journal is None or self.entry is None or self._intended:
-            return
-        await self._journal.lead.take()
-        self._intended = self._leading = True
-        await self._journal.intend(self.entry)
-        self._journal.lead.written()
-        self._written = True
-
-    def granted(self) -> None:
-        if self.ahead:
-            self._run.ahead.release()
-            self.ahead = False
-        if self._leading and self._journal is not None:
-            self._journal.lead.give_back(written=self._written)
-            self._leading = self._written = False
-
-    def withdraw(self) -> None:
-        self.granted()
-        self._run.trouble = self.error
-        if self._journal is not None and self.entry is not None and self._intended:
-            self._intended = False
-            self._journal.withdraw(self.entry)
-
-
-@frozen
-class _Unreadable:
-    """A row that asks for nothing."""
-
-    index: int
-    line: int
-    error: InvalidRequest
-    entry: Entry | None
-    attempts: int = 0
-
-
 class BulkRun:
     """One bulk run: `async with teak.bulk(requests) as run:` and `async for outcome in run`, or `await teak.bulk(requests)`.
 
@@ -120,7 +67,6 @@ class BulkRun:
 
     Attributes:
         journal: the open journal; `None` for a run without one.
-        ahead: room for players who wait for their first permit.
         retries: tries beyond the first of each row, so far.
         deadline: the loop's time after which nothing is sent any more.
         trouble: why a row was last tried again, until one ends.
@@ -149,9 +95,10 @@ class BulkRun:
         self._resend_in_doubt = resend_in_doubt
         limits = session.limits
         self._capacity = asyncio.Semaphore(min(max(limits.identify, limits.subscription), MOST_IN_HAND))
-        self.ahead = asyncio.Semaphore(min(ceil(max(limits.identify, limits.subscription) / 2), MOST_AHEAD))
-        self._players: dict[str, deque[_Call]] = {}
-        self._tasks: dict[asyncio.Task[None], _Call] = {}
+        ahead = min(ceil(max(limits.identify, limits.subscription) / 2), MOST_AHEAD)
+        self._lead = Lead(ahead, ahead) if path is None else Lead(LEAST_INTENDED, MOST_INTENDED)
+        self._players: dict[str, deque[RowCall]] = {}
+        self._tasks: dict[asyncio.Task[None], RowCall] = {}
         self._outcomes: asyncio.Queue[Outcome | None] = asyncio.Queue()
         self._main: asyncio.Task[None] | None = None
         self._puller: asyncio.Task[None] | None = None
@@ -258,12 +205,8 @@ class BulkRun:
             self._ended = asyncio.get_running_loop().time()
             self._outcomes.put_nowait(None)
 
-    def entry(self, index: int, request: Request | None, source: str | None) -> Entry | None:
-        """What the journal calls a row; `None` without a journal."""
-        return None if self.journal is None else Entry.of(index, request, source)
-
     async def _pull(self) -> None:
-        held: list[tuple[_Call | _Unreadable, Known | None]] = []
+        held: list[tuple[RowCall | Unreadable, Known | None]] = []
         index = -1
         last = -1 if self.journal is None else self.journal.last
         async with aclosing(each(self._source)) as rows:
@@ -271,11 +214,12 @@ class BulkRun:
                 index += 1
                 row = item if isinstance(item, Row) else Row(item)
                 try:
-                    taken: _Call | _Unreadable = _Call(index, row, self)
+                    taken: RowCall | Unreadable = RowCall(index, row, self.journal, self._lead, self.deadline, self._try_again)
                 except InvalidRequest as unknown:
                     error = row.request if isinstance(row.request, InvalidRequest) else unknown
                     source = str(error) if row.source is None else row.source
-                    taken = _Unreadable(index, row.line, error, self.entry(index, None, source))
+                    entry = None if self.journal is None else Entry.of(index, None, source)
+                    taken = Unreadable(index, row.line, error, entry)
                 if index > last:
                     await self._release(held)
                     await self._begin(taken, None)
@@ -289,7 +233,7 @@ class BulkRun:
             raise JournalError(f"{self._path}: the journal of a longer input: {last + 1:,} rows, and here are {index + 1:,}")
         await self._release(held)
 
-    async def _known(self, taken: _Call | _Unreadable) -> Known | None:
+    async def _known(self, taken: RowCall | Unreadable) -> Known | None:
         """What the journal knows of a row of an earlier run, which has to be the same row."""
         assert self.journal is not None
         assert taken.entry is not None
@@ -299,16 +243,16 @@ class BulkRun:
             raise JournalError(f"{self._path}: the journal of another input: {where} is not what it was; nothing was sent")
         return known
 
-    async def _release(self, held: list[tuple[_Call | _Unreadable, Known | None]]) -> None:
+    async def _release(self, held: list[tuple[RowCall | Unreadable, Known | None]]) -> None:
         for taken, known in held:
             await self._begin(taken, known)
         held.clear()
 
-    async def _begin(self, taken: _Call | _Unreadable, known: Known | None) -> None:
+    async def _begin(self, taken: RowCall | Unreadable, known: Known | None) -> None:
         await self._capacity.acquire()
         if not self._began:
             self._began = asyncio.get_running_loop().time()
-        if isinstance(taken, _Unreadable):
+        if isinstance(taken, Unreadable):
             self._settle(taken, None, taken.error)
         elif known is not None and self._in_doubt_before(taken, known):
             self._settle(taken, None, ConnectionLost("an earlier run ended before it knew whether this was done"))
@@ -317,17 +261,16 @@ class BulkRun:
         if taken.index % GRANTS_A_TURN == 0:
             await asyncio.sleep(0)  # as the grants: rows of players in hand, and those that cannot be sent, wait for nothing
 
-    def _in_doubt_before(self, call: _Call, known: Known) -> bool:
+    def _in_doubt_before(self, call: RowCall, known: Known) -> bool:
         recorded = call.endpoint.effect is Effect.RECORD and known.state in ("intent", "in_doubt")
         return recorded and not self._resend_in_doubt
 
-    async def _admit(self, call: _Call) -> None:
+    async def _admit(self, call: RowCall) -> None:
         player = call.request.user_id
         if (queue := self._players.get(player)) is not None:
             queue.append(call)
             return
-        await self.ahead.acquire()
-        call.ahead = True
+        await call.place()
         self._players[player] = deque([call])
         task = asyncio.create_task(self._play(player))
         self._tasks[task] = call
@@ -358,7 +301,10 @@ class BulkRun:
         finally:
             del self._players[player]
 
-    def _leave(self, call: _Call) -> None:
+    def _try_again(self, error: TeakError | None) -> None:
+        self.trouble = error
+
+    def _leave(self, call: RowCall) -> None:
         """Tell of a row that was left: only where a try of it may have been done is that an outcome."""
         if call.error is not None and call.error.delivery is Delivery.UNKNOWN:
             self._settle(call, None, call.error)
@@ -369,13 +315,13 @@ class BulkRun:
         self._broken = self._broken or error
         self.stop()
 
-    def _settle(self, taken: _Call | _Unreadable, response: Response | None, error: TeakError | None) -> None:
+    def _settle(self, taken: RowCall | Unreadable, response: Response | None, error: TeakError | None) -> None:
         delivery = Delivery.DONE if error is None else error.delivery
-        request = taken.request if isinstance(taken, _Call) else None
+        request = taken.request if isinstance(taken, RowCall) else None
         outcome = Outcome(taken.index, request, response, error, delivery, taken.attempts, taken.line)
         if self.journal is None or taken.entry is None:
             self._publish(outcome)
-        elif isinstance(error, DeadlinePassed) and delivery is Delivery.NOT_SENT and isinstance(taken, _Call):
+        elif isinstance(error, DeadlinePassed) and delivery is Delivery.NOT_SENT and isinstance(taken, RowCall):
             taken.withdraw()  # no result: a resumed run with a later deadline sends it
             self._publish(outcome)
         else:

@@ -3,7 +3,7 @@
 Theory of operation. Before a row is sent its *intent* is on disk, after its answer its *result*. A killed run so leaves
 three kinds of rows: ended ones, ones that were never intended, and those in between, whose fate only the server knows.
 A thread of its own writes in groups, one transaction and one sync a group (WAL, `synchronous=FULL`), and tells the loop
-when a group is durable. Few rows are intended ahead of their send (see `Lead`), so what is in doubt after a kill is what
+when a group is durable. Few rows are intended ahead of their send (see `intents.py`), so what is in doubt after a kill is what
 was on the wire and no more than a group.
 
 Rules of this module:
@@ -38,12 +38,13 @@ from collections.abc import Callable
 from functools import partial
 from hashlib import blake2b
 from pathlib import Path
+from typing import NamedTuple
 
 from attrs import field, frozen
 
 from .endpoints import ENDPOINTS
 from .models import Request
-from .store import CHUNK, GROUP, Known, Values, Writer, chunk, state_of
+from .store import CHUNK, Known, Values, Writer, chunk, state_of
 from .wire import as_json
 
 
@@ -75,63 +76,32 @@ class Entry:
         return cls(index, _digest(name, asked), asked if source is None else source, name, request.user_id)
 
 
-@frozen
-class Result:
-    """How a row ended, as it is written."""
+class Result(NamedTuple):
+    """What becomes of a row, as it is written."""
 
     state: str
-    attempts: int
-    delivery: str
-    error: str | None
-    response: str | None
+    attempts: int = 0
+    delivery: str | None = None
+    error: str | None = None
+    response: str | None = None
+
+
+INTENT = Result("intent")
+WAITING = Result("waiting")
 
 
 def _digest(name: str, asked: str) -> str:
     return blake2b(f"{name}\0{asked}".encode(errors="surrogatepass"), digest_size=16).hexdigest()
 
 
-def _values(entry: Entry, state: str, result: Result | None = None) -> Values:
-    told = (0, None, None, None) if result is None else (result.attempts, result.delivery, result.error, result.response)
-    return (entry.index, entry.call, entry.user_id, entry.digest, entry.source, state, *told, time.time())
-
-
-class Lead:
-    """The rows that are intended and not yet sent: after a kill they are in doubt, so they are few.
-
-    There are more only where sends have to wait for intents, on a slow disk or at a high limit.
-    """
-
-    LEAST = 8
-    MOST = GROUP // 2
-    """The other half of a group is for what was answered and is not written yet."""
-
-    def __init__(self) -> None:
-        self._size = self.LEAST
-        self._free = asyncio.Semaphore(self.LEAST)
-        self._durable = 0
-
-    async def take(self) -> None:
-        """Wait until another row may be intended. Exactly one `give_back` has to follow."""
-        await self._free.acquire()
-
-    def written(self) -> None:
-        """The intent is durable, and the row is ready to be sent."""
-        self._durable += 1
-
-    def give_back(self, *, written: bool) -> None:
-        """The row is sent, or left."""
-        self._free.release()
-        self._durable -= written
-        if written and not self._durable and self._size < self.MOST:
-            self._size += 1
-            self._free.release()
+def _values(entry: Entry, result: Result) -> Values:
+    return (entry.index, entry.call, entry.user_id, entry.digest, entry.source, *result, time.time())
 
 
 class Journal:
     """An open journal.
 
     Attributes:
-        lead: the rows intended ahead.
         last: the highest index of an earlier run; -1 for a new journal.
         spent: calls by endpoint's name that an earlier run may have sent within the last moments.
     """
@@ -140,7 +110,6 @@ class Journal:
         self._writer = writer
         self._known: dict[int, Known] = {}
         self._read = 0
-        self.lead = Lead()
         self.last = last
         self.spent = spent
 
@@ -174,15 +143,15 @@ class Journal:
 
     async def intend(self, entry: Entry) -> None:
         """Write that a row is about to be sent; durable on return."""
-        await self._writer.written(_values(entry, "intent"))
+        await self._writer.written(_values(entry, INTENT))
 
     def withdraw(self, entry: Entry) -> None:
         """Write that an intended row was certainly not done, and may be sent again."""
-        self._writer.put(_values(entry, "waiting"))
+        self._writer.put(_values(entry, WAITING))
 
     def settle(self, entry: Entry, result: Result, then: Callable[[Exception | None], None]) -> None:
         """Write how a row ended; `then` is called once that is durable, or with what prevented it."""
-        self._writer.put(_values(entry, result.state, result), lambda failure, _: then(failure))
+        self._writer.put(_values(entry, result), lambda failure, _: then(failure))
 
     async def close(self) -> None:
         """Write what is left and let go of the file."""

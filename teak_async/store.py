@@ -3,7 +3,9 @@
 Rules of this module:
 
 - SQLite is spoken here and nowhere else. One thread owns the connection that writes; what it has done it tells the loop.
-- A group is one transaction and one sync (WAL, `synchronous=FULL`). After the first failure nothing more is written.
+- A group is one statement, which is one transaction and one sync (WAL, `synchronous=FULL`): between statements SQLite lets go
+  of the interpreter and asks for it again, and a statement for each row made a journal cost twice as much.
+- After the first failure nothing more is written.
 - The lock beside the file is a SQLite file too, held in a transaction, so that every system lets go of it when it kills.
 - Reading opens a connection of its own and disturbs no run.
 """
@@ -18,7 +20,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +31,7 @@ from .errors import JournalError
 APPLICATION = 0x7465616B
 """What marks a SQLite file as ours: "teak"."""
 VERSION = 1
-GROUP = 64
+GROUP = 128
 """Rows intended ahead of their send at most."""
 GATHER = 0.03
 """Seconds for which a group is gathered that is less than half full; at the documented limits that is a dozen rows."""
@@ -60,10 +62,8 @@ _COLUMNS = "idx, call, user_id, digest, source, state, attempts, delivery, error
 _ROW = "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _UPSERT = """ON CONFLICT (idx) DO UPDATE SET state = excluded.state, attempts = attempts + excluded.attempts,
     delivery = excluded.delivery, error = excluded.error, response = excluded.response, at = excluded.at"""
-_SIZES = (32, 8, 1)
-"""Rows of one statement. Between statements SQLite lets go of the interpreter and asks for it again, so few are fast: while
-the loop is busy, one statement a row made a journal cost twice as much."""
-_WRITES = {size: f"INSERT INTO rows ({_COLUMNS}) VALUES {', '.join([_ROW] * size)} {_UPSERT}" for size in _SIZES}  # noqa: S608 - constants only
+_MOST = 90
+"""Rows of one statement: older SQLites take no more than 999 values."""
 
 
 @frozen
@@ -148,10 +148,8 @@ class Writer(threading.Thread):
             given: list[Any] = [None] * len(jobs)
             if failure is None and jobs:
                 try:
-                    connection.execute("BEGIN IMMEDIATE")
                     _write(connection, [work for work, _ in jobs if isinstance(work, tuple)])
                     given = [None if isinstance(work, tuple) else work(connection) for work, _ in jobs]
-                    connection.execute("COMMIT")
                 except sqlite3.Error as error:
                     failure = JournalError(f"{self._path}: the journal cannot be written any more: {error}")
             self._on_loop(partial(_tell, [then for _, then in jobs], failure, given))
@@ -185,12 +183,15 @@ def _answer(future: asyncio.Future[Any], error: Exception | None, value: Any) ->
             future.set_exception(error)
 
 
+@cache
+def _insert(rows: int) -> str:
+    return f"INSERT INTO rows ({_COLUMNS}) VALUES {', '.join([_ROW] * rows)} {_UPSERT}"  # noqa: S608 - constants only
+
+
 def _write(connection: sqlite3.Connection, rows: list[Values]) -> None:
-    place = 0
-    for size in _SIZES:
-        while len(rows) - place >= size:
-            connection.execute(_WRITES[size], [value for row in rows[place : place + size] for value in row])
-            place += size
+    for place in range(0, len(rows), _MOST):
+        part = rows[place : place + _MOST]
+        connection.execute(_insert(len(part)), [value for row in part for value in row])
 
 
 def _locked(path: Path) -> sqlite3.Connection:

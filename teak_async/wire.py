@@ -22,6 +22,7 @@ from urllib.parse import quote, urlencode, urlsplit
 import orjson
 from attrs import field, frozen
 from cattrs import transform_error
+from cattrs.fns import identity
 from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, override
 from cattrs.preconf.orjson import make_converter
 
@@ -148,6 +149,11 @@ _converter.register_structure_hook(
 for _change in (SubscriptionChange, CategorySubscriptionChange):
     # Whether a try was repeated is ours to know, whatever an answer has under that name.
     _converter.register_structure_hook(_change, make_dict_structure_fn(_change, _converter, repeated=override(omit=True)))
+# A string is one already, and so is a state: to ask of each of them which of the two it is took longer than all the rest.
+_converter.register_unstructure_hook(str | None, identity)
+_converter.register_unstructure_hook(
+    PlayerSession, make_dict_unstructure_fn(PlayerSession, _converter, opt_out_states=override(unstruct_hook=dict))
+)
 for _request in ENDPOINTS:
     _converter.register_unstructure_hook(_request, make_dict_unstructure_fn(_request, _converter, _cattrs_omit_if_default=True))
 

@@ -20,6 +20,7 @@ STOREYS = [
     {"job"},
     {"progress", "rows"},
     {"bulk"},
+    {"intents"},
     {"outcomes"},
     {"journal"},
     {"store"},
