@@ -4,7 +4,7 @@ Theory of operation. A puller takes rows from the input as long as fewer than `c
 then until its outcome is taken by whoever reads the run. That one bound is why memory does not grow with the input and
 why a slow reader slows the run. Each player in hand has a task, which makes the player's rows one after the other; the
 tasks of different players overlap. The puller waits, too, while half a second's worth of players have no permit yet, since
-more would only wait; with a journal, while some ten have none. The session does the rest, in its bulk lane.
+more would only wait. The session does the rest, in its bulk lane.
 
 Rules of this module:
 
@@ -41,7 +41,7 @@ from .errors import (
     SessionClosed,
     TeakError,
 )
-from .intents import LEAST_INTENDED, MOST_INTENDED, Lead, RowCall, Unreadable
+from .intents import Hand, RowCall, Unreadable
 from .journal import Entry, Journal
 from .models import Response
 from .outcomes import Outcome, Report, Row, each, result_of
@@ -68,8 +68,6 @@ class BulkRun:
     Attributes:
         journal: the open journal; `None` for a run without one.
         retries: tries beyond the first of each row, so far.
-        deadline: the loop's time after which nothing is sent any more.
-        trouble: why a row was last tried again, until one ends.
     """
 
     def __init__(
@@ -86,17 +84,15 @@ class BulkRun:
             raise TypeError(f"requests must be an iterable or an async iterable, not {type(requests).__name__}")
         self.journal: Journal | None = None
         self.retries = 0
-        self.trouble: TeakError | None = None
         self._session = session
         self._source = requests
         self._path = path
         self._about = dict(about)
-        self.deadline = deadline
         self._resend_in_doubt = resend_in_doubt
         limits = session.limits
         self._capacity = asyncio.Semaphore(min(max(limits.identify, limits.subscription), MOST_IN_HAND))
         ahead = min(ceil(max(limits.identify, limits.subscription) / 2), MOST_AHEAD)
-        self._lead = Lead(ahead, ahead) if path is None else Lead(LEAST_INTENDED, MOST_INTENDED)
+        self._hand = Hand(asyncio.Semaphore(ahead), deadline)
         self._players: dict[str, deque[RowCall]] = {}
         self._tasks: dict[asyncio.Task[None], RowCall] = {}
         self._outcomes: asyncio.Queue[Outcome | None] = asyncio.Queue()
@@ -123,11 +119,16 @@ class BulkRun:
             rate=ended / elapsed if elapsed > 0 else 0.0,
         )
 
+    @property
+    def trouble(self) -> TeakError | None:
+        """Why a row was last tried again, until one ends."""
+        return self._hand.trouble
+
     async def __aenter__(self) -> Self:
         if self._main is not None:
             raise RuntimeError("a run is made once; make another one with teak.bulk(...)")
         if self._path is not None:
-            self.journal = await Journal.open(self._path, self._about)
+            self.journal = self._hand.journal = await Journal.open(self._path, self._about)
             for name, count in self.journal.spent.items():
                 self._session.bucket_of(BUDGETS[name]).spent(count)
         self._puller = asyncio.create_task(self._pull())
@@ -194,16 +195,23 @@ class BulkRun:
                 # What a broken input raised is the reader's to see, after all that was sent.
                 error = RuntimeError("the input was cancelled") if puller.cancelled() else puller.exception()
                 self._broken = error if isinstance(error, Exception) else self._broken
+            await self._finished()
         except asyncio.CancelledError:
-            self.abort()  # the loop ends under the run, and the journal has to hear of that
+            # The loop ends under the run. The journal has to hear of that, and a reader must not take it for the end.
+            self._broken = self._broken or RuntimeError("the run was cancelled")
+            self.abort()
+            await asyncio.wait({puller})
+            await self._finished()
             raise
         finally:
-            while self._tasks:
-                await asyncio.wait(self._tasks)
             if self.journal is not None:
                 await self.journal.close()
             self._ended = asyncio.get_running_loop().time()
             self._outcomes.put_nowait(None)
+
+    async def _finished(self) -> None:
+        while self._tasks:
+            await asyncio.wait(self._tasks)
 
     async def _pull(self) -> None:
         held: list[tuple[RowCall | Unreadable, Known | None]] = []
@@ -214,7 +222,7 @@ class BulkRun:
                 index += 1
                 row = item if isinstance(item, Row) else Row(item)
                 try:
-                    taken: RowCall | Unreadable = RowCall(index, row, self.journal, self._lead, self.deadline, self._try_again)
+                    taken: RowCall | Unreadable = RowCall(index, row, self._hand)
                 except InvalidRequest as unknown:
                     error = row.request if isinstance(row.request, InvalidRequest) else unknown
                     source = str(error) if row.source is None else row.source
@@ -270,7 +278,7 @@ class BulkRun:
         if (queue := self._players.get(player)) is not None:
             queue.append(call)
             return
-        await call.place()
+        await call.come_first()
         self._players[player] = deque([call])
         task = asyncio.create_task(self._play(player))
         self._tasks[task] = call
@@ -300,9 +308,6 @@ class BulkRun:
             self._break(error)
         finally:
             del self._players[player]
-
-    def _try_again(self, error: TeakError | None) -> None:
-        self.trouble = error
 
     def _leave(self, call: RowCall) -> None:
         """Tell of a row that was left: only where a try of it may have been done is that an outcome."""
@@ -341,5 +346,5 @@ class BulkRun:
         else:
             self._failed += 1
         self.retries += max(outcome.attempts - 1, 0)
-        self.trouble = None
+        self._hand.trouble = None
         self._outcomes.put_nowait(outcome)

@@ -2,18 +2,16 @@
 
 Rules of this module:
 
-- A row without a permit has a place in the lead, so few are intended ahead of their send, and few wait in vain.
-- A row has its place before its task exists. One that is tried again, or waited for another row of its player, gets it then.
-- An intent that is not followed by a send is withdrawn.
+- A row is intended when it has a place in the lead, and keeps that until its permit, so few are intended and not yet sent.
+- An intent that is not followed by a send is withdrawn, and what is tried again after that is intended again.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from typing import cast
 
-from attrs import frozen
+from attrs import define, field, frozen
 
 from .bucket import Lane
 from .calls import Call
@@ -24,22 +22,22 @@ from .outcomes import Row
 from .store import GROUP
 
 LEAST_INTENDED = 8
+"""Rows intended ahead of their send at first."""
 MOST_INTENDED = GROUP // 2
-"""Places in the lead of a run with a journal. The other half of a group is for what was answered and is not written yet."""
+"""Rows intended ahead of their send at most. The other half of a group is for what was answered and is not written yet."""
 
 
 class Lead:
-    """Places for rows that are to be sent and have no permit yet.
+    """Places for rows that are intended and have no permit yet: after a kill they are in doubt, so they are few.
 
-    With a journal they are intended, and after a kill in doubt. So there are few places, and more only where sends have to
-    wait for intents, on a slow disk or at a high limit.
+    There are more only where sends have to wait for intents: on a slow disk, at a high limit, or behind a slow input.
 
     Args:
         least: places at first.
         most: places at most.
     """
 
-    def __init__(self, least: int, most: int) -> None:
+    def __init__(self, least: int = LEAST_INTENDED, most: int = MOST_INTENDED) -> None:
         self._size = least
         self._most = most
         self._free = asyncio.Semaphore(least)
@@ -62,67 +60,76 @@ class Lead:
             self._free.release()
 
 
+@define
+class Hand:
+    """What the rows in hand of one run have in common.
+
+    Attributes:
+        ahead: room for players who wait for their first permit.
+        deadline: the loop's time after which nothing is sent any more.
+        journal: where intents go; `None` for a run without one.
+        lead: who is intended and not yet sent.
+        trouble: why a row was last tried again, or left, until one ends.
+    """
+
+    ahead: asyncio.Semaphore
+    deadline: float | None
+    journal: Journal | None = None
+    lead: Lead = field(factory=Lead)
+    trouble: TeakError | None = None
+
+
 class RowCall(Call):
     """A row's call.
 
     Args:
         index: the row's place in the input, from 0.
         row: what to send.
-        journal: where its intents go; `None` for a run without one.
-        lead: where it has its place.
-        deadline: the loop's time after which nothing is sent any more.
-        tried_again: told when the row will be tried again, with the reason, or is left.
+        hand: what it has in common with the others.
 
     Raises:
         InvalidRequest: when the row asks for nothing that can be sent.
     """
 
-    __slots__ = ("_intended", "_journal", "_lead", "_leads", "_tried_again", "_written", "entry", "index", "line")
+    __slots__ = ("_first", "_hand", "_intended", "_leads", "_written", "entry", "index", "line")
 
-    def __init__(
-        self,
-        index: int,
-        row: Row,
-        journal: Journal | None,
-        lead: Lead,
-        deadline: float | None,
-        tried_again: Callable[[TeakError | None], None],
-    ) -> None:
-        super().__init__(cast(Request, row.request), Lane.BULK, deadline)
+    def __init__(self, index: int, row: Row, hand: Hand) -> None:
+        super().__init__(cast(Request, row.request), Lane.BULK, hand.deadline)
         self.index = index
         self.line = row.line
-        self.entry = None if journal is None else Entry.of(index, self.request, row.source)
-        self._journal = journal
-        self._lead = lead
-        self._tried_again = tried_again
-        self._intended = self._leads = self._written = False
+        self.entry = None if hand.journal is None else Entry.of(index, self.request, row.source)
+        self._hand = hand
+        self._first = self._intended = self._leads = self._written = False
 
-    async def place(self) -> None:
-        """Wait for a place in the lead."""
-        await self._lead.take()
-        self._leads = True
+    async def come_first(self) -> None:
+        """Wait until there is room for one more player, whose first row in hand this is."""
+        await self._hand.ahead.acquire()
+        self._first = True
 
     async def intend(self) -> None:
-        if self._journal is None or self.entry is None or self._intended:
+        journal = self._hand.journal
+        if journal is None or self.entry is None or self._intended:
             return
-        if not self._leads:
-            await self.place()
-        self._intended = True
-        await self._journal.intend(self.entry)
-        self._lead.written()
+        await self._hand.lead.take()
+        self._intended = self._leads = True
+        await journal.intend(self.entry)
+        self._hand.lead.written()
         self._written = True
 
     def granted(self) -> None:
+        if self._first:
+            self._hand.ahead.release()
+            self._first = False
         if self._leads:
-            self._lead.give_back(written=self._written)
+            self._hand.lead.give_back(written=self._written)
             self._leads = self._written = False
 
     def withdraw(self) -> None:
         self.granted()
-        self._tried_again(self.error)
-        if self._journal is not None and self.entry is not None and self._intended:
+        self._hand.trouble = self.error
+        if self._hand.journal is not None and self.entry is not None and self._intended:
             self._intended = False
-            self._journal.withdraw(self.entry)
+            self._hand.journal.withdraw(self.entry)
 
 
 @frozen

@@ -24,12 +24,13 @@ Rules of this module:
 
 from __future__ import annotations
 
-from asyncio import get_running_loop
+from asyncio import AbstractEventLoop, get_running_loop
 from collections import deque
 from collections.abc import Callable, Mapping
-from time import time_ns
+from time import monotonic, time_ns
 from typing import Any
 from urllib.parse import urlsplit
+from weakref import WeakSet
 
 from attrs import define, field
 from opentelemetry.context import Context, get_current
@@ -132,6 +133,9 @@ class OpenTelemetry:
         self._targets: dict[tuple[str, str], _Target] = {}
         self._under_way: dict[int, _Try] = {}
         self._over: deque[_Try] = deque()
+        self._due = 0.0
+        # Not one flag: a loop may end before its timer comes, and another one take over.
+        self._watched: WeakSet[AbstractEventLoop] = WeakSet()
         self._hears: dict[type[Event], Callable[[Any], None]] = {
             Waited: self._waited,
             Started: self._started,
@@ -165,11 +169,24 @@ class OpenTelemetry:
         this.end = event
         this.ended = time_ns()
         self._over.append(this)
-        held = len(self._over)
-        if held >= TOGETHER or not self._under_way:
+        if len(self._over) == 1:
+            self._due = monotonic() + LATEST
+        if len(self._over) >= TOGETHER or not self._under_way or monotonic() >= self._due:
             self.flush()
-        elif held == 1:
-            get_running_loop().call_later(LATEST, self.flush)
+        elif (loop := get_running_loop()) not in self._watched:
+            self._watch(loop)
+
+    def _watch(self, loop: AbstractEventLoop) -> None:
+        self._watched.add(loop)
+        loop.call_later(self._due - monotonic(), self._look, loop)
+
+    def _look(self, loop: AbstractEventLoop) -> None:
+        """Tell what was held back for long enough; tries that ended since then have their own time."""
+        self._watched.discard(loop)
+        if self._over and monotonic() < self._due:
+            self._watch(loop)
+        else:
+            self.flush()
 
     def flush(self) -> None:
         """Tell OpenTelemetry of the tries that ended and were held back.

@@ -3,8 +3,8 @@
 Rules of this module:
 
 - SQLite is spoken here and nowhere else. One thread owns the connection that writes; what it has done it tells the loop.
-- A group is one statement, which is one transaction and one sync (WAL, `synchronous=FULL`): between statements SQLite lets go
-  of the interpreter and asks for it again, and a statement for each row made a journal cost twice as much.
+- A group is one statement, so one transaction and one sync (WAL, `synchronous=FULL`), and is told as one. Between statements
+  SQLite lets go of the interpreter and asks for it again: a statement for each row made a journal cost twice as much.
 - After the first failure nothing more is written.
 - The lock beside the file is a SQLite file too, held in a transaction, so that every system lets go of it when it kills.
 - Reading opens a connection of its own and disturbs no run.
@@ -31,8 +31,8 @@ from .errors import JournalError
 APPLICATION = 0x7465616B
 """What marks a SQLite file as ours: "teak"."""
 VERSION = 1
-GROUP = 128
-"""Rows intended ahead of their send at most."""
+GROUP = 90
+"""Rows written together at most, in one statement: older SQLites take no more than 999 values."""
 GATHER = 0.03
 """Seconds for which a group is gathered that is less than half full; at the documented limits that is a dozen rows."""
 CHUNK = 250
@@ -62,8 +62,6 @@ _COLUMNS = "idx, call, user_id, digest, source, state, attempts, delivery, error
 _ROW = "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _UPSERT = """ON CONFLICT (idx) DO UPDATE SET state = excluded.state, attempts = attempts + excluded.attempts,
     delivery = excluded.delivery, error = excluded.error, response = excluded.response, at = excluded.at"""
-_MOST = 90
-"""Rows of one statement: older SQLites take no more than 999 values."""
 
 
 @frozen
@@ -145,14 +143,16 @@ class Writer(threading.Thread):
         last = False
         while not last:
             jobs, last = self._next()
-            given: list[Any] = [None] * len(jobs)
-            if failure is None and jobs:
-                try:
-                    _write(connection, [work for work, _ in jobs if isinstance(work, tuple)])
-                    given = [None if isinstance(work, tuple) else work(connection) for work, _ in jobs]
-                except sqlite3.Error as error:
-                    failure = JournalError(f"{self._path}: the journal cannot be written any more: {error}")
-            self._on_loop(partial(_tell, [then for _, then in jobs], failure, given))
+            for place in range(0, len(jobs), GROUP):
+                group = jobs[place : place + GROUP]
+                given: list[Any] = [None] * len(group)
+                if failure is None:
+                    try:
+                        _write(connection, [work for work, _ in group if isinstance(work, tuple)])
+                        given = [None if isinstance(work, tuple) else work(connection) for work, _ in group]
+                    except Exception as error:  # noqa: BLE001 - a row that SQLite cannot take must not end the thread either
+                        failure = JournalError(f"{self._path}: the journal cannot be written any more: {error}")
+                self._on_loop(partial(_tell, [then for _, then in group], failure, given))
 
     def _next(self) -> tuple[list[Job], bool]:
         """All that was handed over since the last time, and whether it is the last."""
@@ -189,9 +189,8 @@ def _insert(rows: int) -> str:
 
 
 def _write(connection: sqlite3.Connection, rows: list[Values]) -> None:
-    for place in range(0, len(rows), _MOST):
-        part = rows[place : place + _MOST]
-        connection.execute(_insert(len(part)), [value for row in part for value in row])
+    if rows:
+        connection.execute(_insert(len(rows)), [value for row in rows for value in row])
 
 
 def _locked(path: Path) -> sqlite3.Connection:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from teak_async import ConnectFailed, Identify, InvalidRequest, TeakError
-from teak_async.intents import Lead, RowCall
+from teak_async import ConnectFailed, Identify, InvalidRequest
+from teak_async.intents import Hand, Lead, RowCall
 from teak_async.journal import Journal
 from teak_async.outcomes import Row
 from teak_async.store import states
@@ -63,50 +63,62 @@ async def journal(tmp_path: Path) -> AsyncIterator[Journal]:
     await journal.close()
 
 
-def a_row(journal: Journal | None, lead: Lead, told: list[TeakError | None]) -> RowCall:
-    return RowCall(0, Row(Identify("p1", country_code="US")), journal, lead, None, told.append)
+def a_hand(journal: Journal | None = None) -> Hand:
+    return Hand(asyncio.Semaphore(1), None, journal, Lead(1, 1))
+
+
+def a_row(hand: Hand) -> RowCall:
+    return RowCall(0, Row(Identify("p1", country_code="US")), hand)
 
 
 async def test_an_intent_is_durable_before_the_send(journal: Journal, tmp_path: Path) -> None:
     """When `intend` returns, the file has the intent; a row left after that is waiting again, and its place is free."""
-    lead, told = Lead(1, 1), list[TeakError | None]()
-    call = a_row(journal, lead, told)
-    await call.place()
+    hand = a_hand(journal)
+    call = a_row(hand)
     await call.intend()
     await call.intend()
     assert [known.state for _, known in states(tmp_path / "run.db")] == ["intent"]
-    assert await taken(lead) == 0
+    assert await taken(hand.lead) == 0
     call.error = ConnectFailed("no connection")
     call.withdraw()
-    assert told == [call.error]
-    assert await taken(lead) == 1
+    assert hand.trouble is call.error
+    assert await taken(hand.lead) == 1
     await journal.close()
     assert [known.state for _, known in states(tmp_path / "run.db")] == ["waiting"]
 
 
-async def test_a_row_without_a_place_gets_one_with_its_intent(journal: Journal) -> None:
-    """A try made again takes a place of its own, and gives it back with its permit, once."""
-    lead = Lead(1, 1)
-    call = a_row(journal, lead, [])
+async def test_a_place_is_given_back_once(journal: Journal) -> None:
+    """A row keeps its place in the lead until its permit, and another permit gives none back."""
+    hand = a_hand(journal)
+    call = a_row(hand)
     await call.intend()
-    assert await taken(lead) == 0
+    assert await taken(hand.lead) == 0
     call.granted()
     call.granted()
-    assert await taken(lead) == 1
+    assert await taken(hand.lead) == 1
+
+
+async def test_room_ahead_is_for_the_first_permit() -> None:
+    """Only a player's first row in hand waits for room ahead, and only its first permit makes room."""
+    hand = a_hand()
+    call = a_row(hand)
+    await call.come_first()
+    assert hand.ahead.locked()
+    call.granted()
+    assert not hand.ahead.locked()
+    await hand.ahead.acquire()
+    call.granted()
+    assert hand.ahead.locked()
 
 
 async def test_without_a_journal_nothing_is_intended() -> None:
-    """Such a row has its place until its permit, and a try made again takes none."""
-    lead = Lead(1, 1)
-    call = a_row(None, lead, [])
-    await call.place()
-    assert await taken(lead) == 0
-    call.granted()
-    await call.intend()
-    assert await taken(lead) == 1
+    """Such a row takes no place in the lead."""
+    hand = a_hand()
+    await a_row(hand).intend()
+    assert await taken(hand.lead) == 1
 
 
 async def test_a_row_that_asks_for_nothing_is_no_call() -> None:
     """What cannot be sent is told when the row is taken."""
     with pytest.raises(InvalidRequest, match="not a request: InvalidRequest"):
-        RowCall(0, Row(InvalidRequest("line 1: no user_id")), None, Lead(1, 1), None, lambda _: None)
+        RowCall(0, Row(InvalidRequest("line 1: no user_id")), a_hand())

@@ -7,7 +7,7 @@ import json
 import random
 import signal
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -29,6 +29,7 @@ from teak_async import (
     Limits,
     Request,
     Retry,
+    Row,
     SetSubscription,
     State,
     TeakSession,
@@ -218,18 +219,13 @@ async def test_a_disk_that_fills_up_stops_the_run(
     fast: TeakSession, server: Sandbox, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What is on the wire is finished, the run raises, and a row whose intent was never written is never sent."""
-    written = 0
-    write = store._write
+    prepare = store._prepare
 
-    def fill_up(connection: sqlite3.Connection, rows: list[store.Values]) -> None:
-        nonlocal written
-        written += len(rows)
-        if written > 100:
-            write(connection, rows[:1])
-            raise sqlite3.OperationalError("database or disk is full")
-        write(connection, rows)
+    def fill_up(connection: sqlite3.Connection, path: Path, about: dict[str, str]) -> None:
+        prepare(connection, path, about)
+        connection.execute("PRAGMA max_page_count = 12")  # what SQLite has for a full disk
 
-    monkeypatch.setattr(store, "_write", fill_up)
+    monkeypatch.setattr(store, "_prepare", fill_up)
     seen = 0
     with pytest.raises(JournalError, match="cannot be written any more: database or disk is full"):
         async with fast.bulk(identifies(10_000), journal=path) as run:
@@ -311,24 +307,61 @@ async def test_a_deadline_reports_the_rest_as_not_sent(server: Sandbox, path: Pa
 
 
 @pytest.mark.parametrize("main_first", [True, False])
-async def test_a_loop_that_ends_under_a_run_leaves_a_journal_that_knows(path: Path, main_first: bool) -> None:
-    """When all of its tasks are cancelled, as when a program's main function returns, a run still writes what it knows."""
-    async with Sandbox(identify=100_000) as server, session_on(server, limits=FAST) as teak:
-        run = await teak.bulk(identifies(10_000), journal=path).__aenter__()
-        while run.report.total < 100:
-            await asyncio.sleep(0.01)
+@pytest.mark.parametrize("count", [10_000, 150])
+async def test_a_loop_that_ends_under_a_run_leaves_a_journal_that_knows(path: Path, count: int, main_first: bool) -> None:
+    """When all of its tasks are cancelled, as when a program's main function returns, a run still writes what it knows.
+
+    It does so when all of the input was pulled, too, and who reads it hears that this is not its end.
+    """
+    async with Sandbox(identify=100_000, faults=Faults(delay=0.05)) as server, session_on(server, limits=FAST) as teak:
+        run = await teak.bulk(identifies(count), journal=path).__aenter__()
         assert run._main is not None
         assert run._puller is not None
+        while run.report.total < 100 or (count == 150 and not run._puller.done()):
+            await asyncio.sleep(0.001)
         ended = [run._main, run._puller, *run._tasks] if main_first else [*run._tasks, run._puller, run._main]
         for task in ended:
             task.cancel()
         await asyncio.wait(ended)
+        with pytest.raises(RuntimeError, match="the run was cancelled"):
+            async for _ in run:
+                pass
         sent = server.seen[IDENTIFY].requests
     known = look(path).states
     assert known.keys() <= {"done", "in_doubt", "waiting"}, (
         "each row that was intended is known to be done, in doubt or not sent"
     )
     assert 100 <= known["done"] <= sent
+    async with Sandbox(identify=100_000) as server, session_on(server, limits=FAST) as teak:
+        assert (await teak.bulk(identifies(count), journal=path)).total == count  # and its lock is free
+
+
+async def test_a_row_that_cannot_be_written_ends_the_run(fast: TeakSession, server: Sandbox, path: Path) -> None:
+    """A row whose source SQLite does not take, such as half a character, is an error and not a run that hangs."""
+    with pytest.raises(JournalError, match=r"cannot be written any more: .*surrogates not allowed"):
+        await fast.bulk([Row(Identify("p1", country_code="US"), source="\ud800")], journal=path)
+    assert not server.players
+
+
+@pytest.mark.parametrize("journaled", [True, False])
+async def test_pages_of_input_are_bridged(path: Path, journaled: bool) -> None:
+    """While there is no permit, half a second's worth of the limit is pulled ahead, with a journal as without."""
+    pulled = 0
+
+    async def endless() -> AsyncIterator[Request]:
+        nonlocal pulled
+        while True:
+            pulled += 1
+            yield Identify(f"p{pulled}", country_code="US")
+
+    async with Sandbox(identify=100_000) as server, session_on(server, limits=Limits(200, 200)) as teak:
+        teak.bucket_of(IDENTIFY).spent(200)
+        loop = asyncio.get_running_loop()
+        until = loop.time() + 0.9
+        async with teak.bulk(endless(), journal=path if journaled else None):
+            while pulled < 100 and loop.time() < until:
+                await asyncio.sleep(0.01)
+            assert pulled >= 100
 
 
 async def test_a_deadline_of_a_single_call(fast: TeakSession, server: Sandbox) -> None:

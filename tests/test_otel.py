@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
@@ -285,6 +285,70 @@ async def test_a_try_is_held_back_for_a_second_at_most(telemetry: Telemetry, mon
     await asyncio.sleep(0.05)
     (span,) = telemetry.spans
     assert (span.start_time, span.end_time) == (1000, 2000)
+
+
+class Hours:
+    """A loop's timers, and a clock that goes only when told."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self._timers: list[tuple[float, Callable[..., None], tuple[Any, ...]]] = []
+
+    def call_later(self, delay: float, function: Callable[..., None], *arguments: Any) -> None:
+        """As a loop's."""
+        self._timers.append((self.now + delay, function, arguments))
+
+    def go(self, seconds: float) -> None:
+        """Let time pass."""
+        self.now += seconds
+        due = [timer for timer in self._timers if timer[0] <= self.now]
+        self._timers = [timer for timer in self._timers if timer[0] > self.now]
+        for _, function, arguments in due:
+            function(*arguments)
+
+
+@pytest.fixture
+def hours(monkeypatch: pytest.MonkeyPatch) -> Hours:
+    hours = Hours()
+    monkeypatch.setattr("teak_async.otel.monotonic", lambda: hours.now)
+    monkeypatch.setattr("teak_async.otel.get_running_loop", lambda: hours)
+    return hours
+
+
+@pytest.mark.parametrize("rate", [10, 200, 3000])
+def test_tries_stay_together_however_long_a_session_lasts(
+    telemetry: Telemetry, hours: Hours, rate: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A minute of traffic is told in groups that are full, or a second old, and nothing waits for longer."""
+    hook = telemetry.hook
+    told: list[Any] = []
+    monkeypatch.setattr(hook, "_record", told.append)
+    begins(hook, -1)
+    groups = {0}
+    for call in range(rate * 60):
+        begins(hook, call)
+        ends(hook, call)
+        hours.go(1 / rate)
+        groups.add(len(told))
+        assert call + 1 - len(told) <= min(TOGETHER, rate + 1)
+    assert len(groups) - 1 <= rate * 60 / min(TOGETHER, rate) + 1
+    hours.go(1.1)
+    hours.go(1.1)
+    assert len(told) == rate * 60
+
+
+def test_a_loop_that_ended_holds_nothing_up(telemetry: Telemetry, hours: Hours, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A try that ends on another loop has a timer there, whatever became of the first loop's."""
+    hook = telemetry.hook
+    begins(hook, 1, 2, 3)
+    ends(hook, 1)
+    other = Hours()
+    monkeypatch.setattr("teak_async.otel.get_running_loop", lambda: other)
+    ends(hook, 2)
+    assert not list(telemetry.spans)
+    hours.now = 2.0
+    other.go(2.0)
+    assert len(telemetry.spans) == 2
 
 
 async def test_a_try_that_cannot_be_told_holds_up_no_other(telemetry: Telemetry, monkeypatch: pytest.MonkeyPatch) -> None:
