@@ -4,8 +4,11 @@ A row's price depends on how busy the loop is: one that sleeps between rows pays
 many rows in a turn, and a run without a limit that waits for its disk is something in between. So runs are compared at the
 documented limit, at five times it, and as fast as they go.
 
-Every run is made twice. In the first its cost is taken; in the second the loop also has a sleeper, whose wake-ups would be a
-part of that cost.
+Processor time is compared within one process, where shorter runs with a journal and without take turns, so that a slow moment
+of the machine meets both. A journal is opened and closed in each turn, which is a part of its price.
+
+Long runs are made twice. In the first their memory and the turns of the loop are taken; in the second the loop also has a
+sleeper, whose wake-ups would be a part of those.
 
 Memory is taken after the first ten thousand rows (or half of them) and at the end, so it is growth.
 
@@ -36,12 +39,14 @@ from teak_async import Identify, Limits, TeakSession
 from teak_async.sandbox import GAME_ID, SECRET_KEY
 
 from .processes import FREE, Setting, alone, process, served, wait
-from .report import Options, Report, Table, say, spread, times
+from .report import Options, Report, Table, quarters, say, times
 
 ROUNDS = 3
 CALLS = 20_000
 LIMITS = {"200 a second": (200, 0.1), "1,000 a second": (1_000, 0.25), "as fast as it goes": (FREE, 1.0)}
 """Limits, and the share of the rows that is made at them."""
+TURNS = 10
+"""Turns of a comparison; one has a quarter of the rows of a long run."""
 WARM = 10_000
 """Rows after which memory is taken for the first time."""
 FIRST = 200
@@ -58,10 +63,9 @@ class Late:
 
 @frozen
 class Cost:
-    """Of one run: memory in MiB, seconds of processor time per row, rows per second, and the turns of its loop."""
+    """Of one long run: memory in MiB, rows per second, and the turns of its loop."""
 
     growth: float
-    cpu: float
     rate: float
     turns: Late
 
@@ -132,14 +136,26 @@ async def run_rows(url: str, limit: int, count: int, journal: Path | None, turns
     async with TeakSession(GAME_ID, SECRET_KEY, base_url=url, limits=Limits(limit, limit)) as teak:
         await teak.bulk(Identify(f"w{n}", country_code="US") for n in range(FIRST))
         turns.clear()
-        began = time.process_time()
         async with teak.bulk((Identify(f"p{n}", country_code="US") for n in range(count)), journal=journal) as run:
             async for _ in run:
                 done += 1
                 if done == min(WARM, count // 2):
                     warm = resident()
-        cpu = (time.process_time() - began) / count
-    return Cost((resident() - warm) / 2**20, cpu, run.report.rate, turns.late())
+    return Cost((resident() - warm) / 2**20, run.report.rate, turns.late())
+
+
+async def take_turns(url: str, limit: int, count: int, folder: Path) -> dict[str, list[float]]:
+    """Seconds of processor time per row, without a journal and with one, turn by turn."""
+    spent: dict[str, list[float]] = {"no": [], "yes": []}
+    async with TeakSession(GAME_ID, SECRET_KEY, base_url=url, limits=Limits(limit, limit)) as teak:
+        await teak.bulk(Identify(f"w{n}", country_code="US") for n in range(FIRST))
+        for turn in range(TURNS):
+            for name in sorted(spent, reverse=bool(turn % 2)):
+                journal = Path(folder, f"{turn}.db") if name == "yes" else None
+                began = time.process_time()
+                await teak.bulk((Identify(f"p{n}", country_code="US") for n in range(count)), journal=journal)
+                spent[name].append((time.process_time() - began) / count)
+    return spent
 
 
 async def sleep_beside(url: str, limit: int, count: int, journal: Path | None) -> Sleeps:
@@ -165,6 +181,12 @@ def run(url: str, limit: int, count: int, journal: Path | None) -> Cost:
     selector = Watched()
     with asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(selector)) as runner:
         return runner.run(run_rows(url, limit, count, journal, selector.turns))
+
+
+def compare(url: str, limit: int, count: int, folder: Path) -> dict[str, list[float]]:
+    """In the client's process: all of a comparison."""
+    gc.freeze()
+    return asyncio.run(take_turns(url, limit, count, folder))
 
 
 def sleep(url: str, limit: int, count: int, journal: Path | None) -> Sleeps:
@@ -205,29 +227,32 @@ def made(*, journal: bool) -> Iterator[tuple[str, Path | None]]:
 
 def measure(options: Options) -> Report:
     rounds, calls = options.rounds or ROUNDS, options.calls or CALLS
+    spent: dict[str, dict[str, list[float]]] = {pace: {"no": [], "yes": []} for pace in LIMITS}
     costs: dict[str, dict[str, list[Cost]]] = {pace: {"no": [], "yes": []} for pace in LIMITS}
     lates: dict[str, dict[str, list[tuple[Late, Late]]]] = {pace: {"no": [], "yes": []} for pace in LIMITS}
     for turn in range(rounds):
         for pace, (limit, part) in LIMITS.items():
             rows = ceil(calls * part)
+            with tempfile.TemporaryDirectory() as folder, served(Setting(limit=FREE)) as server:
+                for name, found in alone(compare, server.url, limit, ceil(rows / 4), Path(folder)).items():
+                    spent[pace][name] += found
             for name in costs[pace] if turn % 2 else reversed(costs[pace]):
                 with made(journal=name == "yes") as (url, path):
                     costs[pace][name].append(alone(run, url, limit, rows, path))
                 lates[pace][name].append(delays(limit, rows, journal=name == "yes"))
-                say(f"journal, round {turn + 1}, {pace}: {name}: {costs[pace][name][-1].cpu * 1e6:.0f} µs")
+            say(f"journal, round {turn + 1}, {pace}: {costs[pace]['yes'][-1].rate:.1f} rows a second with a journal")
     prices = []
     blocked = []
-    ratios = {}
+    ratios = {pace: [yes / no for yes, no in zip(both["yes"], both["no"], strict=True)] for pace, both in spent.items()}
     for pace, both in costs.items():
-        ratios[pace] = [yes.cpu / no.cpu for yes, no in zip(both["yes"], both["no"], strict=True)]
         for name, done in both.items():
             prices.append(
                 (
                     pace,
                     name,
                     f"{statistics.median(cost.rate for cost in done):,.1f}",
-                    spread((cost.cpu * 1e6 for cost in done), "{:.0f}") + " µs",
-                    spread(ratios[pace]) if name == "yes" else "",
+                    f"{statistics.median(spent[pace][name]) * 1e6:.0f} µs",
+                    quarters(ratios[pace]) if name == "yes" else "",
                     f"{statistics.median(cost.growth for cost in done):.1f} MiB",
                 )
             )
@@ -240,16 +265,17 @@ def measure(options: Options) -> Report:
         for pace, both in lates.items()
     }
     counts = ", ".join(f"{pace}: {ceil(calls * part):,}" for pace, (_, part) in LIMITS.items())
+    price = "processor time per row"
     return Report(
         f"journal: identifies ({counts}), loopback, {times(rounds)}",
         [
-            Table(("limit", "journal", "rows a second", "processor time per row", "to without", "memory growth"), prices),
+            Table(("limit", "journal", "rows a second", price, "to without, and its middle half", "memory growth"), prices),
             Table(
                 ("limit", "journal", "turn of the loop, p99.9 and longest", "lateness of the loop", "of an idle loop"), blocked
             ),
         ],
         [],
-        {"calls": calls, "costs": figures, "lateness": late_figures, "ratios": ratios},
+        {"calls": calls, "seconds_per_row": spent, "costs": figures, "lateness": late_figures, "ratios": ratios},
     )
 
 

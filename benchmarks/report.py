@@ -96,6 +96,14 @@ def spread(values: Iterable[float], form: str = "{:.2f}") -> str:
     return median if len(ordered) == 1 else f"{median} ({form.format(ordered[0])} to {form.format(ordered[-1])})"
 
 
+def quarters(ratios: list[float]) -> str:
+    """The median, and between what the middle half of them lies."""
+    if len(ratios) < 4:
+        return spread(ratios)
+    low, middle, high = statistics.quantiles(ratios, n=4)
+    return f"{middle:.2f} ({low:.2f} to {high:.2f})"
+
+
 def machine() -> dict[str, Any]:
     """Where the figures come from."""
     versions: dict[str, str | None] = {"teak_async": __version__}

@@ -36,7 +36,7 @@ from teak_async.tells import Tells
 from .cpu import FREE_LIMITS, WORKERS, work
 from .peers import body
 from .processes import FREE, LIMIT, Setting, alone, served
-from .report import Options, Report, Table, say, spread, times
+from .report import Options, Report, Table, quarters, say, spread, times
 
 ROUNDS = 12
 CALLS = 400
@@ -255,11 +255,3 @@ def measure(options: Options) -> Report:
         [note],
         {"calls": calls, "seconds_per_call": spent, "ratios": ratios, "questions": asked, "seconds_per_question": question},
     )
-
-
-def quarters(ratios: list[float]) -> str:
-    """The median, and between what the middle half of them lies."""
-    if len(ratios) < 4:
-        return spread(ratios)
-    low, middle, high = statistics.quantiles(ratios, n=4)
-    return f"{middle:.2f} ({low:.2f} to {high:.2f})"
