@@ -225,7 +225,7 @@ class Rows:
 def _open(path: str) -> BinaryIO:
     try:
         # A reader of our own also for standard input: Python's is locked by whoever reads it, and at exit Python wants it.
-        return open(os.dup(STDIN), "rb") if path == "-" else Path(path).open("rb")  # noqa: PTH123 - a path opens no descriptor
+        return os.fdopen(os.dup(STDIN), "rb") if path == "-" else Path(path).open("rb")
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}") from None
 
