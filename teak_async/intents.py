@@ -30,8 +30,7 @@ MOST_INTENDED = GROUP // 2
 class Lead:
     """Places for rows that are intended and have no permit yet: after a kill they are in doubt, so they are few.
 
-    There are twice as many each time that sends have to wait for intents: on a slow disk, at a high limit, or behind a slow
-    input.
+    There is one more each time that sends have to wait for intents: on a slow disk, at a high limit, or behind a slow input.
 
     Args:
         least: places at first.
@@ -56,11 +55,10 @@ class Lead:
         """The row is sent, or left."""
         self._free.release()
         self._durable -= written
-        if written and not self._durable:
-            more = min(self._size, self._most - self._size)
-            self._size += more
-            for _ in range(more):
-                self._free.release()
+        if written and not self._durable and self._size < self._most:
+            # One by one: it never shrinks, and doubled at each hiccup of the disk it left twice as many rows in doubt.
+            self._size += 1
+            self._free.release()
 
 
 @define
