@@ -93,12 +93,18 @@ async def players_at(url: str) -> dict[str, Any]:
         return players
 
 
+def players_file(folder: Path, count: int) -> Path:
+    """Write so many players to be identified."""
+    source = folder / "players.csv"
+    source.write_text("user_id,country_code\n" + "".join(f"p{number},US\n" for number in range(count)))
+    return source
+
+
 async def kill_many(times: int, seed: int) -> dict[str, int]:
     """Kill one backfill so many times; gives what both sides then say."""
     count = times * ROWS_A_KILL
     with tempfile.TemporaryDirectory() as folder:
-        source, journal = Path(folder, "players.csv"), Path(folder, "run.db")
-        source.write_text("user_id,country_code\n" + "".join(f"p{number},US\n" for number in range(count)))  # noqa: ASYNC240 - nothing runs yet that it could block
+        source, journal = players_file(Path(folder), count), Path(folder, "run.db")
         arguments = ["identify", str(source), "--journal", str(journal), "--output", str(Path(folder, "out")), "--limit", "500"]
         async with sandbox_process("--identify", 500) as url:
             _, left = await killed_until_done(url, arguments, journal, random.Random(seed), times, 1.5)

@@ -271,7 +271,7 @@ def _run(label: str, kind: Kind, options: Options) -> None:
         )
         if options.dry_run:
             rehearsal = asyncio.run(rehearse(job, session.game_id))
-            typer.echo(describe_rehearsal(rehearsal, most))
+            typer.echo(describe_rehearsal(rehearsal))
             raise typer.Exit(rehearsal.exit)
         code, _ = asyncio.run(run_job(job, session))
     except KeyboardInterrupt:

@@ -18,6 +18,7 @@ import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from enum import IntEnum
+from math import ceil, inf
 from pathlib import Path
 from typing import Any, TextIO, cast
 
@@ -30,8 +31,8 @@ from .models import Identify
 from .outcomes import Outcome, Report
 from .progress import Meter, clock
 from .rows import InputError, Rows
-from .session import Deadline, TeakSession
-from .store import Known, look, states
+from .session import Deadline, TeakSession, loop_time
+from .store import Known, check_run, look, states
 from .wire import unstructure
 
 
@@ -147,6 +148,8 @@ class Rehearsal:
         failed: of these, rows that failed.
         in_doubt: rows that would be reported in doubt, and not sent.
         first_problems: the messages of a few unreadable rows.
+        limit: requests per second.
+        time_left: seconds until the deadline.
     """
 
     rows: int
@@ -155,16 +158,29 @@ class Rehearsal:
     failed: int
     in_doubt: int
     first_problems: tuple[str, ...]
+    limit: int
+    time_left: float = inf
 
     @property
     def exit(self) -> Exit:
         """What the run would end with, if all that is sent succeeds."""
-        return Exit.IN_DOUBT if self.in_doubt else Exit.SOME_FAILED if self.unreadable or self.failed else Exit.SUCCEEDED
+        some_failed = self.unreadable or self.failed or self.late
+        return Exit.IN_DOUBT if self.in_doubt else Exit.SOME_FAILED if some_failed else Exit.SUCCEEDED
 
     @property
     def to_send(self) -> int:
         """Rows that would be sent."""
         return self.rows - self.unreadable - self.finished - self.in_doubt
+
+    @property
+    def seconds(self) -> float:
+        """How long that takes at the limit."""
+        return self.to_send / self.limit
+
+    @property
+    def late(self) -> int:
+        """Rows that the deadline would leave unsent, even at the limit."""
+        return ceil(max(self.to_send - self.limit * max(self.time_left, 0), 0))
 
 
 async def rehearse(job: Job, game_id: str) -> Rehearsal:
@@ -198,16 +214,15 @@ async def _rehearse(job: Job, known: dict[int, Known]) -> Rehearsal:
             problems += [str(row.request)] if len(problems) < 5 else []
     if known:
         raise JournalError(f"{job.journal}: the journal of a longer input: it knows row {max(known)}, and here are {rows}")
-    return Rehearsal(rows, unreadable, finished, failed, in_doubt, tuple(problems))
+    until = loop_time(job.deadline)
+    time_left = inf if until is None else until - asyncio.get_running_loop().time()
+    return Rehearsal(rows, unreadable, finished, failed, in_doubt, tuple(problems), job.limit, time_left)
 
 
 def _known_rows(job: Job, game_id: str) -> dict[int, Known]:
     if job.journal is None or not job.journal.exists() or not job.journal.stat().st_size:
         return {}  # also where the run would make a journal of an empty file
-    about = look(job.journal).about
-    for name, value in {"game_id": game_id, **job.about}.items():
-        if about.get(name) != value:
-            raise JournalError(f"{job.journal}: the journal of another run: its {name} is {about.get(name)!r}, not {value!r}")
+    check_run(job.journal, look(job.journal).about, {"game_id": game_id, **job.about})
     return dict(states(job.journal))
 
 

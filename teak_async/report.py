@@ -47,15 +47,17 @@ def write_back(journal: Path, record: Record, path: Path, *states: str) -> int:
     return written
 
 
-def describe_rehearsal(rehearsal: Rehearsal, limit: int) -> str:
+def describe_rehearsal(rehearsal: Rehearsal) -> str:
     """What a run would do, for people."""
     finished = f"{rehearsal.finished:,} finished before"
     finished += f" ({rehearsal.failed:,} of which had failed)" if rehearsal.failed else ""
     lines = [
-        f"{rehearsal.rows:,} rows: {rehearsal.to_send:,} to send, about {clock(rehearsal.to_send / limit)} at {limit}/s",
+        f"{rehearsal.rows:,} rows: {rehearsal.to_send:,} to send, about {clock(rehearsal.seconds)} at {rehearsal.limit}/s",
         f"  {finished}, {rehearsal.in_doubt:,} in doubt, {rehearsal.unreadable:,} cannot be sent",
         *(f"  {problem}" for problem in rehearsal.first_problems),
     ]
+    if rehearsal.late:
+        lines.insert(1, f"  the deadline is too early: it leaves at least {rehearsal.late:,} of these unsent")
     if rehearsal.unreadable > len(rehearsal.first_problems):
         lines.append(f"  and {rehearsal.unreadable - len(rehearsal.first_problems):,} more")
     return "\n".join([*lines, "Nothing was sent."])

@@ -18,7 +18,7 @@ import sqlite3
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from functools import cache, partial
 from pathlib import Path
@@ -244,10 +244,7 @@ def _prepare(connection: sqlite3.Connection, path: Path, about: dict[str, str]) 
         values = {**about, "created": f"{time.time():.3f}"}
         connection.executemany("INSERT INTO run VALUES (?, ?)", values.items())
         connection.execute("COMMIT")
-    found = dict(connection.execute("SELECT name, value FROM run"))
-    for name, value in about.items():
-        if found.get(name) != value:
-            raise JournalError(f"{path}: the journal of another run: its {name} is {found.get(name)!r}, not {value!r}")
+    check_run(path, dict(connection.execute("SELECT name, value FROM run")), about)
 
 
 def _check(connection: sqlite3.Connection, path: Path) -> None:
@@ -260,6 +257,18 @@ def _check(connection: sqlite3.Connection, path: Path) -> None:
         raise JournalError(
             f"{path}: written by another version (journal {version}, this is {VERSION}); finish it with that one"
         )
+
+
+def check_run(path: Path, found: Mapping[str, str], about: Mapping[str, str]) -> None:
+    """See that a journal is of the run that one is about to make.
+
+    Raises:
+        JournalError: when it is another's.
+    """
+    for name, value in about.items():
+        if found.get(name) != value:
+            was = f"its {name} is {found.get(name)!r}, not {value!r}"
+            raise JournalError(f"{path}: the journal of another run: {was}; give this one its own journal")
 
 
 def state_of(connection: sqlite3.Connection) -> tuple[int, Counter[str]]:

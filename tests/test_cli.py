@@ -622,6 +622,19 @@ async def test_a_dry_run_sends_nothing(tmp_path: Path) -> None:
     assert problems[-2:] == ["  and 2 more", "Nothing was sent."]
 
 
+def test_a_dry_run_says_what_a_deadline_leaves(tmp_path: Path) -> None:
+    """Rows that would come too late are counted before anything is sent, and fail the dry run as they would fail the run."""
+    source = tmp_path / "in.csv"
+    source.write_text("user_id\np1\np2\np3\n")
+    ended = invoke("opt-out", source, "--deadline", "2020-01-01 00:00:00", "--dry-run", **credentials(NOWHERE))
+    assert ended.code == 1
+    assert "3 rows: 3 to send" in ended.out
+    assert "the deadline is too early: it leaves at least 3 of these unsent" in ended.out
+    late = invoke("opt-out", source, "--deadline", "2999-01-01", "--dry-run", **credentials(NOWHERE))
+    assert late.code == 0
+    assert "deadline" not in late.out
+
+
 async def test_a_dry_run_says_what_failed_before(tmp_path: Path) -> None:
     """It ends as the run would: a row that failed in an earlier run is failed, and an empty file may become a journal."""
     source, journal = tmp_path / "in.csv", tmp_path / "run.db"
@@ -652,9 +665,8 @@ def test_a_dry_run_knows_another_input(tmp_path: Path) -> None:
     source.write_text("user_id,client_ip\np1,203.0.113.9\n")
     is_refused(invoke("identify", source, "--journal", journal, "--dry-run", **given), "a longer input")
     source.write_text("user_id\np1\n")
-    is_refused(
-        invoke("opt-out", source, "--journal", journal, "--dry-run", **given), "its command is 'identify', not 'opt-out'"
-    )
+    refused = invoke("opt-out", source, "--journal", journal, "--dry-run", **given)
+    is_refused(refused, "its command is 'identify', not 'opt-out'; give this one its own journal")
 
 
 def test_what_is_no_journal_is_not_reported(tmp_path: Path) -> None:

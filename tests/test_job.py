@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import signal
+from math import inf
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -308,11 +309,19 @@ def test_verdict(report: Report, ends: dict[str, Any], code: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("unreadable", "failed", "in_doubt", "code"), [(0, 0, 0, 0), (1, 0, 0, 1), (0, 1, 0, 1), (0, 0, 1, 3), (1, 1, 1, 3)]
+    ("unreadable", "failed", "in_doubt", "time_left", "code"),
+    [(0, 0, 0, inf, 0), (1, 0, 0, inf, 1), (0, 1, 0, inf, 1), (0, 0, 1, inf, 3), (1, 1, 1, inf, 3), (0, 0, 0, 0.1, 1)],
 )
-def test_a_rehearsal_ends_as_the_run_would(unreadable: int, failed: int, in_doubt: int, code: int) -> None:
+def test_a_rehearsal_ends_as_the_run_would(unreadable: int, failed: int, in_doubt: int, time_left: float, code: int) -> None:
     """The exit code of a dry run is that of the run if all that it sends succeeds."""
-    assert Rehearsal(9, unreadable, 4, failed, in_doubt, ()).exit == code
+    assert Rehearsal(9, unreadable, 4, failed, in_doubt, (), 10, time_left).exit == code
+
+
+@pytest.mark.parametrize(("time_left", "late"), [(inf, 0), (20, 0), (15.0, 0), (14.99, 1), (10, 50), (0, 150), (-5, 150)])
+def test_a_rehearsal_counts_what_the_deadline_leaves(time_left: float, late: int) -> None:
+    """What cannot be sent in time even at the limit is counted, and a deadline that has passed leaves everything."""
+    rehearsal = Rehearsal(200, 10, 30, 0, 10, (), 10, time_left)
+    assert (rehearsal.seconds, rehearsal.late) == (15, late)
 
 
 @pytest.mark.parametrize(
