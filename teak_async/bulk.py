@@ -9,8 +9,11 @@ more would only wait. The session does the rest, in its bulk lane.
 Rules of this module:
 
 - Rows of one player keep their input order.
-- With a journal, an intent is durable before its row is sent, and an outcome is given out when its result is durable.
-- On resuming nothing is sent before all that the journal knows was seen again in the input.
+- With a journal, an intent is durable before its row is sent, and an outcome is given out when its result is durable, or
+  when it cannot become so: then nobody else tells what became of the row.
+- On resuming nothing is sent before all that the journal knows was seen again in the input, unless `MOST_HELD` rows of it
+  would have to be held back for that.
+- A row that an earlier run left in doubt stays in doubt until an answer says that it was done.
 - A row that fails is an outcome. A run ends early, and finishes what was sent, only when no row could do better: the
   input breaks, the credentials are wrong, the journal cannot be written, the session is closed.
 - Leaving a run, by `break`, an error or cancellation, sends nothing new and finishes what is on the wire. Being cancelled
@@ -22,7 +25,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Generator, Iterable, Mapping
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from math import ceil
 from pathlib import Path
 from types import TracebackType
@@ -55,6 +58,10 @@ MOST_IN_HAND = 500
 MOST_AHEAD = 250
 """Players in hand at most who wait for their first permit; half a second's worth, at most limits, of an input that comes in
 pages. With 500, at a very high limit, Python's collector of garbage went through them all time and again, for 5 ms each."""
+MOST_HELD = 10_000
+"""Unfinished rows of an earlier run held back at most, some 3 kB each, until the whole input has shown to be the same."""
+DOUBTED = ("intent", "in_doubt")
+"""States in which an earlier run leaves a row that may have been done."""
 ENDING = (SessionClosed, JournalError, Forbidden, GameNotFound)
 """Errors of a row that every other row would get, too."""
 BUDGETS = {endpoint.name: endpoint.budget for endpoint in ENDPOINTS.values()}
@@ -129,8 +136,13 @@ class BulkRun:
             raise RuntimeError("a run is made once; make another one with teak.bulk(...)")
         if self._path is not None:
             self.journal = self._hand.journal = await Journal.open(self._path, self._about)
-            for name, count in self.journal.spent.items():
-                self._session.bucket_of(BUDGETS[name]).spent(count)
+            try:
+                for name, count in self.journal.spent.items():
+                    self._session.bucket_of(BUDGETS[name]).spent(count)
+            except BaseException:
+                with suppress(JournalError):
+                    await self.journal.close()
+                raise
         self._puller = asyncio.create_task(self._pull())
         self._main = asyncio.create_task(self._run(self._puller))
         return self
@@ -185,6 +197,8 @@ class BulkRun:
     def abort(self) -> None:
         """Leave even what is on the wire."""
         self.stop()
+        if self._puller is not None:
+            self._puller.cancel()  # once more: the input may have swallowed the first
         for task in self._tasks:
             task.cancel()
 
@@ -205,7 +219,10 @@ class BulkRun:
             raise
         finally:
             if self.journal is not None:
-                await self.journal.close()
+                try:
+                    await self.journal.close()
+                except JournalError as error:
+                    self._broken = self._broken or error
             self._ended = asyncio.get_running_loop().time()
             self._outcomes.put_nowait(None)
 
@@ -219,6 +236,8 @@ class BulkRun:
         last = -1 if self.journal is None else self.journal.last
         async with aclosing(each(self._source)) as rows:
             async for item in rows:
+                if self._stopping:
+                    return  # the input has swallowed our cancelling it
                 index += 1
                 row = item if isinstance(item, Row) else Row(item)
                 try:
@@ -237,6 +256,8 @@ class BulkRun:
                         self._skipped += 1
                     else:
                         held.append((taken, known))
+                        if len(held) >= MOST_HELD:
+                            await self._release(held)
         if index < last:
             raise JournalError(f"{self._path}: the journal of a longer input: {last + 1:,} rows, and here are {index + 1:,}")
         await self._release(held)
@@ -248,7 +269,8 @@ class BulkRun:
         known = await self.journal.known(taken.index)
         if known is not None and known.digest != taken.entry.digest:
             where = f"line {taken.line}" if taken.line else f"row {taken.index}"
-            raise JournalError(f"{self._path}: the journal of another input: {where} is not what it was; nothing was sent")
+            sent = "what was sent before it is in the journal" if self._began else "nothing was sent"
+            raise JournalError(f"{self._path}: the journal of another input: {where} is not what it was; {sent}")
         return known
 
     async def _release(self, held: list[tuple[RowCall | Unreadable, Known | None]]) -> None:
@@ -262,16 +284,14 @@ class BulkRun:
             self._began = asyncio.get_running_loop().time()
         if isinstance(taken, Unreadable):
             self._settle(taken, None, taken.error)
-        elif known is not None and self._in_doubt_before(taken, known):
-            self._settle(taken, None, ConnectionLost("an earlier run ended before it knew whether this was done"))
         else:
-            await self._admit(taken)
+            taken.uncertain = known is not None and known.state in DOUBTED and taken.endpoint.effect is not Effect.READ
+            if taken.uncertain and taken.endpoint.effect is Effect.RECORD and not self._resend_in_doubt:
+                self._settle(taken, None, _left_in_doubt())
+            else:
+                await self._admit(taken)
         if taken.index % GRANTS_A_TURN == 0:
             await asyncio.sleep(0)  # as the grants: rows of players in hand, and those that cannot be sent, wait for nothing
-
-    def _in_doubt_before(self, call: RowCall, known: Known) -> bool:
-        recorded = call.endpoint.effect is Effect.RECORD and known.state in ("intent", "in_doubt")
-        return recorded and not self._resend_in_doubt
 
     async def _admit(self, call: RowCall) -> None:
         player = call.request.user_id
@@ -311,8 +331,9 @@ class BulkRun:
 
     def _leave(self, call: RowCall) -> None:
         """Tell of a row that was left: only where a try of it may have been done is that an outcome."""
-        if call.error is not None and call.error.delivery is Delivery.UNKNOWN:
-            self._settle(call, None, call.error)
+        error = call.error or (_left_in_doubt() if call.uncertain else None)
+        if error is not None and error.delivery is Delivery.UNKNOWN:
+            self._settle(call, None, error)
         else:
             call.withdraw()
 
@@ -348,3 +369,7 @@ class BulkRun:
         self.retries += max(outcome.attempts - 1, 0)
         self._hand.trouble = None
         self._outcomes.put_nowait(outcome)
+
+
+def _left_in_doubt() -> ConnectionLost:
+    return ConnectionLost("an earlier run ended before it knew whether this was done")

@@ -56,6 +56,7 @@ class Call:
         on_wire: whether a try of it may be at the server right now.
         last: make no further try after the present one.
         cut: whether it ended by that, and not by itself.
+        uncertain: whether a try of it, of this run or of one before, may have been done.
         attempts: tries so far.
         error: what the call would end with if it were left now; `None` before its first try.
         message: the request as it goes out; `None` before its first try.
@@ -76,6 +77,7 @@ class Call:
         "number",
         "on_wire",
         "request",
+        "uncertain",
     )
 
     def __init__(self, request: Request, lane: Lane, deadline: float | None = None) -> None:
@@ -90,6 +92,7 @@ class Call:
         self.on_wire = False
         self.last = False
         self.cut = False
+        self.uncertain = False
         self.error: TeakError | None = None
         self.message: Message | None = None
         self.number = next(_numbers)
@@ -164,7 +167,6 @@ class Caller:
         refusals = 0
         cut_off_at: float | None = None
         ticket: int | None = None
-        uncertain = False
         while True:
             call.asked_at = asyncio.get_running_loop().time() if self._tells.hears() else None
             try:
@@ -178,7 +180,7 @@ class Caller:
                 last = "" if call.error is None else f"; its last try: {type(call.error).__name__}: {call.error}"
                 result = DeadlinePassed(f"{endpoint.name}: the deadline passed before it was sent{last}")
             if not isinstance(result, TeakError):
-                if uncertain and isinstance(result, SubscriptionChange | CategorySubscriptionChange):
+                if call.uncertain and isinstance(result, SubscriptionChange | CategorySubscriptionChange):
                     result = attrs.evolve(result, repeated=True)
                 return result
             if isinstance(result, RateLimited):
@@ -190,8 +192,8 @@ class Caller:
             cut_off_at = (cut_off_at or now) if result.delivery is Delivery.NOT_SENT else None
             cut_off = now - cut_off_at if cut_off_at is not None and call.lane is Lane.BULK else None
             wait = decide(self._retry, endpoint.effect, result, tries, refusals, random.random(), cut_off)  # noqa: S311 - spreads waits
-            uncertain = uncertain or result.delivery is Delivery.UNKNOWN
-            if uncertain and endpoint.effect is not Effect.READ and result.delivery is not Delivery.DONE:
+            call.uncertain = call.uncertain or result.delivery is Delivery.UNKNOWN
+            if call.uncertain and endpoint.effect is not Effect.READ and result.delivery is not Delivery.DONE:
                 result.delivery = Delivery.UNKNOWN
             result.attempts = call.attempts
             call.error = result
@@ -200,7 +202,7 @@ class Caller:
                 raise result
             if self._tells.hears(logging.INFO):
                 self._tells.tell(Repeated(*call.told, type(result).__name__, wait))
-            if not uncertain:
+            if not call.uncertain:
                 call.withdraw()
             if wait:
                 await self._pause(wait, call.deadline)

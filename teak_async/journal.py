@@ -154,6 +154,10 @@ class Journal:
         self._writer.put(_values(entry, result), lambda failure, _: then(failure))
 
     async def close(self) -> None:
-        """Write what is left and let go of the file."""
+        """Write what is left and let go of the file.
+
+        Raises:
+            JournalError: when what was put could not be written.
+        """
         self._writer.end()
         await asyncio.shield(self._writer.ended)

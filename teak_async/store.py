@@ -5,14 +5,16 @@ Rules of this module:
 - SQLite is spoken here and nowhere else. One thread owns the connection that writes; what it has done it tells the loop.
 - A group is one statement, so one transaction and one sync (WAL, `synchronous=FULL`), and is told as one. Between statements
   SQLite lets go of the interpreter and asks for it again: a statement for each row made a journal cost twice as much.
-- After the first failure nothing more is written.
-- The lock beside the file is a SQLite file too, held in a transaction, so that every system lets go of it when it kills.
+- After the first failure nothing more is written. A file that is no longer where it was is such a failure.
+- The lock beside the file is a SQLite file too, held in a transaction, so that every system lets go of it when it kills. It is
+  beside the file itself, whatever links to that.
 - Reading opens a connection of its own and disturbs no run.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 import queue
 import sqlite3
 import threading
@@ -37,6 +39,8 @@ GATHER = 0.03
 """Seconds for which a group is gathered that is less than half full; at the documented limits that is a dozen rows."""
 CHUNK = 250
 """Rows of an earlier run read at a time: the loop is held up for no longer than it takes to pass over so many."""
+LOOK = 1.0
+"""Seconds between two looks whether the file is still there."""
 RECENT = 2.0
 """Seconds. What an earlier run sent longer ago than this is out of every window."""
 
@@ -92,6 +96,7 @@ class Writer(threading.Thread):
         self._group: list[Job] = []
         self._timer: asyncio.TimerHandle | None = None
         self._groups: queue.SimpleQueue[list[Job] | None] = queue.SimpleQueue()
+        self.failure: Exception | None = None
         self.opened: asyncio.Future[None] = loop.create_future()
         self.ended: asyncio.Future[None] = loop.create_future()
 
@@ -131,28 +136,33 @@ class Writer(threading.Thread):
 
     def run(self) -> None:
         try:
-            with closing(_locked(self._path)), closing(_opened(self._path, self._about)) as connection:
+            file = Path(os.path.realpath(self._path))
+            with closing(_locked(file, self._path)), closing(_opened(file, self._path, self._about)) as connection:
+                found = file.stat()
                 self._on_loop(partial(_answer, self.opened, None, None))
-                self._work(connection)
+                self._work(connection, file, found)
         except Exception as error:  # noqa: BLE001 - told to whoever opened the journal
             self._on_loop(partial(_answer, self.opened, error, None))
-        self._on_loop(partial(_answer, self.ended, None, None))
+        self._on_loop(partial(_answer, self.ended, self.failure, None))
 
-    def _work(self, connection: sqlite3.Connection) -> None:
-        failure: Exception | None = None
+    def _work(self, connection: sqlite3.Connection, file: Path, found: os.stat_result) -> None:
+        looked = time.monotonic()
         last = False
         while not last:
             jobs, last = self._next()
+            if self.failure is None and (last or time.monotonic() >= looked + LOOK):
+                looked = time.monotonic()
+                self.failure = _moved(file, found, self._path)
             for place in range(0, len(jobs), GROUP):
                 group = jobs[place : place + GROUP]
                 given: list[Any] = [None] * len(group)
-                if failure is None:
+                if self.failure is None:
                     try:
                         _write(connection, [work for work, _ in group if isinstance(work, tuple)])
                         given = [None if isinstance(work, tuple) else work(connection) for work, _ in group]
                     except Exception as error:  # noqa: BLE001 - a row that SQLite cannot take must not end the thread either
-                        failure = JournalError(f"{self._path}: the journal cannot be written any more: {error}")
-                self._on_loop(partial(_tell, [then for _, then in group], failure, given))
+                        self.failure = JournalError(f"{self._path}: the journal cannot be written any more: {error}")
+                self._on_loop(partial(_tell, [then for _, then in group], self.failure, given))
 
     def _next(self) -> tuple[list[Job], bool]:
         """All that was handed over since the last time, and whether it is the last."""
@@ -193,10 +203,18 @@ def _write(connection: sqlite3.Connection, rows: list[Values]) -> None:
         connection.execute(_insert(len(rows)), [value for row in rows for value in row])
 
 
-def _locked(path: Path) -> sqlite3.Connection:
+def _moved(file: Path, found: os.stat_result, path: Path) -> JournalError | None:
+    with suppress(OSError):
+        if os.path.samestat(file.stat(), found):
+            return None
+    remedy = "put it back before you repeat the run, else all of it is sent again"
+    return JournalError(f"{path}: the journal was removed, moved or replaced while the run went on; {remedy}")
+
+
+def _locked(file: Path, path: Path) -> sqlite3.Connection:
     """Hold the lock as long as the connection is open; the system lets go of it even when the process is killed."""
     try:
-        lock = sqlite3.connect(f"{path}-lock", timeout=0, isolation_level=None)
+        lock = sqlite3.connect(f"{file}-lock", timeout=0, isolation_level=None)
     except sqlite3.Error as error:
         raise JournalError(f"{path}: cannot be written: {error}") from None
     try:
@@ -206,7 +224,7 @@ def _locked(path: Path) -> sqlite3.Connection:
         lock.close()
         if "locked" in str(error):
             raise JournalError(f"{path}: in use by another run; let that one end, or give this one its own journal") from None
-        raise JournalError(f"{path}: its lock, {path}-lock, cannot be had: {error}") from None
+        raise JournalError(f"{path}: its lock, {file}-lock, cannot be had: {error}") from None
     return lock
 
 
@@ -222,9 +240,13 @@ def _closed_on_error(connection: sqlite3.Connection, problem: str) -> Iterator[N
         raise
 
 
-def _opened(path: Path, about: dict[str, str]) -> sqlite3.Connection:
+def _opened(file: Path, path: Path, about: dict[str, str]) -> sqlite3.Connection:
+    log = Path(f"{file}-wal")
+    if log.is_file() and log.stat().st_size and not (file.is_file() and file.stat().st_size):
+        # SQLite would take the latter for the rest of an older file, and remove it.
+        raise JournalError(f"{path}: empty, and {log.name} is not: put the journal back, or remove both to begin anew")
     try:
-        connection = sqlite3.connect(path, isolation_level=None)
+        connection = sqlite3.connect(file, isolation_level=None)
     except sqlite3.Error as error:
         raise JournalError(f"{path}: cannot be used as a journal: {error}") from None
     with _closed_on_error(connection, f"{path}: cannot be used as a journal"):

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
+from itertools import count
 from typing import Any
 
 import pytest
@@ -22,6 +23,7 @@ from teak_async import (
     State,
     TeakSession,
 )
+from teak_async.bulk import BulkRun
 from teak_async.sandbox import IDENTIFY, STATUS, Faults, Sandbox
 
 
@@ -334,3 +336,46 @@ async def test_bulk_and_live_share_the_limit() -> None:
         assert server.seen[IDENTIFY].refused == 0
         assert server.seen[IDENTIFY].busiest <= 100
         assert server.seen[STATUS].requests == 0
+
+
+class Stubborn:
+    """An input that swallows its cancellation, as `asyncio.wait_for` may in older Pythons, and then takes its time."""
+
+    def __init__(self, then: float) -> None:
+        self.swallowed = asyncio.Event()
+        self._then = then
+
+    async def rows(self) -> AsyncIterator[Request]:
+        for number in count():
+            yield Identify(f"p{number}", country_code="US")
+            try:
+                await asyncio.sleep(0.001)
+            except asyncio.CancelledError:
+                self.swallowed.set()
+                await asyncio.sleep(self._then)
+
+
+async def leave_early(run: BulkRun) -> None:
+    """Leave a run after its tenth outcome."""
+    async with run:
+        async for _ in run:
+            if run.report.total == 10:
+                return
+
+
+async def test_an_input_that_swallows_its_cancellation(fast: TeakSession, server: Sandbox) -> None:
+    """A run is left when such an input gives its next row, which is not sent."""
+    async with asyncio.timeout(10):
+        await leave_early(fast.bulk(Stubborn(0.01).rows()))
+    assert server.seen[IDENTIFY].requests < 30
+
+
+async def test_an_input_that_never_comes_back(fast: TeakSession) -> None:
+    """Where there is no next row, a run that is aborted is left."""
+    stubborn = Stubborn(3600)
+    leaving = asyncio.create_task(leave_early(fast.bulk(stubborn.rows())))
+    async with asyncio.timeout(10):
+        await stubborn.swallowed.wait()
+        leaving.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await leaving

@@ -8,7 +8,7 @@ import random
 import signal
 import sqlite3
 from collections.abc import AsyncIterator, Iterator
-from contextlib import closing
+from contextlib import closing, nullcontext
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -30,9 +30,12 @@ from teak_async import (
     Request,
     Retry,
     Row,
+    SessionClosed,
     SetSubscription,
     State,
+    SubscriptionChange,
     TeakSession,
+    bulk,
     store,
 )
 from teak_async.journal import Entry, Journal
@@ -124,6 +127,57 @@ async def test_sets_cut_off_are_sent_again(fast: TeakSession, server: Sandbox, p
 
 
 @pytest.mark.parametrize(
+    ("again", "options"),
+    [
+        ("refused", {"retry": Retry(refusals=0)}),
+        ("forbidden", {"secret_key": "wrong"}),
+        ("cut off", {"base_url": "http://127.0.0.1:9", "retry": Retry(attempts=1, outage=0)}),
+        ("late", {}),
+        ("left", {"base_url": "http://127.0.0.1:9"}),
+        ("left before", {"limits": Limits(1, 1)}),
+    ],
+)
+async def test_doubt_outlives_a_resending_that_fails(server: Sandbox, path: Path, again: str, options: dict[str, Any]) -> None:
+    """Until an answer says that it was done, an identify that may be a session stays in doubt, however it was sent again."""
+    server.fail_next("identify", "answer_lost")
+    async with session_on(server) as teak:
+        assert (await teak.bulk(identifies(1), journal=path)).in_doubt == 1
+    if again == "refused":
+        server.fail_next("identify", "refused")
+    given = {"game_id": server.game_id, "secret_key": server.secret_key, "base_url": server.url, **options}
+    async with TeakSession(**given) as teak:
+        teak.bucket_of(IDENTIFY).spent(1 if again == "left before" else 0)
+        run = teak.bulk(identifies(1), journal=path, resend_in_doubt=True, deadline=0 if again == "late" else None)
+        async with run:
+            if again == "left before":
+                while not teak.rates[IDENTIFY].waiting_bulk:
+                    await asyncio.sleep(0.001)
+            elif again == "left":
+                while not any(call.error for call in run._tasks.values()):
+                    await asyncio.sleep(0.001)
+            else:
+                with pytest.raises(Forbidden) if again == "forbidden" else nullcontext():
+                    assert {outcome.delivery async for outcome in run} == {Delivery.UNKNOWN}
+    assert run.report.in_doubt == run.report.total == 1
+    assert rows(path) == [(0, "in_doubt")]
+    async with session_on(server) as teak:
+        assert (await teak.bulk(identifies(1), journal=path)).in_doubt == 1
+        assert server.players["p0"].sessions == 1
+        assert (await teak.bulk(identifies(1), journal=path, resend_in_doubt=True)).succeeded == 1
+
+
+async def test_a_set_cut_off_says_that_it_may_be_repeated(fast: TeakSession, server: Sandbox, path: Path) -> None:
+    """What a set of an earlier run may have changed already is marked: the state before it may be our own."""
+    server.add_player("p0", state="opt_out")
+    asked = SetSubscription("p0", State.OPT_OUT)
+    await intend_all(path, iter([asked]))
+    async with fast.bulk([asked], journal=path) as run:
+        outcomes = [outcome async for outcome in run]
+    assert isinstance(outcomes[0].response, SubscriptionChange)
+    assert outcomes[0].response.repeated
+
+
+@pytest.mark.parametrize(
     ("again", "problem"),
     [
         (lambda: identifies(10), "longer input: 20 rows, and here are 10"),
@@ -143,6 +197,20 @@ async def test_other_input_is_refused_before_anything_is_sent(
     assert server.seen[IDENTIFY].requests == 0
 
 
+async def test_other_input_is_told_apart_with_bounded_memory(
+    fast: TeakSession, server: Sandbox, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of an earlier run's unfinished rows only so many are held back; what was sent by then is said to be in the journal."""
+    await intend_all(path, identifies(50))
+    monkeypatch.setattr(bulk, "MOST_HELD", 10)
+    with pytest.raises(JournalError, match="row 45 is not what it was; what was sent before it is in the journal"):
+        await fast.bulk([*identifies(45), *identifies(50, 46)], journal=path, resend_in_doubt=True)
+    assert set(server.players) <= {f"p{number}" for number in range(40)}
+    report = await fast.bulk(identifies(60), journal=path, resend_in_doubt=True)
+    assert (report.total, report.failed, report.in_doubt) == (60, 0, 0)
+    assert len(server.players) == 60
+
+
 async def test_another_game_is_refused(server: Sandbox, path: Path) -> None:
     """A journal belongs to one game."""
     await (await Journal.open(path, ABOUT)).close()
@@ -157,6 +225,59 @@ async def test_one_run_at_a_time(fast: TeakSession, server: Sandbox, path: Path)
         with pytest.raises(JournalError, match="in use by another run"):
             await fast.bulk(identifies(10), journal=path)
     await fast.bulk(identifies(10), journal=path)
+    assert {player.sessions for player in server.players.values()} == {1}
+
+
+async def test_one_run_at_a_time_through_a_link(fast: TeakSession, path: Path) -> None:
+    """A journal with a second name is one journal."""
+    link = path.with_name("link.db")
+    link.symlink_to(path)
+    async with fast.bulk(identifies(10), journal=path):
+        with pytest.raises(JournalError, match=r"link\.db: in use by another run"):
+            await fast.bulk(identifies(10), journal=link)
+
+
+async def test_a_run_that_cannot_begin_lets_go_of_its_journal(fast: TeakSession, server: Sandbox, path: Path) -> None:
+    """After an attempt on a session that was closed, the journal can be opened."""
+    await fast.bulk(identifies(1), journal=path)
+    closed = session_on(server)
+    await (await closed.open()).close()
+    with pytest.raises(SessionClosed):
+        await closed.bulk(identifies(2), journal=path)
+    assert (await fast.bulk(identifies(2), journal=path)).succeeded == 1
+
+
+@pytest.mark.parametrize("late", [False, True])
+async def test_a_journal_that_is_taken_away_ends_the_run(
+    fast: TeakSession, server: Sandbox, path: Path, monkeypatch: pytest.MonkeyPatch, late: bool
+) -> None:
+    """Nobody is left to think that a run can be repeated which nothing remembers; put back, the journal knows what was sent."""
+    monkeypatch.setattr(store, "LOOK", 3600.0 if late else 0.0)
+    away = path.with_name("away.db")
+    with pytest.raises(JournalError, match="removed, moved or replaced while the run went on; put it back"):
+        async with fast.bulk(identifies(300 if late else 100_000), journal=path) as run:
+            async for outcome in run:
+                if outcome.index == 100:
+                    path.rename(away)
+    assert len(server.players) == run.report.succeeded >= (300 if late else 100)
+    away.rename(path)
+    monkeypatch.undo()
+    report = await fast.bulk(identifies(run.report.total + 100), journal=path)
+    assert report.total == run.report.total + 100
+    assert {player.sessions for player in server.players.values()} == {1}
+
+
+async def test_a_journal_without_its_log_is_refused(fast: TeakSession, server: Sandbox, path: Path) -> None:
+    """A journal that was emptied, while what SQLite keeps beside it says that there was more, is not a new one."""
+    log = path.with_name("run.db-wal")
+    async with fast.bulk(identifies(100), journal=path) as run:
+        await anext(aiter(run))
+        kept = log.read_bytes()
+    path.write_bytes(b"")
+    log.write_bytes(kept)
+    with pytest.raises(JournalError, match=r"empty, and run\.db-wal is not: put the journal back, or remove both"):
+        await fast.bulk(identifies(100), journal=path)
+    assert log.read_bytes() == kept
     assert {player.sessions for player in server.players.values()} == {1}
 
 
