@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
+import os
 import signal
 import sys
 from collections.abc import Callable
@@ -143,6 +144,9 @@ def _of_file(command: Callable[..., None]) -> Callable[..., None]:
 
 def run() -> None:
     """The entry point."""
+    if sys.stderr is None:
+        # Closed. What is said there has nowhere to go, and must not go among the results.
+        sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115 - for as long as the process lives
     gc.freeze()  # else each collection goes through all that was imported, and holds the loop up for 20 ms
     app(prog_name="teak-async")
 
@@ -194,15 +198,17 @@ def report(
     as_json: Annotated[bool, typer.Option("--json", help="Print the counts as JSON.")] = False,
 ) -> None:
     """Count what a journal says of its run, also while it goes on, and give rows back to be corrected and fed in again."""
+    if failed is not None and in_doubt is not None and failed.resolve() == in_doubt.resolve():
+        raise _fail(f"{failed}: named for both; write the failed rows and those in doubt to two files")
     try:
         record = look(journal)
         for path, chosen in ((failed, ("failed",)), (in_doubt, ("in_doubt", "intent"))):
             if path is not None:
                 write_back(journal, record, path, *chosen)
-    except TeakError as error:
+    except (InputError, TeakError) as error:
         raise _fail(str(error)) from None
     except OSError as error:
-        raise _fail(f"{error.filename}: cannot be written: {error.strerror}") from None
+        raise _fail(f"{error.filename}: {error.strerror}") from None
     typer.echo(json.dumps(counts(record)) if as_json else describe_record(record))
 
 
@@ -255,8 +261,11 @@ def _run(label: str, kind: Kind, options: Options) -> None:
     limits = Limits() if options.limit is None else Limits(options.limit, options.limit)
     most = limits.identify if label == "identify" else limits.subscription
     deadline = options.deadline
-    if deadline is not None and deadline.tzinfo is None:
-        deadline = deadline.astimezone()
+    try:
+        if deadline is not None and deadline.tzinfo is None:
+            deadline = deadline.astimezone()
+    except (ValueError, OverflowError):
+        raise _fail(f"--deadline: {deadline} is a time that this machine cannot tell") from None
     try:
         session = TeakSession(base_url=options.base_url, limits=limits)
         job = Job(
@@ -281,6 +290,8 @@ def _run(label: str, kind: Kind, options: Options) -> None:
         raise _fail(str(error)) from None
     except (InputError, ValueError, TeakError) as error:
         raise _fail(str(error)) from None
+    except OSError as error:
+        raise _fail(f"{error.filename}: {error.strerror}") from None
     raise typer.Exit(code)
 
 

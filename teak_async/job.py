@@ -15,9 +15,10 @@ import json
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from enum import IntEnum
+from functools import partial
 from math import ceil, inf
 from pathlib import Path
 from typing import Any, TextIO, cast
@@ -34,6 +35,10 @@ from .rows import InputError, Rows
 from .session import Deadline, TeakSession, loop_time
 from .store import Known, check_run, look, states
 from .wire import unstructure
+
+ERRORS = "backslashreplace"
+"""What becomes of a character that no encoding has, and that a server may send: a backslash escape, which is still JSON.
+Results are written a line at a time, so that a killed command leaves whole lines and has written all that it knew."""
 
 
 class OutputError(Exception):
@@ -92,29 +97,30 @@ async def run_job(job: Job, session: TeakSession) -> tuple[Exit, Report]:
         OutputError: when it cannot be written any more; what was on the wire was finished.
         TeakError: what ended the run: the journal, or wrong credentials.
     """
-    rows = job.rows
     try:
-        total = await asyncio.to_thread(rows.count)
-        with _output(job) as output, Meter(job.label, job.limit, total, quiet=job.quiet) as meter:
-            async with session:
-                run = session.bulk(
-                    rows,
-                    journal=job.journal,
-                    resend_in_doubt=job.resend_in_doubt,
-                    deadline=job.deadline,
-                    about=job.about,
-                )
-                async with run, _shown(meter, run):
-                    with _interrupts(run, meter) as interrupts:
-                        async for outcome in run:
-                            output.write(json.dumps(result(outcome), ensure_ascii=False) + "\n")
+        resumed = job.journal is not None and job.journal.exists()
+        total = await asyncio.to_thread(job.rows.count)
+        run = session.bulk(
+            job.rows,
+            journal=job.journal,
+            resend_in_doubt=job.resend_in_doubt,
+            deadline=job.deadline,
+            about=job.about,
+        )
+        with (
+            _output(job, run, resumed=resumed) as (output, start),
+            Meter(job.label, job.limit, total, quiet=job.quiet) as meter,
+        ):
+            async with session, run, _shown(meter, run):
+                with _interrupts(run, meter) as interrupts:
+                    start()
+                    async for outcome in run:
+                        output.write(json.dumps(result(outcome), ensure_ascii=False) + "\n")
             meter.show(run)
-    except OSError as error:
-        raise OutputError(f"the results cannot be written: {error.strerror}; {summary(run.report)}") from None
     except (Forbidden, GameNotFound) as error:
         raise type(error)(f"stopped, since every row would get the same answer: {error}") from None
     finally:
-        rows.close()
+        job.rows.close()
     interrupted = bool(interrupts)
     earlier = _failed_earlier(job, run.report)
     if not job.quiet:
@@ -195,12 +201,16 @@ async def rehearse(job: Job, game_id: str) -> Rehearsal:
         job.rows.close()
 
 
-async def _rehearse(job: Job, known: dict[int, Known]) -> Rehearsal:
+async def _rehearse(job: Job, known: Iterator[tuple[int, Known]]) -> Rehearsal:
     rows = unreadable = finished = failed = in_doubt = 0
     problems: list[str] = []
+    index, following = next(known, (-1, None))
     async for row in job.rows:
         request = None if isinstance(row.request, InvalidRequest) else row.request
-        before = known.pop(rows, None)
+        before = None
+        if following is not None and index == rows:
+            before = following
+            index, following = next(known, (-1, None))
         if before is not None and before.digest != Entry.of(rows, request, row.source).digest:
             raise JournalError(f"{job.journal}: the journal of another input: line {row.line} is not what it was")
         rows += 1
@@ -212,18 +222,18 @@ async def _rehearse(job: Job, known: dict[int, Known]) -> Rehearsal:
         elif isinstance(row.request, InvalidRequest):
             unreadable += 1
             problems += [str(row.request)] if len(problems) < 5 else []
-    if known:
-        raise JournalError(f"{job.journal}: the journal of a longer input: it knows row {max(known)}, and here are {rows}")
+    if following is not None:
+        raise JournalError(f"{job.journal}: the journal of a longer input: it knows row {index}, and here are {rows} rows")
     until = loop_time(job.deadline)
     time_left = inf if until is None else until - asyncio.get_running_loop().time()
     return Rehearsal(rows, unreadable, finished, failed, in_doubt, tuple(problems), job.limit, time_left)
 
 
-def _known_rows(job: Job, game_id: str) -> dict[int, Known]:
+def _known_rows(job: Job, game_id: str) -> Iterator[tuple[int, Known]]:
     if job.journal is None or not job.journal.exists() or not job.journal.stat().st_size:
-        return {}  # also where the run would make a journal of an empty file
+        return iter(())  # also where the run would make a journal of an empty file
     check_run(job.journal, look(job.journal).about, {"game_id": game_id, **job.about})
-    return dict(states(job.journal))
+    return states(job.journal)
 
 
 def verdict(report: Report, failed_earlier: int = 0, *, interrupted: bool = False) -> Exit:
@@ -264,25 +274,48 @@ def result(outcome: Outcome) -> dict[str, Any]:
 
 
 @contextmanager
-def _output(job: Job) -> Iterator[TextIO]:
-    # A line at a time, so that a killed command leaves whole lines and has written all that it knew. What a server says
-    # may be beyond any encoding; as a backslash escape it is still JSON.
-    path = job.output
-    if path is None:
-        if isinstance(sys.stdout, io.TextIOWrapper):
-            sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace", line_buffering=True)
-        yield sys.stdout
-        return
+def _output(job: Job, run: BulkRun, *, resumed: bool) -> Iterator[tuple[TextIO, Callable[[], None]]]:
+    """Open what results are written to; gives what to call, too, before the first is: until then it is left as it was."""
+    try:
+        if job.output is None:
+            yield _standard_output(), lambda: None
+        else:
+            with _results_file(job, job.output) as file:
+                yield file, partial(_add_to if resumed else _empty, file, job.output)
+    except OSError as error:
+        raise OutputError(f"the results cannot be written: {error.strerror}; {summary(run.report)}") from None
+
+
+def _standard_output() -> TextIO:
+    if sys.stdout is None:
+        raise InputError("standard output is closed; name a file with --output")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8", errors=ERRORS, line_buffering=True)
+    return sys.stdout
+
+
+def _results_file(job: Job, path: Path) -> TextIO:
     if path.exists() and job.rows.is_file(path):
         raise InputError(f"{path}: this is the input; write the results to another file")
-    # A resumed run has written there before.
-    mode = "a" if job.journal is not None and job.journal.exists() else "w"
+    if job.journal is not None and path.resolve() == job.journal.resolve():
+        raise InputError(f"{path}: this is the journal; write the results to another file")
     try:
-        opened = cast(TextIO, path.open(mode, encoding="utf-8", errors="backslashreplace", buffering=1))
+        return cast(TextIO, path.open("a", encoding="utf-8", errors=ERRORS, buffering=1))
     except OSError as error:
         raise InputError(f"{path}: cannot be written: {error.strerror}") from None
-    with opened:
-        yield opened
+
+
+def _empty(file: TextIO, path: Path) -> None:
+    if path.is_file():  # and no pipe
+        file.truncate(0)
+
+
+def _add_to(file: TextIO, path: Path) -> None:
+    if path.is_file() and path.stat().st_size:
+        with path.open("rb") as written:
+            written.seek(-1, os.SEEK_END)
+            if written.read() != b"\n":
+                file.write("\n")  # a full disk has cut a line off
 
 
 @asynccontextmanager

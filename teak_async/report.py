@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from .errors import JournalError
 from .job import Rehearsal
 from .progress import clock
+from .rows import InputError
 from .store import Record, sources
 
 STATES: Mapping[str, str] = {
@@ -36,14 +38,24 @@ def describe_record(record: Record) -> str:
 
 
 def write_back(journal: Path, record: Record, path: Path, *states: str) -> int:
-    """Write the rows in some states to a file in the input's own format; gives how many."""
+    """Write the rows in some states to a file in the input's own format; gives how many.
+
+    Raises:
+        JournalError: when that file is the journal.
+        InputError: when it cannot be written.
+    """
+    if path.resolve() == journal.resolve():
+        raise JournalError(f"{path}: this is the journal; write the rows to another file")
     written = 0
-    with path.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
-        if record.about.get("form") == "csv":
-            file.write(record.about["header"] + "\n")
-        for source in sources(journal, *states):
-            file.write(source + "\n")
-            written += 1
+    try:
+        with path.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
+            if record.about.get("form") == "csv":
+                file.write(record.about["header"] + "\n")
+            for source in sources(journal, *states):
+                file.write(source + "\n")
+                written += 1
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written: {error.strerror}") from None
     return written
 
 

@@ -107,8 +107,8 @@ class Rows:
         self._path = path
         self._kind = kind
         self._file = _open(path)
-        self._numbered = _numbered(self._file)
-        self._reading = False
+        self._numbered = _numbered(self._file, self.name)
+        self._reading = self._closed = False
         self.header = ""
         try:
             first = self._first()
@@ -128,16 +128,21 @@ class Rows:
         file = Path(self._path)
         if self._path == "-" or not file.is_file():
             return None
+        rows = -(self.form == "csv")
         with file.open("rb") as opened:
-            lines = sum(1 for _, data in _numbered(opened) if data is None or data.strip(_BLANK))
-        return lines - (self.form == "csv")
+            for _, data in _numbered(opened, self.name):
+                if self._closed:  # who counts does it in a thread, and must not wait for that after an interrupt
+                    return None
+                rows += data is None or bool(data.strip(_BLANK))
+        return rows
 
     def is_file(self, path: Path) -> bool:
         """Whether the rows are read from this very file."""
         return os.path.samestat(os.fstat(self._file.fileno()), path.stat())
 
     def close(self) -> None:
-        """Close the file, unless the rows' thread is reading it: that closes it when it ends."""
+        """Close the file, unless the rows' thread is reading it: that closes it when it ends. Counting ends, too."""
+        self._closed = True
         if not self._reading:
             self._file.close()
 
@@ -240,17 +245,20 @@ def _cells(data: bytes) -> list[str]:
     return next(csv.reader([data.decode().rstrip("\r\n")], strict=True), [])
 
 
-def _numbered(file: BinaryIO) -> Iterator[tuple[int, bytes | None]]:
+def _numbered(file: BinaryIO, name: str) -> Iterator[tuple[int, bytes | None]]:
     """Give lines with their numbers; `None` for one that is too long, of which no more than that is held."""
     number = 0
-    while data := file.readline(MOST_LINE + 1):
-        number += 1
-        if len(data) > MOST_LINE and not data.endswith(b"\n"):
-            while (rest := file.readline(MOST_LINE)) and not rest.endswith(b"\n"):
-                pass
-            yield number, None
-        else:
-            yield number, data
+    try:
+        while data := file.readline(MOST_LINE + 1):
+            number += 1
+            if len(data) > MOST_LINE and not data.endswith(b"\n"):
+                while (rest := file.readline(MOST_LINE)) and not rest.endswith(b"\n"):
+                    pass
+                yield number, None
+            else:
+                yield number, data
+    except OSError as error:
+        raise InputError(f"{name}: cannot be read after line {number}: {error.strerror or error}") from None
 
 
 async def _threaded(items: Iterator[Row], close: Callable[[], None]) -> AsyncGenerator[Row, None]:

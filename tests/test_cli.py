@@ -575,6 +575,95 @@ def test_the_input_is_not_overwritten(tmp_path: Path) -> None:
     assert Path(source).read_text() == before
 
 
+async def test_the_journal_is_not_overwritten(tmp_path: Path) -> None:
+    """Neither results nor a report's rows go over the journal, nor the failed rows over those in doubt."""
+    source, journal = players(tmp_path, 3), tmp_path / "run.db"
+    async with fast() as server:
+        is_refused(await ask(server, "identify", source, "--journal", journal, "--output", journal), "this is the journal")
+        assert not journal.exists()
+        await ask(server, "identify", source, "--journal", journal)
+    before = journal.read_bytes()
+    for option in ("--failed", "--in-doubt"):
+        is_refused(invoke("report", journal, option, tmp_path / "." / "run.db"), "this is the journal")
+    both = tmp_path / "rows.csv"
+    is_refused(invoke("report", journal, "--failed", both, "--in-doubt", both), "two files")
+    assert journal.read_bytes() == before
+    assert not both.exists()
+
+
+async def test_results_are_kept_until_there_are_others(tmp_path: Path) -> None:
+    """A run that cannot begin leaves the results of an earlier one as they are; one that begins anew replaces them."""
+    source, output, nowhere = players(tmp_path, 2), tmp_path / "out.jsonl", tmp_path / "none" / "run.db"
+    output.write_text("the proof\n")
+    async with fast() as server:
+        is_refused(await ask(server, "identify", source, "--journal", nowhere, "--output", output), "unable to open")
+        assert output.read_text() == "the proof\n"
+        await ask(server, "identify", source, "--output", output)
+    assert [json.loads(line)["delivery"] for line in output.read_text().splitlines()] == ["done", "done"]
+
+
+async def test_a_resumed_run_begins_a_new_line(tmp_path: Path) -> None:
+    """A line that a full disk has cut off spoils no line of the run that goes on."""
+    source, output, journal = players(tmp_path, 2), tmp_path / "out.jsonl", tmp_path / "run.db"
+    async with fast() as server:
+        for kept in ("", '{"index": 0, "li', '{"index": 0}\n'):
+            journal.unlink(missing_ok=True)
+            journal.touch()
+            output.write_text(kept)
+            await ask(server, "identify", source, "--journal", journal, "--output", output)
+            lines = output.read_text().splitlines()
+            assert lines[:-2] == kept.splitlines()
+            assert [json.loads(line)["delivery"] for line in lines[-2:]] == ["done", "done"]
+
+
+LONG = "x" * 300
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("identify", "IN", "--output", LONG), "File name too long"),
+        (("identify", "IN", "--journal", LONG), "File name too long"),
+        (("identify", "IN", "--journal", LONG, "--dry-run"), "File name too long"),
+        (("report", LONG), "File name too long"),
+        (("report", "DB", "--failed", "/dev/full"), "/dev/full: cannot be written: No space left on device"),
+        (("report", "DB", "--failed", "/no/such/folder"), "/no/such/folder: cannot be written: No such file"),
+        (("identify", "IN", "--deadline", "0001-01-01T00:00:00"), "--deadline: 0001-01-01 00:00:00 is a time"),
+        (("identify", "/proc/self/mem"), "/proc/self/mem: cannot be read after line 0: Input/output error"),
+    ],
+)
+async def test_what_the_system_refuses_is_said(tmp_path: Path, arguments: tuple[str, ...], said: str) -> None:
+    """A file that cannot be had, and a time that there is not, is one line that names it, and nothing is sent."""
+    source, journal = tmp_path / "in.csv", tmp_path / "run.db"
+    source.write_text("user_id,client_ip\nbroken\n")
+    async with fast() as server:
+        await ask(server, "identify", source, "--journal", journal)
+        named = {"IN": source, "DB": journal}
+        is_refused(await ask(server, *(named.get(argument, argument) for argument in arguments)), said)
+        assert server.seen[IDENTIFY].requests == 0
+
+
+@pytest.mark.parametrize(
+    ("closed", "code", "out", "err"),
+    [(1, 2, 0, "teak-async: standard output is closed; name a file with --output\n"), (2, 0, 3, "")],
+)
+async def test_closed_streams(tmp_path: Path, closed: int, code: int, out: int, err: str) -> None:
+    """Without standard output nothing is sent; without standard error nothing that belongs there is among the results."""
+    source = players(tmp_path, 3)
+    async with fast() as server:
+        process = await asyncio.create_subprocess_exec(
+            *("sh", "-c", f'exec "$@" {closed}>&-', "sh", sys.executable, "-m", "teak_async", "identify", str(source)),
+            stdin=PIPE,
+            stdout=PIPE,
+            stderr=PIPE,
+            env=environment(server.url),
+            cwd=ROOT,
+        )
+        ended = await finish(process)
+        assert server.seen[IDENTIFY].requests == out
+    assert (ended.code, len(ended.rows), ended.err) == (code, out, err)
+
+
 async def test_a_journal_gives_failed_rows_back(tmp_path: Path) -> None:
     """What failed and what is in doubt come back under the header as they stood, ready to be corrected and fed in."""
     source, journal = tmp_path / "in.csv", tmp_path / "run.db"

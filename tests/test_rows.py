@@ -399,7 +399,7 @@ async def test_reading_fails(feed: Feed) -> None:
     feed(file)
     async with aclosing(reader(Rows("-", identify_kind()))) as found:
         assert [(await anext(found)).request, (await anext(found)).request] == [P1, P1]
-        with pytest.raises(OSError, match="the disk is gone"):
+        with pytest.raises(InputError, match="standard input: cannot be read after line 3: the disk is gone"):
             await anext(found)
     assert await ended_threads()
 
@@ -457,6 +457,15 @@ def test_count_rows(tmp_path: Path, content: str, form: str, count: int) -> None
     rows = Rows(str(path), identify_kind(), form)
     assert rows.count() == count
     rows.close()
+
+
+def test_count_is_left(tmp_path: Path) -> None:
+    """Closing ends a count that goes on in another thread: an interrupt does not wait until a long file was read."""
+    path = tmp_path / "players.csv"
+    path.write_text(HEADER + "p1,127.0.0.1\n" * 10)
+    rows = Rows(str(path), identify_kind())
+    rows.close()
+    assert rows.count() is None
 
 
 def test_count_what_is_no_file(tmp_path: Path, feed: Feed) -> None:
