@@ -13,7 +13,7 @@ Rules of this module:
   when it cannot become so: then nobody else tells what became of the row.
 - On resuming nothing is sent before all that the journal knows was seen again in the input, unless `MOST_HELD` rows of it
   would have to be held back for that.
-- A row that an earlier run left in doubt stays in doubt until an answer says that it was done.
+- An identify that an earlier run left in doubt stays in doubt until an answer says that it was done.
 - A row that fails is an outcome. A run ends early, and finishes what was sent, only when no row could do better: the
   input breaks, the credentials are wrong, the journal cannot be written, the session is closed.
 - Leaving a run, by `break`, an error or cancellation, sends nothing new and finishes what is on the wire. Being cancelled
@@ -218,13 +218,14 @@ class BulkRun:
             await self._finished()
             raise
         finally:
-            if self.journal is not None:
-                try:
+            try:
+                if self.journal is not None:
                     await self.journal.close()
-                except JournalError as error:
-                    self._broken = self._broken or error
-            self._ended = asyncio.get_running_loop().time()
-            self._outcomes.put_nowait(None)
+            except JournalError as error:
+                self._broken = self._broken or error
+            finally:
+                self._ended = asyncio.get_running_loop().time()
+                self._outcomes.put_nowait(None)
 
     async def _finished(self) -> None:
         while self._tasks:
@@ -285,8 +286,9 @@ class BulkRun:
         if isinstance(taken, Unreadable):
             self._settle(taken, None, taken.error)
         else:
-            taken.uncertain = known is not None and known.state in DOUBTED and taken.endpoint.effect is not Effect.READ
-            if taken.uncertain and taken.endpoint.effect is Effect.RECORD and not self._resend_in_doubt:
+            taken.resent = known is not None and known.state in DOUBTED
+            taken.uncertain = taken.resent and taken.endpoint.effect is Effect.RECORD
+            if taken.uncertain and not self._resend_in_doubt:
                 self._settle(taken, None, _left_in_doubt())
             else:
                 await self._admit(taken)

@@ -56,7 +56,8 @@ class Call:
         on_wire: whether a try of it may be at the server right now.
         last: make no further try after the present one.
         cut: whether it ended by that, and not by itself.
-        uncertain: whether a try of it, of this run or of one before, may have been done.
+        uncertain: whether a try of it may have been done.
+        resent: whether an earlier run may have done it.
         attempts: tries so far.
         error: what the call would end with if it were left now; `None` before its first try.
         message: the request as it goes out; `None` before its first try.
@@ -77,6 +78,7 @@ class Call:
         "number",
         "on_wire",
         "request",
+        "resent",
         "uncertain",
     )
 
@@ -93,6 +95,7 @@ class Call:
         self.last = False
         self.cut = False
         self.uncertain = False
+        self.resent = False
         self.error: TeakError | None = None
         self.message: Message | None = None
         self.number = next(_numbers)
@@ -180,7 +183,7 @@ class Caller:
                 last = "" if call.error is None else f"; its last try: {type(call.error).__name__}: {call.error}"
                 result = DeadlinePassed(f"{endpoint.name}: the deadline passed before it was sent{last}")
             if not isinstance(result, TeakError):
-                if call.uncertain and isinstance(result, SubscriptionChange | CategorySubscriptionChange):
+                if (call.uncertain or call.resent) and isinstance(result, SubscriptionChange | CategorySubscriptionChange):
                     result = attrs.evolve(result, repeated=True)
                 return result
             if isinstance(result, RateLimited):

@@ -32,7 +32,7 @@ from attrs import frozen
 from .budgets import Limits
 from .demo import run_demo
 from .errors import TeakError
-from .job import Job, OutputError, rehearse, run_job, silence_broken_pipe
+from .job import Job, OutputError, rehearse, run_job, same_file, silence_broken_pipe
 from .models import State
 from .referee import WINDOWS
 from .report import counts, describe_record, describe_rehearsal, write_back
@@ -198,7 +198,7 @@ def report(
     as_json: Annotated[bool, typer.Option("--json", help="Print the counts as JSON.")] = False,
 ) -> None:
     """Count what a journal says of its run, also while it goes on, and give rows back to be corrected and fed in again."""
-    if failed is not None and in_doubt is not None and failed.resolve() == in_doubt.resolve():
+    if failed is not None and in_doubt is not None and same_file(failed, in_doubt):
         raise _fail(f"{failed}: named for both; write the failed rows and those in doubt to two files")
     try:
         record = look(journal)
@@ -264,7 +264,7 @@ def _run(label: str, kind: Kind, options: Options) -> None:
     try:
         if deadline is not None and deadline.tzinfo is None:
             deadline = deadline.astimezone()
-    except (ValueError, OverflowError):
+    except (ValueError, OverflowError, OSError):
         raise _fail(f"--deadline: {deadline} is a time that this machine cannot tell") from None
     try:
         session = TeakSession(base_url=options.base_url, limits=limits)

@@ -3,7 +3,8 @@
 Rules of this module:
 
 - A row is intended when it has a place in the lead, and keeps that until its permit, so few are intended and not yet sent.
-- An intent that is not followed by a send is withdrawn, and what is tried again after that is intended again.
+- An intent that is not followed by a send is withdrawn, and what is tried again after that is intended again. The intent of
+  an earlier run, which may have been followed by one, stays.
 """
 
 from __future__ import annotations
@@ -128,7 +129,7 @@ class RowCall(Call):
     def withdraw(self) -> None:
         self.granted()
         self._hand.trouble = self.error
-        if self._hand.journal is not None and self.entry is not None and self._intended:
+        if self._hand.journal is not None and self.entry is not None and self._intended and not self.resent:
             self._intended = False
             self._hand.journal.withdraw(self.entry)
 

@@ -33,7 +33,7 @@ from .outcomes import Outcome, Report
 from .progress import Meter, clock
 from .rows import InputError, Rows
 from .session import Deadline, TeakSession, loop_time
-from .store import Known, check_run, look, states
+from .store import Known, check_run, is_new, look, states
 from .wire import unstructure
 
 ERRORS = "backslashreplace"
@@ -230,8 +230,8 @@ async def _rehearse(job: Job, known: Iterator[tuple[int, Known]]) -> Rehearsal:
 
 
 def _known_rows(job: Job, game_id: str) -> Iterator[tuple[int, Known]]:
-    if job.journal is None or not job.journal.exists() or not job.journal.stat().st_size:
-        return iter(())  # also where the run would make a journal of an empty file
+    if job.journal is None or is_new(job.journal):
+        return iter(())
     check_run(job.journal, look(job.journal).about, {"game_id": game_id, **job.about})
     return states(job.journal)
 
@@ -297,12 +297,19 @@ def _standard_output() -> TextIO:
 def _results_file(job: Job, path: Path) -> TextIO:
     if path.exists() and job.rows.is_file(path):
         raise InputError(f"{path}: this is the input; write the results to another file")
-    if job.journal is not None and path.resolve() == job.journal.resolve():
+    if job.journal is not None and same_file(path, job.journal):
         raise InputError(f"{path}: this is the journal; write the results to another file")
     try:
         return cast(TextIO, path.open("a", encoding="utf-8", errors=ERRORS, buffering=1))
     except OSError as error:
         raise InputError(f"{path}: cannot be written: {error.strerror}") from None
+
+
+def same_file(path: Path, other: Path) -> bool:
+    """Whether two names are of one file, be it there or not."""
+    if path.exists() and other.exists():
+        return path.samefile(other)
+    return os.path.realpath(path) == os.path.realpath(other)
 
 
 def _empty(file: TextIO, path: Path) -> None:
@@ -362,5 +369,6 @@ def _interrupts(run: BulkRun, meter: Meter) -> Iterator[list[int]]:
 
 def silence_broken_pipe() -> None:
     """Let nothing be said at exit when whoever read our output has gone."""
-    with suppress(OSError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if sys.stdout is not None:
+        with suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -129,8 +129,10 @@ class Journal:
         try:
             await writer.opened
             last, spent = await writer.read(state_of)
-        except BaseException:
+        except BaseException as error:
             writer.end()
+            if isinstance(error, Exception):  # who was cancelled leaves at once
+                await asyncio.shield(writer.ended)
             raise
         return cls(writer, last, spent)
 
@@ -160,4 +162,6 @@ class Journal:
             JournalError: when what was put could not be written.
         """
         self._writer.end()
-        await asyncio.shield(self._writer.ended)
+        failure = await asyncio.shield(self._writer.ended)
+        if failure is not None:
+            raise failure

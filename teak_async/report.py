@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from .errors import JournalError
-from .job import Rehearsal
+from .job import Rehearsal, same_file
 from .progress import clock
 from .rows import InputError
 from .store import Record, sources
@@ -44,7 +44,7 @@ def write_back(journal: Path, record: Record, path: Path, *states: str) -> int:
         JournalError: when that file is the journal.
         InputError: when it cannot be written.
     """
-    if path.resolve() == journal.resolve():
+    if same_file(path, journal):
         raise JournalError(f"{path}: this is the journal; write the rows to another file")
     written = 0
     try:

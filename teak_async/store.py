@@ -98,7 +98,7 @@ class Writer(threading.Thread):
         self._groups: queue.SimpleQueue[list[Job] | None] = queue.SimpleQueue()
         self.failure: Exception | None = None
         self.opened: asyncio.Future[None] = loop.create_future()
-        self.ended: asyncio.Future[None] = loop.create_future()
+        self.ended: asyncio.Future[Exception | None] = loop.create_future()
 
     def put(self, values: Values, then: Then | None = None) -> None:
         """Have a row written in the next group."""
@@ -140,29 +140,33 @@ class Writer(threading.Thread):
             with closing(_locked(file, self._path)), closing(_opened(file, self._path, self._about)) as connection:
                 found = file.stat()
                 self._on_loop(partial(_answer, self.opened, None, None))
-                self._work(connection, file, found)
-        except Exception as error:  # noqa: BLE001 - told to whoever opened the journal
+                self._work(connection, partial(_stay, file, found, self._path))
+        except Exception as error:  # noqa: BLE001 - told to whoever opened the journal, or closes it
+            self.failure = self.failure or error
             self._on_loop(partial(_answer, self.opened, error, None))
-        self._on_loop(partial(_answer, self.ended, self.failure, None))
+        self._on_loop(partial(_answer, self.ended, None, self.failure))
 
-    def _work(self, connection: sqlite3.Connection, file: Path, found: os.stat_result) -> None:
+    def _work(self, connection: sqlite3.Connection, stay: Callable[[], None]) -> None:
         looked = time.monotonic()
         last = False
         while not last:
             jobs, last = self._next()
-            if self.failure is None and (last or time.monotonic() >= looked + LOOK):
-                looked = time.monotonic()
-                self.failure = _moved(file, found, self._path)
             for place in range(0, len(jobs), GROUP):
                 group = jobs[place : place + GROUP]
                 given: list[Any] = [None] * len(group)
                 if self.failure is None:
                     try:
+                        if time.monotonic() >= looked + LOOK:
+                            looked = time.monotonic()
+                            stay()
                         _write(connection, [work for work, _ in group if isinstance(work, tuple)])
                         given = [None if isinstance(work, tuple) else work(connection) for work, _ in group]
+                    except JournalError as error:
+                        self.failure = error
                     except Exception as error:  # noqa: BLE001 - a row that SQLite cannot take must not end the thread either
                         self.failure = JournalError(f"{self._path}: the journal cannot be written any more: {error}")
                 self._on_loop(partial(_tell, [then for _, then in group], self.failure, given))
+        stay()
 
     def _next(self) -> tuple[list[Job], bool]:
         """All that was handed over since the last time, and whether it is the last."""
@@ -203,12 +207,12 @@ def _write(connection: sqlite3.Connection, rows: list[Values]) -> None:
         connection.execute(_insert(len(rows)), [value for row in rows for value in row])
 
 
-def _moved(file: Path, found: os.stat_result, path: Path) -> JournalError | None:
+def _stay(file: Path, found: os.stat_result, path: Path) -> None:
     with suppress(OSError):
         if os.path.samestat(file.stat(), found):
-            return None
+            return
     remedy = "put it back before you repeat the run, else all of it is sent again"
-    return JournalError(f"{path}: the journal was removed, moved or replaced while the run went on; {remedy}")
+    raise JournalError(f"{path}: the journal was removed, moved or replaced while the run went on; {remedy}")
 
 
 def _locked(file: Path, path: Path) -> sqlite3.Connection:
@@ -240,11 +244,23 @@ def _closed_on_error(connection: sqlite3.Connection, problem: str) -> Iterator[N
         raise
 
 
-def _opened(file: Path, path: Path, about: dict[str, str]) -> sqlite3.Connection:
+def is_new(path: str | Path) -> bool:
+    """Whether a run would make a journal there: there is no file, or an empty one.
+
+    Raises:
+        JournalError: when it was emptied after a kill.
+    """
+    file = Path(os.path.realpath(path))
     log = Path(f"{file}-wal")
-    if log.is_file() and log.stat().st_size and not (file.is_file() and file.stat().st_size):
-        # SQLite would take the latter for the rest of an older file, and remove it.
+    new = not (file.is_file() and file.stat().st_size)
+    if new and log.is_file() and log.stat().st_size:
+        # SQLite would take the latter for the rest of an older file, and remove it, even where it only reads.
         raise JournalError(f"{path}: empty, and {log.name} is not: put the journal back, or remove both to begin anew")
+    return new
+
+
+def _opened(file: Path, path: Path, about: dict[str, str]) -> sqlite3.Connection:
+    is_new(path)
     try:
         connection = sqlite3.connect(file, isolation_level=None)
     except sqlite3.Error as error:
@@ -324,14 +340,14 @@ def look(path: str | Path) -> Record:
     Raises:
         JournalError: when it is none.
     """
-    with closing(_reading(path)) as connection:
+    with _reading(path) as connection:
         states = dict(connection.execute("SELECT state, count(*) FROM rows GROUP BY state"))
         return Record(dict(connection.execute("SELECT name, value FROM run")), states)
 
 
 def sources(path: str | Path, *states: str) -> Iterator[str]:
     """Give the rows in some states as they stood in the input, in its order."""
-    with closing(_reading(path)) as connection:
+    with _reading(path) as connection:
         marks = ", ".join("?" * len(states))
         select = f"SELECT source FROM rows WHERE state IN ({marks}) ORDER BY idx"  # noqa: S608 - adds only question marks
         for (source,) in connection.execute(select, states):
@@ -340,16 +356,20 @@ def sources(path: str | Path, *states: str) -> Iterator[str]:
 
 def states(path: str | Path) -> Iterator[tuple[int, Known]]:
     """Give what a journal knows of each row, by index."""
-    with closing(_reading(path)) as connection:
+    with _reading(path) as connection:
         for index, digest, state in connection.execute("SELECT idx, digest, state FROM rows ORDER BY idx"):
             yield index, Known(digest, state)
 
 
-def _reading(path: str | Path) -> sqlite3.Connection:
-    if not Path(path).is_file():
+@contextmanager
+def _reading(path: str | Path) -> Iterator[sqlite3.Connection]:
+    file = Path(os.path.realpath(path))
+    if not file.is_file():
         raise JournalError(f"{path}: no such journal")
-    connection = sqlite3.connect(f"{Path(path).absolute().as_uri()}?mode=ro", uri=True)
-    with _closed_on_error(connection, f"{path}: cannot be read as a journal"):
-        _check(connection, Path(path))
-        connection.execute("SELECT 1 FROM run")
-    return connection
+    is_new(path)
+    with closing(sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True)) as connection:
+        try:
+            _check(connection, Path(path))
+            yield connection
+        except sqlite3.Error as error:
+            raise JournalError(f"{path}: cannot be read as a journal: {error}") from None

@@ -585,6 +585,11 @@ async def test_the_journal_is_not_overwritten(tmp_path: Path) -> None:
     before = journal.read_bytes()
     for option in ("--failed", "--in-doubt"):
         is_refused(invoke("report", journal, option, tmp_path / "." / "run.db"), "this is the journal")
+    other = tmp_path / "other.db"
+    other.hardlink_to(journal)
+    is_refused(invoke("report", journal, "--failed", other), "this is the journal")
+    async with fast() as server:
+        is_refused(await ask(server, "identify", source, "--journal", journal, "--output", other), "this is the journal")
     both = tmp_path / "rows.csv"
     is_refused(invoke("report", journal, "--failed", both, "--in-doubt", both), "two files")
     assert journal.read_bytes() == before
@@ -626,6 +631,9 @@ LONG = "x" * 300
         (("identify", "IN", "--journal", LONG), "File name too long"),
         (("identify", "IN", "--journal", LONG, "--dry-run"), "File name too long"),
         (("report", LONG), "File name too long"),
+        (("identify", "IN", "--journal", "LOOP"), "loop"),
+        (("identify", "IN", "--journal", "DB", "--output", "LOOP"), "loop"),
+        (("report", "DB", "--failed", "LOOP"), "loop"),
         (("report", "DB", "--failed", "/dev/full"), "/dev/full: cannot be written: No space left on device"),
         (("report", "DB", "--failed", "/no/such/folder"), "/no/such/folder: cannot be written: No such file"),
         (("identify", "IN", "--deadline", "0001-01-01T00:00:00"), "--deadline: 0001-01-01 00:00:00 is a time"),
@@ -638,7 +646,9 @@ async def test_what_the_system_refuses_is_said(tmp_path: Path, arguments: tuple[
     source.write_text("user_id,client_ip\nbroken\n")
     async with fast() as server:
         await ask(server, "identify", source, "--journal", journal)
-        named = {"IN": source, "DB": journal}
+        loop = tmp_path / "loop"
+        loop.symlink_to(loop)
+        named = {"IN": source, "DB": journal, "LOOP": loop}
         is_refused(await ask(server, *(named.get(argument, argument) for argument in arguments)), said)
         assert server.seen[IDENTIFY].requests == 0
 

@@ -177,6 +177,33 @@ async def test_a_set_cut_off_says_that_it_may_be_repeated(fast: TeakSession, ser
     assert outcomes[0].response.repeated
 
 
+async def test_a_set_cut_off_ends_with_the_answer_to_its_repetition(fast: TeakSession, server: Sandbox, path: Path) -> None:
+    """What may be repeated is not in doubt for ever: the server says what it makes of it now."""
+    asked = SetSubscription("nobody", State.OPT_OUT)
+    await intend_all(path, iter([asked]))
+    async with fast.bulk([asked], journal=path) as run:
+        outcomes = [outcome async for outcome in run]
+    assert [outcome.delivery for outcome in outcomes] == [Delivery.REJECTED]
+    assert rows(path) == [(0, "failed")]
+
+
+async def test_a_set_cut_off_and_left_keeps_its_intent(fast: TeakSession, server: Sandbox, path: Path) -> None:
+    """A run that is left before it repeats a set does not say that it was never sent."""
+    server.add_player("p0", state="opt_out")
+    asked = SetSubscription("p0", State.OPT_OUT)
+    await intend_all(path, iter([asked]))
+    async with session_on(server, limits=Limits(1, 1)) as teak:
+        teak.bucket_of(STATUS).spent(1)
+        async with teak.bulk([asked], journal=path):
+            while not teak.rates[STATUS].waiting_bulk:
+                await asyncio.sleep(0.001)
+    assert rows(path) == [(0, "intent")]
+    async with fast.bulk([asked], journal=path) as run:
+        outcomes = [outcome async for outcome in run]
+    assert isinstance(outcomes[0].response, SubscriptionChange)
+    assert outcomes[0].response.repeated
+
+
 @pytest.mark.parametrize(
     ("again", "problem"),
     [
@@ -275,8 +302,11 @@ async def test_a_journal_without_its_log_is_refused(fast: TeakSession, server: S
         kept = log.read_bytes()
     path.write_bytes(b"")
     log.write_bytes(kept)
-    with pytest.raises(JournalError, match=r"empty, and run\.db-wal is not: put the journal back, or remove both"):
+    problem = r"empty, and run\.db-wal is not: put the journal back, or remove both"
+    with pytest.raises(JournalError, match=problem):
         await fast.bulk(identifies(100), journal=path)
+    with pytest.raises(JournalError, match=problem):
+        look(path)  # SQLite would remove the log even so
     assert log.read_bytes() == kept
     assert {player.sessions for player in server.players.values()} == {1}
 
@@ -360,6 +390,34 @@ async def test_a_disk_that_fills_up_stops_the_run(
     assert report.total == 200
     assert {player.sessions for player in server.players.values()} == {1}
     assert report.skipped + report.succeeded + report.in_doubt == 200
+
+
+async def test_a_trouble_nobody_foresaw_ends_the_run(fast: TeakSession, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever befalls the thread that writes, the run hears of it."""
+
+    def no_memory(*_: object) -> None:
+        raise MemoryError("none left")
+
+    monkeypatch.setattr(store, "LOOK", 0.0)
+    monkeypatch.setattr(store, "_stay", no_memory)
+    with pytest.raises(JournalError, match="cannot be written any more: none left"):
+        await fast.bulk(identifies(100), journal=path)
+
+
+async def test_a_run_that_is_cancelled_while_it_closes_has_an_end(fast: TeakSession, path: Path) -> None:
+    """Who reads it is not left waiting."""
+    run = await fast.bulk(identifies(3), journal=path).__aenter__()
+    assert run.journal is not None
+    assert run._main is not None
+    run.journal.close = asyncio.Event().wait  # type: ignore[method-assign, assignment] # a disk that takes its time
+    while run.report.succeeded < 3 or run._tasks:
+        await asyncio.sleep(0.001)
+    for _ in range(5):
+        await asyncio.sleep(0)
+    run._main.cancel()
+    async with asyncio.timeout(5):
+        assert len([outcome async for outcome in run]) == 3
+    run.journal._writer.end()
 
 
 async def test_leaving_a_run_leaves_a_journal_that_goes_on(fast: TeakSession, server: Sandbox, path: Path) -> None:
@@ -558,6 +616,19 @@ def test_what_is_not_there_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(JournalError, match="cannot be read as a journal"):
         look(tmp_path / "text.db")
     assert [entry.name for entry in tmp_path.iterdir()] == ["text.db"]
+
+
+async def test_a_damaged_journal_is_said(fast: TeakSession, path: Path) -> None:
+    """What cannot be read of it is one clear error, for a run as for a report, and nothing is left behind."""
+    await fast.bulk(identifies(1), journal=path)
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("DROP TABLE rows")
+    for read in (look, lambda path: list(sources(path, "done")), lambda path: list(states(path))):
+        with pytest.raises(JournalError, match="cannot be read as a journal: no such table: rows"):
+            read(path)
+    for _ in range(2):
+        with pytest.raises(JournalError, match="no such table: rows"):
+            await fast.bulk(identifies(1), journal=path)
 
 
 # The judge: a sandbox in a process of its own, the command in another, and SIGKILL.
