@@ -13,7 +13,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, redirect_stderr, suppress
 from datetime import datetime
 from enum import StrEnum
 from functools import wraps
@@ -144,11 +144,12 @@ def _of_file(command: Callable[..., None]) -> Callable[..., None]:
 
 def run() -> None:
     """The entry point."""
-    if sys.stderr is None:
-        # Closed. What is said there has nowhere to go, and must not go among the results.
-        sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115 - for as long as the process lives
     gc.freeze()  # else each collection goes through all that was imported, and holds the loop up for 20 ms
-    app(prog_name="teak-async")
+    with ExitStack() as stack:
+        if sys.stderr is None:
+            # Closed. What is said there has nowhere to go, and must not go among the results.
+            stack.enter_context(redirect_stderr(stack.enter_context(Path(os.devnull).open("w"))))
+        app(prog_name="teak-async")
 
 
 @app.callback(invoke_without_command=True)

@@ -33,7 +33,7 @@ from .outcomes import Outcome, Report
 from .progress import Meter, clock
 from .rows import InputError, Rows
 from .session import Deadline, TeakSession, loop_time
-from .store import Known, check_run, is_new, look, states
+from .store import Known, check_log, check_run, is_new, look, states
 from .wire import unstructure
 
 ERRORS = "backslashreplace"
@@ -230,7 +230,10 @@ async def _rehearse(job: Job, known: Iterator[tuple[int, Known]]) -> Rehearsal:
 
 
 def _known_rows(job: Job, game_id: str) -> Iterator[tuple[int, Known]]:
-    if job.journal is None or is_new(job.journal):
+    if job.journal is None:
+        return iter(())
+    check_log(job.journal)
+    if is_new(job.journal):
         return iter(())
     check_run(job.journal, look(job.journal).about, {"game_id": game_id, **job.about})
     return states(job.journal)

@@ -245,22 +245,28 @@ def _closed_on_error(connection: sqlite3.Connection, problem: str) -> Iterator[N
 
 
 def is_new(path: str | Path) -> bool:
-    """Whether a run would make a journal there: there is no file, or an empty one.
+    """Whether a run would make a journal there: there is no file, or an empty one."""
+    return not _size(Path(os.path.realpath(path)))
+
+
+def check_log(path: str | Path) -> None:
+    """See that a journal was not emptied after a kill; to be done before SQLite sees it.
 
     Raises:
-        JournalError: when it was emptied after a kill.
+        JournalError: when it was.
     """
-    file = Path(os.path.realpath(path))
-    log = Path(f"{file}-wal")
-    new = not (file.is_file() and file.stat().st_size)
-    if new and log.is_file() and log.stat().st_size:
-        # SQLite would take the latter for the rest of an older file, and remove it, even where it only reads.
+    log = Path(f"{os.path.realpath(path)}-wal")
+    if is_new(path) and _size(log):
+        # SQLite would take the log for the rest of an older file, and remove it, even where it only reads.
         raise JournalError(f"{path}: empty, and {log.name} is not: put the journal back, or remove both to begin anew")
-    return new
+
+
+def _size(file: Path) -> int:
+    return file.stat().st_size if file.is_file() else 0
 
 
 def _opened(file: Path, path: Path, about: dict[str, str]) -> sqlite3.Connection:
-    is_new(path)
+    check_log(path)
     try:
         connection = sqlite3.connect(file, isolation_level=None)
     except sqlite3.Error as error:
@@ -366,7 +372,7 @@ def _reading(path: str | Path) -> Iterator[sqlite3.Connection]:
     file = Path(os.path.realpath(path))
     if not file.is_file():
         raise JournalError(f"{path}: no such journal")
-    is_new(path)
+    check_log(path)
     with closing(sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True)) as connection:
         try:
             _check(connection, Path(path))
