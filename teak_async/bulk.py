@@ -60,6 +60,8 @@ MOST_AHEAD = 250
 pages. With 500, at a very high limit, Python's collector of garbage went through them all time and again, for 5 ms each."""
 MOST_HELD = 10_000
 """Unfinished rows of an earlier run held back at most, some 3 kB each, until the whole input has shown to be the same."""
+FINISHED = ("done", "unread", "failed")
+"""States of a row that an earlier run finished."""
 DOUBTED = ("intent", "in_doubt")
 """States in which an earlier run leaves a row that may have been done."""
 ENDING = (SessionClosed, JournalError, Forbidden, GameNotFound)
@@ -108,22 +110,23 @@ class BulkRun:
         self._broken: Exception | None = None
         self._stopping = False
         self._began = self._ended = 0.0
-        self._succeeded = self._failed = self._in_doubt = self._skipped = 0
+        self._succeeded = self._failed = self._in_doubt = self._skipped = self._failed_earlier = self._sent = 0
 
     @property
     def report(self) -> Report:
         """The count so far."""
-        ended = self._succeeded + self._failed + self._in_doubt
         now = self._ended or (asyncio.get_running_loop().time() if self._main else 0.0)
         elapsed = now - self._began if self._began else 0.0
         return Report(
-            total=ended + self._skipped,
+            total=self._succeeded + self._failed + self._in_doubt + self._skipped,
             succeeded=self._succeeded,
             failed=self._failed,
             in_doubt=self._in_doubt,
             skipped=self._skipped,
+            failed_earlier=self._failed_earlier,
+            sent=self._sent,
             elapsed=elapsed,
-            rate=ended / elapsed if elapsed > 0 else 0.0,
+            rate=self._sent / elapsed if elapsed > 0 else 0.0,
         )
 
     @property
@@ -253,8 +256,9 @@ class BulkRun:
                     await self._begin(taken, None)
                 else:
                     known = await self._known(taken)
-                    if known is not None and known.state in ("done", "failed"):
+                    if known is not None and known.state in FINISHED:
                         self._skipped += 1
+                        self._failed_earlier += known.state != "done"
                     else:
                         held.append((taken, known))
                         if len(held) >= MOST_HELD:
@@ -285,13 +289,17 @@ class BulkRun:
             self._began = asyncio.get_running_loop().time()
         if isinstance(taken, Unreadable):
             self._settle(taken, None, taken.error)
+        elif known is None or known.state not in DOUBTED:
+            await self._admit(taken)
         else:
-            taken.resent = known is not None and known.state in DOUBTED
-            taken.uncertain = taken.resent and taken.endpoint.effect is Effect.RECORD
-            if taken.uncertain and not self._resend_in_doubt:
-                self._settle(taken, None, _left_in_doubt())
-            else:
+            taken.resent = True
+            taken.uncertain = taken.endpoint.effect is Effect.RECORD
+            if self._resend_in_doubt or not taken.uncertain:
                 await self._admit(taken)
+            elif known.state == "in_doubt":
+                self._publish(_outcome(taken, None, _left_in_doubt()))  # the journal has it, and why
+            else:
+                self._settle(taken, None, _left_in_doubt())
         if taken.index % GRANTS_A_TURN == 0:
             await asyncio.sleep(0)  # as the grants: rows of players in hand, and those that cannot be sent, wait for nothing
 
@@ -344,12 +352,10 @@ class BulkRun:
         self.stop()
 
     def _settle(self, taken: RowCall | Unreadable, response: Response | None, error: TeakError | None) -> None:
-        delivery = Delivery.DONE if error is None else error.delivery
-        request = taken.request if isinstance(taken, RowCall) else None
-        outcome = Outcome(taken.index, request, response, error, delivery, taken.attempts, taken.line)
+        outcome = _outcome(taken, response, error)
         if self.journal is None or taken.entry is None:
             self._publish(outcome)
-        elif isinstance(error, DeadlinePassed) and delivery is Delivery.NOT_SENT and isinstance(taken, RowCall):
+        elif isinstance(error, DeadlinePassed) and outcome.delivery is Delivery.NOT_SENT and isinstance(taken, RowCall):
             taken.withdraw()  # no result: a resumed run with a later deadline sends it
             self._publish(outcome)
         else:
@@ -368,10 +374,17 @@ class BulkRun:
             self._in_doubt += 1
         else:
             self._failed += 1
+        self._sent += outcome.attempts > 0
         self.retries += max(outcome.attempts - 1, 0)
         self._hand.trouble = None
         self._outcomes.put_nowait(outcome)
 
 
+def _outcome(taken: RowCall | Unreadable, response: Response | None, error: TeakError | None) -> Outcome:
+    delivery = Delivery.DONE if error is None else error.delivery
+    request = taken.request if isinstance(taken, RowCall) else None
+    return Outcome(taken.index, request, response, error, delivery, taken.attempts, taken.line)
+
+
 def _left_in_doubt() -> ConnectionLost:
-    return ConnectionLost("an earlier run ended before it knew whether this was done")
+    return ConnectionLost("an earlier run ended without knowing whether this was done")

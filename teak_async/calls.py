@@ -57,7 +57,7 @@ class Call:
         last: make no further try after the present one.
         cut: whether it ended by that, and not by itself.
         uncertain: whether a try of it may have been done.
-        resent: whether an earlier run may have done it.
+        resent: whether an earlier run may have done it. What may be repeated is in doubt by that until it is answered.
         attempts: tries so far.
         error: what the call would end with if it were left now; `None` before its first try.
         message: the request as it goes out; `None` before its first try.
@@ -196,7 +196,8 @@ class Caller:
             cut_off = now - cut_off_at if cut_off_at is not None and call.lane is Lane.BULK else None
             wait = decide(self._retry, endpoint.effect, result, tries, refusals, random.random(), cut_off)  # noqa: S311 - spreads waits
             call.uncertain = call.uncertain or result.delivery is Delivery.UNKNOWN
-            if call.uncertain and endpoint.effect is not Effect.READ and result.delivery is not Delivery.DONE:
+            doubtful = call.uncertain or (call.resent and result.delivery is Delivery.NOT_SENT)
+            if doubtful and endpoint.effect is not Effect.READ and result.delivery is not Delivery.DONE:
                 result.delivery = Delivery.UNKNOWN
             result.attempts = call.attempts
             call.error = result

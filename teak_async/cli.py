@@ -73,7 +73,10 @@ Output = Annotated[
     typer.Option("--output", "-o", help="Write results (JSON Lines, one a row) there, not to standard output."),
 ]
 Format = Annotated[Form | None, typer.Option("--format", help="The input's format, where its name and look do not tell.")]
-Limit = Annotated[int | None, typer.Option(min=1, help="Requests per second, to take only a share of the limit.")]
+Limit = Annotated[
+    int | None,
+    typer.Option(min=1, help="Requests per second: a share of the documented limit, or more where Teak allows you more."),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress and no summary.")]
 JournalFile = Annotated[
     Path | None,
@@ -204,8 +207,8 @@ def report(
     try:
         record = look(journal)
         for path, chosen in ((failed, ("failed",)), (in_doubt, ("in_doubt", "intent"))):
-            if path is not None:
-                write_back(journal, record, path, *chosen)
+            if path is not None and (missing := write_back(journal, record, path, *chosen)):
+                typer.echo(f"{path}: rows that were too long to be kept are missing: {missing:,}", err=True)
     except (InputError, TeakError) as error:
         raise _fail(str(error)) from None
     except OSError as error:

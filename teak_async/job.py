@@ -2,7 +2,7 @@
 
 Rules of this module:
 
-- Every row that ends is one line of output, with what became of it.
+- Every row that ends is one line of output, with what became of it. A kill may cut off lines of rows that the journal has.
 - The first interrupt (Ctrl-C, SIGTERM) sends nothing new and finishes what is on the wire; the second leaves at once.
 - A resumed run adds to its output.
 """
@@ -25,20 +25,20 @@ from typing import Any, TextIO, cast
 
 from attrs import frozen
 
-from .bulk import BulkRun
+from .bulk import DOUBTED, FINISHED, BulkRun
 from .errors import Forbidden, GameNotFound, InvalidRequest, JournalError
 from .journal import Entry
-from .models import Identify
+from .models import GetSubscription, Identify
 from .outcomes import Outcome, Report
 from .progress import Meter, clock
 from .rows import InputError, Rows
 from .session import Deadline, TeakSession, loop_time
-from .store import Known, check_log, check_run, is_new, look, states
+from .store import Known, check_place, check_run, is_new, look, states
 from .wire import unstructure
 
 ERRORS = "backslashreplace"
 """What becomes of a character that no encoding has, and that a server may send: a backslash escape, which is still JSON.
-Results are written a line at a time, so that a killed command leaves whole lines and has written all that it knew."""
+Results are written a line at a time, so that a killed command leaves whole lines."""
 
 
 class OutputError(Exception):
@@ -122,19 +122,11 @@ async def run_job(job: Job, session: TeakSession) -> tuple[Exit, Report]:
     finally:
         job.rows.close()
     interrupted = bool(interrupts)
-    earlier = _failed_earlier(job, run.report)
     if not job.quiet:
-        print(summary(run.report, earlier, interrupted=interrupted), file=sys.stderr)
+        print(summary(run.report, interrupted=interrupted), file=sys.stderr)
         if interrupted:
             print(_how_to_go_on(job), file=sys.stderr)
-    return verdict(run.report, earlier, interrupted=interrupted), run.report
-
-
-def _failed_earlier(job: Job, report: Report) -> int:
-    """How many of the rows that were skipped had failed: an exit code is about the whole of a journal."""
-    if job.journal is None or not report.skipped:
-        return 0
-    return max(look(job.journal).states.get("failed", 0) - report.failed, 0)
+    return verdict(run.report, interrupted=interrupted), run.report
 
 
 def _how_to_go_on(job: Job) -> str:
@@ -153,6 +145,7 @@ class Rehearsal:
         finished: rows that an earlier run finished.
         failed: of these, rows that failed.
         in_doubt: rows that would be reported in doubt, and not sent.
+        resent: rows to send that an earlier run may have done.
         first_problems: the messages of a few unreadable rows.
         limit: requests per second.
         time_left: seconds until the deadline.
@@ -163,6 +156,7 @@ class Rehearsal:
     finished: int
     failed: int
     in_doubt: int
+    resent: int
     first_problems: tuple[str, ...]
     limit: int
     time_left: float = inf
@@ -170,8 +164,9 @@ class Rehearsal:
     @property
     def exit(self) -> Exit:
         """What the run would end with, if all that is sent succeeds."""
-        some_failed = self.unreadable or self.failed or self.late
-        return Exit.IN_DOUBT if self.in_doubt else Exit.SOME_FAILED if some_failed else Exit.SUCCEEDED
+        if self.in_doubt or self.late > self.to_send - self.resent:  # what is sent again goes first
+            return Exit.IN_DOUBT
+        return Exit.SOME_FAILED if self.unreadable or self.failed or self.late else Exit.SUCCEEDED
 
     @property
     def to_send(self) -> int:
@@ -193,16 +188,19 @@ async def rehearse(job: Job, game_id: str) -> Rehearsal:
     """Read and check the whole input and the journal, and send nothing.
 
     Raises:
-        JournalError: when the journal is not this input's.
+        InputError: when the output cannot be written.
+        JournalError: when the journal is not this input's, or cannot be made.
     """
     try:
+        if job.output is not None:
+            _check_output(job, job.output)
         return await _rehearse(job, _known_rows(job, game_id))
     finally:
         job.rows.close()
 
 
 async def _rehearse(job: Job, known: Iterator[tuple[int, Known]]) -> Rehearsal:
-    rows = unreadable = finished = failed = in_doubt = 0
+    rows = unreadable = finished = failed = in_doubt = resent = 0
     problems: list[str] = []
     index, following = next(known, (-1, None))
     async for row in job.rows:
@@ -214,11 +212,13 @@ async def _rehearse(job: Job, known: Iterator[tuple[int, Known]]) -> Rehearsal:
         if before is not None and before.digest != Entry.of(rows, request, row.source).digest:
             raise JournalError(f"{job.journal}: the journal of another input: line {row.line} is not what it was")
         rows += 1
-        if before is not None and before.state in ("done", "failed"):
+        if before is not None and before.state in FINISHED:
             finished += 1
-            failed += before.state == "failed"
-        elif before is not None and before.state != "waiting" and isinstance(request, Identify) and not job.resend_in_doubt:
-            in_doubt += 1
+            failed += before.state != "done"
+        elif before is not None and before.state in DOUBTED and not isinstance(request, GetSubscription):
+            left = isinstance(request, Identify) and not job.resend_in_doubt
+            in_doubt += left
+            resent += not left
         elif isinstance(row.request, InvalidRequest):
             unreadable += 1
             problems += [str(row.request)] if len(problems) < 5 else []
@@ -226,33 +226,33 @@ async def _rehearse(job: Job, known: Iterator[tuple[int, Known]]) -> Rehearsal:
         raise JournalError(f"{job.journal}: the journal of a longer input: it knows row {index}, and here are {rows} rows")
     until = loop_time(job.deadline)
     time_left = inf if until is None else until - asyncio.get_running_loop().time()
-    return Rehearsal(rows, unreadable, finished, failed, in_doubt, tuple(problems), job.limit, time_left)
+    return Rehearsal(rows, unreadable, finished, failed, in_doubt, resent, tuple(problems), job.limit, time_left)
 
 
 def _known_rows(job: Job, game_id: str) -> Iterator[tuple[int, Known]]:
     if job.journal is None:
         return iter(())
-    check_log(job.journal)
+    check_place(job.journal)
     if is_new(job.journal):
         return iter(())
     check_run(job.journal, look(job.journal).about, {"game_id": game_id, **job.about})
     return states(job.journal)
 
 
-def verdict(report: Report, failed_earlier: int = 0, *, interrupted: bool = False) -> Exit:
-    """The exit code of a run."""
+def verdict(report: Report, *, interrupted: bool = False) -> Exit:
+    """The exit code of a run, which is about the whole of its journal."""
     if interrupted:
         return Exit.INTERRUPTED
     if report.in_doubt:
         return Exit.IN_DOUBT
-    return Exit.SOME_FAILED if report.failed or failed_earlier else Exit.SUCCEEDED
+    return Exit.SOME_FAILED if report.failed or report.failed_earlier else Exit.SUCCEEDED
 
 
-def summary(report: Report, failed_earlier: int = 0, *, interrupted: bool = False) -> str:
+def summary(report: Report, *, interrupted: bool = False) -> str:
     """The run in one line."""
     counts = f"{report.succeeded:,} succeeded, {report.failed:,} failed, {report.in_doubt:,} in doubt"
     skipped = f", {report.skipped:,} skipped" if report.skipped else ""
-    skipped += f", {failed_earlier:,} of which had failed" if failed_earlier else ""
+    skipped += f", {report.failed_earlier:,} of which had failed" if report.failed_earlier else ""
     began = "interrupted: " if interrupted else ""
     rows = "1 row" if report.total == 1 else f"{report.total:,} rows"
     return f"{began}{rows}: {counts}{skipped} in {clock(report.elapsed)} ({report.rate:.1f}/s)"
@@ -297,11 +297,17 @@ def _standard_output() -> TextIO:
     return sys.stdout
 
 
-def _results_file(job: Job, path: Path) -> TextIO:
+def _check_output(job: Job, path: Path) -> None:
     if path.exists() and job.rows.is_file(path):
         raise InputError(f"{path}: this is the input; write the results to another file")
     if job.journal is not None and same_file(path, job.journal):
         raise InputError(f"{path}: this is the journal; write the results to another file")
+    if path.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise InputError(f"{path}: cannot be written; name a file in a folder that you may write to")
+
+
+def _results_file(job: Job, path: Path) -> TextIO:
+    _check_output(job, path)
     try:
         return cast(TextIO, path.open("a", encoding="utf-8", errors=ERRORS, buffering=1))
     except OSError as error:

@@ -18,13 +18,14 @@ To look into it, also while a run goes on:
     sqlite3 run.db "SELECT state, count(*) FROM rows GROUP BY state"
     sqlite3 run.db "SELECT idx, user_id, error FROM rows WHERE state = 'failed' LIMIT 20"
 
-    table run   what the run is, as names and values: game_id, form and header of the input, created (seconds, Unix time)
+    table run   what the run is, as names and values: game_id, form and header of the input, created (seconds, Unix time),
+                log (see store.py)
     table rows  idx       place in the input, from 0
                 call      the endpoint's name
                 user_id   the player
                 digest    of what the row asks
-                source    the row as it stood in the input, or as JSON
-                state     waiting, intent, done, failed, in_doubt
+                source    the row as it stood in the input, or as JSON; a blob where it is no UTF-8; empty where it was too long
+                state     waiting, intent, done, unread (done, by an answer that cannot be understood), failed, in_doubt
                 attempts, delivery, error, response (JSON) of the result
                 at        when the state was written, in seconds of Unix time
 """
@@ -35,6 +36,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from hashlib import blake2b
 from pathlib import Path
@@ -44,8 +46,9 @@ from attrs import field, frozen
 
 from .endpoints import ENDPOINTS
 from .models import Request
-from .store import CHUNK, Known, Values, Writer, chunk, state_of
+from .store import CHUNK, Known, Text, Values, chunk, state_of
 from .wire import as_json
+from .writer import Writer
 
 
 @frozen
@@ -95,7 +98,34 @@ def _digest(name: str, asked: str) -> str:
 
 
 def _values(entry: Entry, result: Result) -> Values:
-    return (entry.index, entry.call, entry.user_id, entry.digest, entry.source, *result, time.time())
+    state, attempts, delivery, error, response = result
+    error = None if error is None else _text(error)  # it may quote what no encoding has
+    source = _stored(entry.source)
+    return (
+        entry.index,
+        entry.call,
+        entry.user_id,
+        entry.digest,
+        source,
+        state,
+        attempts,
+        delivery,
+        error,
+        response,
+        time.time(),
+    )
+
+
+def _stored(source: str | None) -> Text:
+    if source is None or _text(source) == source:
+        return source
+    with suppress(UnicodeEncodeError):  # where it has half a character, which no file can have held
+        return source.encode(errors="surrogateescape")
+    return _text(source)
+
+
+def _text(message: str) -> str:
+    return message.encode(errors="backslashreplace").decode()
 
 
 class Journal:

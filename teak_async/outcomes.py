@@ -61,8 +61,10 @@ class Report:
         failed: rows with an error that tells what became of them.
         in_doubt: rows that end `UNKNOWN`.
         skipped: rows finished in an earlier run.
+        failed_earlier: of these, rows that failed there.
+        sent: rows of which there was a try.
         elapsed: seconds since the first row that was not skipped.
-        rate: rows ended per second, the skipped left out.
+        rate: rows sent per second.
     """
 
     total: int
@@ -70,15 +72,17 @@ class Report:
     failed: int
     in_doubt: int
     skipped: int
+    failed_earlier: int
+    sent: int
     elapsed: float
     rate: float
 
 
 def result_of(outcome: Outcome) -> Result:
     """An outcome as the journal keeps it."""
-    state = "in_doubt" if outcome.delivery is Delivery.UNKNOWN else "failed" if outcome.error is not None else "done"
+    unsuccessful = {Delivery.UNKNOWN: "in_doubt", Delivery.DONE: "unread"}.get(outcome.delivery, "failed")
     return Result(
-        state,
+        "done" if outcome.error is None else unsuccessful,
         outcome.attempts,
         outcome.delivery.value,
         None if outcome.error is None else f"{type(outcome.error).__name__}: {outcome.error}",

@@ -43,19 +43,19 @@ class Counted(Protocol):
 
 
 class Pace:
-    """How many rows a second ended lately. Pure."""
+    """How many rows a second were sent lately. Pure."""
 
     def __init__(self) -> None:
         self._counts: deque[tuple[float, int]] = deque([(0.0, 0)])
 
-    def rate(self, elapsed: float, ended: int) -> float:
-        """Take the count of rows that ended in so many seconds; give those per second over about the last `LATELY`."""
+    def rate(self, elapsed: float, sent: int) -> float:
+        """Take the count of rows that were sent in so many seconds; give those per second over about the last `LATELY`."""
         counts = self._counts
-        counts.append((elapsed, ended))
+        counts.append((elapsed, sent))
         while len(counts) > 2 and counts[1][0] <= elapsed - LATELY:
             counts.popleft()
         began, before = counts[0]
-        return (ended - before) / (elapsed - began) if elapsed > began else 0.0
+        return (sent - before) / (elapsed - began) if elapsed > began else 0.0
 
 
 class Meter:
@@ -106,7 +106,7 @@ class Meter:
         if self._quiet:
             return
         report = run.report
-        rate = self._pace.rate(report.elapsed, report.total - report.skipped)
+        rate = self._pace.rate(report.elapsed, report.sent)
         detail = describe(report, self._limit, self._total, rate, run.retries)
         if run.trouble is not None:
             detail += f"; trying again: {run.trouble}"

@@ -1,7 +1,7 @@
 """What a journal and a rehearsal say, in words and as files.
 
-Rules of this module: rows are given back as they stood in the input, under its header, so that they can be corrected and
-fed in again as they are.
+Rules of this module: rows are given back as they stood in the input, byte by byte, under its header, so that they can be
+corrected and fed in again as they are. Only those that were too long to be kept are not.
 """
 
 from __future__ import annotations
@@ -17,11 +17,14 @@ from .store import Record, sources
 
 STATES: Mapping[str, str] = {
     "done": "succeeded",
+    "unread": "succeeded, by an answer that cannot be understood",
     "failed": "failed",
     "in_doubt": "in doubt",
     "intent": "on the wire, or cut off there",
     "waiting": "not sent yet",
 }
+RARE = ("unread",)
+"""States that people are told of only where a row is in them."""
 
 
 def counts(record: Record) -> dict[str, int | str]:
@@ -33,12 +36,13 @@ def describe_record(record: Record) -> str:
     """The same, for people."""
     total = sum(record.states.values())
     lines = [f"{record.about.get('command', 'bulk run')} for game {record.about.get('game_id')}: {total:,} rows begun"]
-    lines += [f"  {record.states.get(state, 0):>12,}  {words}" for state, words in STATES.items()]
+    shown = [state for state in STATES if state in record.states or state not in RARE]
+    lines += [f"  {record.states.get(state, 0):>12,}  {STATES[state]}" for state in shown]
     return "\n".join(lines)
 
 
 def write_back(journal: Path, record: Record, path: Path, *states: str) -> int:
-    """Write the rows in some states to a file in the input's own format; gives how many.
+    """Write the rows in some states to a file in the input's own format; gives how many could not be, too long to be kept.
 
     Raises:
         JournalError: when that file is the journal.
@@ -46,17 +50,19 @@ def write_back(journal: Path, record: Record, path: Path, *states: str) -> int:
     """
     if same_file(path, journal):
         raise JournalError(f"{path}: this is the journal; write the rows to another file")
-    written = 0
+    missing = 0
     try:
-        with path.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
+        with path.open("wb") as file:
             if record.about.get("form") == "csv":
-                file.write(record.about["header"] + "\n")
+                file.write(record.about["header"].encode() + b"\n")
             for source in sources(journal, *states):
-                file.write(source + "\n")
-                written += 1
+                if source:
+                    file.write((source.encode() if isinstance(source, str) else source) + b"\n")
+                else:
+                    missing += 1
     except OSError as error:
         raise InputError(f"{path}: cannot be written: {error.strerror}") from None
-    return written
+    return missing
 
 
 def describe_rehearsal(rehearsal: Rehearsal) -> str:

@@ -187,8 +187,8 @@ class Rows:
     def _row(self, line: int, data: bytes | None, read: Callable[[bytes], Mapping[str, Any]]) -> Row | None:
         if data is not None and not data.strip():
             return None
-        # A line that is too long is not kept, and what is not UTF-8 is kept with marks: neither can be read again as it is.
-        source = "" if data is None else data.decode(errors="backslashreplace").rstrip("\r\n")
+        # A line that is too long is not kept.
+        source = "" if data is None else data.decode(errors="surrogateescape").rstrip("\r\n")
         try:
             if data is None:
                 raise InvalidRequest(f"longer than {MOST_LINE} bytes")

@@ -22,6 +22,7 @@ from typer.testing import CliRunner
 
 from teak_async import __version__
 from teak_async.cli import app, run
+from teak_async.rows import MOST_LINE
 from teak_async.sandbox import IDENTIFY, Faults, Sandbox
 
 ROOT = Path(__file__).parents[1]
@@ -601,7 +602,7 @@ async def test_results_are_kept_until_there_are_others(tmp_path: Path) -> None:
     source, output, nowhere = players(tmp_path, 2), tmp_path / "out.jsonl", tmp_path / "none" / "run.db"
     output.write_text("the proof\n")
     async with fast() as server:
-        is_refused(await ask(server, "identify", source, "--journal", nowhere, "--output", output), "unable to open")
+        is_refused(await ask(server, "identify", source, "--journal", nowhere, "--output", output), "not there; name a file")
         assert output.read_text() == "the proof\n"
         await ask(server, "identify", source, "--output", output)
     assert [json.loads(line)["delivery"] for line in output.read_text().splitlines()] == ["done", "done"]
@@ -630,6 +631,10 @@ LONG = "x" * 300
         (("identify", "IN", "--output", LONG), "File name too long"),
         (("identify", "IN", "--journal", LONG), "File name too long"),
         (("identify", "IN", "--journal", LONG, "--dry-run"), "File name too long"),
+        (("identify", "IN", "--journal", "/no/such/run.db", "--dry-run"), "its folder is not there"),
+        (("identify", "IN", "--journal", "/proc", "--dry-run"), "a folder; name a file"),
+        (("identify", "IN", "--output", "/no/such/out", "--dry-run"), "cannot be written; name a file"),
+        (("identify", "IN", "--output", "/proc", "--dry-run"), "cannot be written; name a file"),
         (("report", LONG), "File name too long"),
         (("identify", "IN", "--journal", "LOOP"), "loop"),
         (("identify", "IN", "--journal", "DB", "--output", "LOOP"), "loop"),
@@ -672,6 +677,19 @@ async def test_closed_streams(tmp_path: Path, closed: int, code: int, out: int, 
         ended = await finish(process)
         assert server.seen[IDENTIFY].requests == out
     assert (ended.code, len(ended.rows), ended.err) == (code, out, err)
+
+
+async def test_a_journal_gives_rows_back_byte_by_byte(tmp_path: Path) -> None:
+    """What is no UTF-8 comes back as it stood, for in other letters it is another name; what is too long is missed."""
+    source, journal, failed = tmp_path / "in.csv", tmp_path / "run.db", tmp_path / "failed.csv"
+    broken = b"user_id,country_code\ncaf\xe9,US\n\xef\xbb\xbf\xf0\x9f\x98\x80\0,USA\n"
+    source.write_bytes(broken + b"x" * (MOST_LINE + 1) + b",US\np4,US\n")
+    async with fast() as server:
+        assert (await ask(server, "identify", source, "--journal", journal)).code == 1
+        told = invoke("report", journal, "--failed", failed)
+        assert set(server.players) == {"p4"}
+    assert failed.read_bytes() == broken
+    assert told.err == f"{failed}: rows that were too long to be kept are missing: 1\n"
 
 
 async def test_a_journal_gives_failed_rows_back(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ STOREYS = [
     {"intents"},
     {"outcomes"},
     {"journal"},
+    {"writer"},
     {"store"},
     {"session"},
     {"calls", "backlog"},

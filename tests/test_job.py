@@ -285,9 +285,10 @@ async def test_total_failure(tmp_path: Path) -> None:
 
 def counted(**counts: int) -> Report:
     """A report of so many rows in two seconds."""
-    parts = {"succeeded": 0, "failed": 0, "in_doubt": 0, "skipped": 0} | counts
-    total = sum(parts.values())
-    return Report(total=total, elapsed=2.0, rate=(total - parts["skipped"]) / 2.0, **parts)
+    parts = {"succeeded": 0, "failed": 0, "in_doubt": 0, "skipped": 0, "failed_earlier": 0} | counts
+    total = sum(parts.values()) - parts["failed_earlier"]
+    sent = total - parts["skipped"]
+    return Report(total=total, sent=sent, elapsed=2.0, rate=sent / 2.0, **parts)
 
 
 @pytest.mark.parametrize(
@@ -297,8 +298,8 @@ def counted(**counts: int) -> Report:
         (counted(succeeded=3, skipped=2), {}, 0),
         (counted(succeeded=3, failed=1), {}, 1),
         (counted(failed=1, in_doubt=1), {}, 3),
-        (counted(succeeded=3, skipped=2), {"failed_earlier": 1}, 1),
-        (counted(in_doubt=1, skipped=2), {"failed_earlier": 1}, 3),
+        (counted(succeeded=3, skipped=2, failed_earlier=1), {}, 1),
+        (counted(in_doubt=1, skipped=2, failed_earlier=1), {}, 3),
         (counted(succeeded=3), {"interrupted": True}, 130),
         (counted(failed=1, in_doubt=1), {"interrupted": True}, 130),
     ],
@@ -308,20 +309,37 @@ def test_verdict(report: Report, ends: dict[str, Any], code: int) -> None:
     assert verdict(report, **ends) == code
 
 
+def rehearsed(**counts: Any) -> Rehearsal:
+    """Nine rows at ten a second, four of them finished, and no deadline."""
+    parts: dict[str, Any] = {"unreadable": 0, "failed": 0, "in_doubt": 0, "resent": 0, "time_left": inf} | counts
+    return Rehearsal(rows=9, finished=4, first_problems=(), limit=10, **parts)
+
+
 @pytest.mark.parametrize(
-    ("unreadable", "failed", "in_doubt", "time_left", "code"),
-    [(0, 0, 0, inf, 0), (1, 0, 0, inf, 1), (0, 1, 0, inf, 1), (0, 0, 1, inf, 3), (1, 1, 1, inf, 3), (0, 0, 0, 0.1, 1)],
+    ("rehearsal", "code"),
+    [
+        (rehearsed(), 0),
+        (rehearsed(unreadable=1), 1),
+        (rehearsed(failed=1), 1),
+        (rehearsed(in_doubt=1), 3),
+        (rehearsed(unreadable=1, failed=1, in_doubt=1), 3),
+        (rehearsed(time_left=0.1), 1),
+        (rehearsed(resent=5), 0),
+        (rehearsed(resent=1, time_left=0.1), 1),
+        (rehearsed(resent=1, time_left=0), 3),
+        (rehearsed(resent=5, time_left=0.1), 3),
+    ],
 )
-def test_a_rehearsal_ends_as_the_run_would(unreadable: int, failed: int, in_doubt: int, time_left: float, code: int) -> None:
-    """The exit code of a dry run is that of the run if all that it sends succeeds."""
-    assert Rehearsal(9, unreadable, 4, failed, in_doubt, (), 10, time_left).exit == code
+def test_a_rehearsal_ends_as_the_run_would(rehearsal: Rehearsal, code: int) -> None:
+    """The exit code of a dry run is that of the run if all that it sends succeeds; doubt that cannot be ended in time stays."""
+    assert rehearsal.exit == code
 
 
-@pytest.mark.parametrize(("time_left", "late"), [(inf, 0), (20, 0), (15.0, 0), (14.99, 1), (10, 50), (0, 150), (-5, 150)])
+@pytest.mark.parametrize(("time_left", "late"), [(inf, 0), (0.6, 0), (0.5, 0), (0.49, 1), (0.2, 3), (0, 5), (-5, 5)])
 def test_a_rehearsal_counts_what_the_deadline_leaves(time_left: float, late: int) -> None:
     """What cannot be sent in time even at the limit is counted, and a deadline that has passed leaves everything."""
-    rehearsal = Rehearsal(200, 10, 30, 0, 10, (), 10, time_left)
-    assert (rehearsal.seconds, rehearsal.late) == (15, late)
+    rehearsal = rehearsed(time_left=time_left)
+    assert (rehearsal.seconds, rehearsal.late) == (0.5, late)
 
 
 @pytest.mark.parametrize(

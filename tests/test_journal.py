@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import closing, nullcontext
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import aiohttp
@@ -36,7 +37,9 @@ from teak_async import (
     SubscriptionChange,
     TeakSession,
     bulk,
+    journal,
     store,
+    writer,
 )
 from teak_async.journal import Entry, Journal
 from teak_async.sandbox import GAME_ID, IDENTIFY, SECRET_KEY, STATUS, Faults, Sandbox
@@ -62,9 +65,9 @@ def rows(path: Path, columns: str = "idx, state") -> list[Any]:
 
 async def intend_all(path: Path, requests: Iterator[Request]) -> None:
     """Leave a journal as a run leaves it that was killed with these on the wire."""
-    journal = await Journal.open(path, {"game_id": GAME_ID})
-    await asyncio.gather(*(journal.intend(Entry.of(index, request, None)) for index, request in enumerate(requests)))
-    await journal.close()
+    opened = await Journal.open(path, {"game_id": GAME_ID})
+    await asyncio.gather(*(opened.intend(Entry.of(index, request, None)) for index, request in enumerate(requests)))
+    await opened.close()
 
 
 async def test_a_finished_run_is_skipped_when_repeated(fast: TeakSession, server: Sandbox, path: Path) -> None:
@@ -187,6 +190,27 @@ async def test_a_set_cut_off_ends_with_the_answer_to_its_repetition(fast: TeakSe
     assert rows(path) == [(0, "failed")]
 
 
+async def test_a_set_cut_off_and_too_late_may_have_been_done(fast: TeakSession, server: Sandbox, path: Path) -> None:
+    """A deadline that keeps a set from being repeated does not undo it."""
+    server.add_player("p0", state="opt_out")
+    asked = SetSubscription("p0", State.OPT_OUT)
+    await intend_all(path, iter([asked]))
+    async with fast.bulk([asked], journal=path, deadline=0) as run:
+        outcomes = [outcome async for outcome in run]
+    assert [(outcome.delivery, type(outcome.error)) for outcome in outcomes] == [(Delivery.UNKNOWN, DeadlinePassed)]
+    assert rows(path) == [(0, "in_doubt")]
+    assert (await fast.bulk([asked], journal=path)).succeeded == 1
+
+
+async def test_a_repetition_keeps_why_a_row_is_in_doubt(fast: TeakSession, server: Sandbox, path: Path) -> None:
+    """What the server said to it is still there for whoever has to decide."""
+    server.fail_next("identify", "error_after")
+    await fast.bulk(identifies(1), journal=path)
+    before = rows(path, "*")
+    assert (await fast.bulk(identifies(1), journal=path)).in_doubt == 1
+    assert rows(path, "*") == before
+
+
 async def test_a_set_cut_off_and_left_keeps_its_intent(fast: TeakSession, server: Sandbox, path: Path) -> None:
     """A run that is left before it repeats a set does not say that it was never sent."""
     server.add_player("p0", state="opt_out")
@@ -279,7 +303,7 @@ async def test_a_journal_that_is_taken_away_ends_the_run(
     fast: TeakSession, server: Sandbox, path: Path, monkeypatch: pytest.MonkeyPatch, late: bool
 ) -> None:
     """Nobody is left to think that a run can be repeated which nothing remembers; put back, the journal knows what was sent."""
-    monkeypatch.setattr(store, "LOOK", 3600.0 if late else 0.0)
+    monkeypatch.setattr(writer, "LOOK", 3600.0 if late else 0.0)
     away = path.with_name("away.db")
     with pytest.raises(JournalError, match="removed, moved or replaced while the run went on; put it back"):
         async with fast.bulk(identifies(300 if late else 100_000), journal=path) as run:
@@ -292,6 +316,52 @@ async def test_a_journal_that_is_taken_away_ends_the_run(
     report = await fast.bulk(identifies(run.report.total + 100), journal=path)
     assert report.total == run.report.total + 100
     assert {player.sessions for player in server.players.values()} == {1}
+
+
+@pytest.mark.parametrize("written", [1, 4, 5, 6, 22])
+async def test_a_journal_that_was_moved_without_its_log_is_refused(
+    fast: TeakSession, server: Sandbox, path: Path, monkeypatch: pytest.MonkeyPatch, written: int
+) -> None:
+    """Whoever moves the file of a killed run and forgets the log beside it hears of that, however long the run was."""
+    monkeypatch.setattr(writer, "CHECKPOINT", 5)
+    moved, log = path.with_name("moved.db"), path.with_name("moved.db-wal")
+    groups: list[bytes] = []
+
+    def write_and_copy(connection: sqlite3.Connection, rows: list[store.Values]) -> None:
+        store.write(connection, rows)
+        if rows:
+            groups.append(path.with_name("run.db-wal").read_bytes())
+        if rows and len(groups) == written:
+            moved.write_bytes(path.read_bytes())
+
+    monkeypatch.setattr(writer, "write", write_and_copy)
+    await fast.bulk(identifies(2000), journal=path)
+    monkeypatch.undo()
+    problem = r"moved\.db: moved\.db-wal is not beside it, which has the newest rows: put it there"
+    with pytest.raises(JournalError, match=problem):
+        await fast.bulk(identifies(2000), journal=moved)
+    with pytest.raises(JournalError, match=problem):
+        look(moved)
+    assert {player.sessions for player in server.players.values()} == {1}
+    log.write_bytes(groups[written - 1])
+    assert sum(look(moved).states.values()) > 0
+    assert (await fast.bulk(identifies(2000), journal=moved)).total == 2000
+
+
+async def test_a_journal_that_was_closed_needs_no_log(fast: TeakSession, path: Path) -> None:
+    """After a run that ended by itself there is one file, that can be moved; so can what another program has closed."""
+    await fast.bulk(identifies(10), journal=path)
+    assert not path.with_name("run.db-wal").exists()
+    moved = path.rename(path.with_name("moved.db"))
+    assert look(moved).states == {"done": 10}
+    copy = path.with_name("copy.db")
+    async with fast.bulk(identifies(20), journal=moved) as run:
+        await anext(aiter(run))
+        copy.write_bytes(moved.read_bytes())
+        copy.with_name("copy.db-wal").write_bytes(moved.with_name("moved.db-wal").read_bytes())
+    assert rows(copy)  # brings the log into the file, and removes it
+    assert not copy.with_name("copy.db-wal").exists()
+    assert (await fast.bulk(identifies(20), journal=copy)).skipped >= 11
 
 
 async def test_a_journal_without_its_log_is_refused(fast: TeakSession, server: Sandbox, path: Path) -> None:
@@ -340,7 +410,7 @@ def make_folder(path: Path) -> None:
         (write_text, "cannot be used as a journal|file is not a database"),
         (write_other_database, "no journal of a run"),
         (write_other_version, "written by another version"),
-        (make_folder, "unable to open database file"),
+        (make_folder, "a folder; name a file"),
     ],
 )
 def test_what_is_no_journal_is_refused(path: Path, make: Any, problem: str) -> None:
@@ -362,7 +432,7 @@ async def test_a_journal_is_made_whole_or_not_at_all(path: Path) -> None:
 
 async def test_a_folder_that_is_not_there_is_said() -> None:
     """Where nothing can be written, nothing is sent."""
-    with pytest.raises(JournalError, match="unable to open database file"):
+    with pytest.raises(JournalError, match="its folder is not there; name a file in a folder"):
         await Journal.open("/no/such/folder/run.db", ABOUT)
 
 
@@ -398,8 +468,8 @@ async def test_a_trouble_nobody_foresaw_ends_the_run(fast: TeakSession, path: Pa
     def no_memory(*_: object) -> None:
         raise MemoryError("none left")
 
-    monkeypatch.setattr(store, "LOOK", 0.0)
-    monkeypatch.setattr(store, "_stay", no_memory)
+    monkeypatch.setattr(writer, "LOOK", 0.0)
+    monkeypatch.setattr(writer, "stay", no_memory)
     with pytest.raises(JournalError, match="cannot be written any more: none left"):
         await fast.bulk(identifies(100), journal=path)
 
@@ -515,11 +585,57 @@ async def test_a_loop_that_ends_under_a_run_leaves_a_journal_that_knows(path: Pa
         assert (await teak.bulk(identifies(count), journal=path)).total == count  # and its lock is free
 
 
-async def test_a_row_that_cannot_be_written_ends_the_run(fast: TeakSession, server: Sandbox, path: Path) -> None:
-    """A row whose source SQLite does not take, such as half a character, is an error and not a run that hangs."""
+async def test_a_row_that_cannot_be_written_ends_the_run(
+    fast: TeakSession, server: Sandbox, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A row that SQLite does not take is an error, and not a run that hangs."""
+    monkeypatch.setattr(journal, "blake2b", lambda *_, **__: SimpleNamespace(hexdigest=lambda: "\ud800"))
     with pytest.raises(JournalError, match=r"cannot be written any more: .*surrogates not allowed"):
-        await fast.bulk([Row(Identify("p1", country_code="US"), source="\ud800")], journal=path)
+        await fast.bulk(identifies(1), journal=path)
     assert not server.players
+
+
+@pytest.mark.parametrize(
+    ("text", "kept", "shown"),
+    [
+        (
+            "line 3: caf\xe9 \N{GRINNING FACE} \0",
+            "line 3: caf\xe9 \N{GRINNING FACE} \0",
+            "line 3: caf\xe9 \N{GRINNING FACE} \0",
+        ),
+        ("not UTF-8: caf\udce9", b"not UTF-8: caf\xe9", r"not UTF-8: caf\udce9"),
+        ("half: \ud83d", r"half: \ud83d", r"half: \ud83d"),
+    ],
+)
+async def test_text_of_any_kind_is_kept(fast: TeakSession, path: Path, text: str, kept: str | bytes, shown: str) -> None:
+    """What no encoding has may be in a row and in what is said of it; a source that was no UTF-8 is kept as it was."""
+    wrong = InvalidRequest(text)
+    given: list[Any] = [wrong, Row(wrong, text), Row(Identify("p1", country_code="US"), text)]
+    for skipped in (0, 3):
+        assert (await fast.bulk(given, journal=path)).skipped == skipped
+    assert rows(path, "source, error") == [(kept, f"InvalidRequest: {shown}")] * 2 + [(kept, None)]
+    assert list(sources(path, "failed", "done")) == [kept] * 3
+
+
+class Puzzling(Sandbox):
+    """Says what no documentation has, of whoever is named `odd`."""
+
+    def _identify(self, parameters: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        status, answer = super()._identify(parameters)
+        return status, answer | ({"country_code": None} if parameters["user_id"] == "odd" else {})
+
+
+async def test_a_row_that_was_done_is_not_given_back_as_failed(path: Path) -> None:
+    """An answer that cannot be understood makes a row fail, and its session is one all the same: fed in again it were two."""
+    asked: list[Any] = [Identify("odd", country_code="US"), InvalidRequest("line 3: no"), Identify("even", country_code="US")]
+    async with Puzzling() as server, session_on(server) as teak:
+        first = await teak.bulk(asked, journal=path)
+        again = await teak.bulk(asked, journal=path)
+        assert server.players["odd"].sessions == 1
+    assert (first.succeeded, first.failed, first.failed_earlier) == (1, 2, 0)
+    assert (again.skipped, again.failed, again.failed_earlier) == (3, 0, 2)
+    assert rows(path, "state, delivery") == [("unread", "done"), ("failed", "not_sent"), ("done", "done")]
+    assert list(sources(path, "failed")) == ["line 3: no"]
 
 
 @pytest.mark.parametrize("journaled", [True, False])

@@ -198,8 +198,8 @@ async def a_backfill(block: Block, stage: Stage) -> None:
         assert stage.sessions() == {f"p{number}": 1 for number in range(20) if number != 7}
     first, report, again = stage.printed().splitlines()
     assert first.startswith("7 not_sent Identify: country_code")
-    assert report.startswith("Report(total=20, succeeded=19, failed=1, in_doubt=0, skipped=0,")
-    assert again.startswith("Report(total=20, succeeded=0, failed=0, in_doubt=0, skipped=20,")
+    assert report.startswith("Report(total=20, succeeded=19, failed=1, in_doubt=0, skipped=0, failed_earlier=0, sent=19,")
+    assert again.startswith("Report(total=20, succeeded=0, failed=0, in_doubt=0, skipped=20, failed_earlier=1,")
 
 
 @drives("producer | teak-async status -")
@@ -359,9 +359,9 @@ async def a_job_in_a_container(block: Block, stage: Stage) -> None:
 
 @drives("async def nightly")
 async def a_nightly_job(block: Block, stage: Stage) -> None:
-    """Told to end in the midst of it, it finishes what is on the wire; the same again does the rest."""
+    """Told to end in the midst of it, it finishes what is on the wire; the same again does the rest, and knows what failed."""
     stage.write("nightly.py", block.text)
-    stage.write("0131.csv", "user_id,country_code", *(f"p{number},FR" for number in range(300)))
+    stage.write("0131.csv", "user_id,country_code", "p0,France", *(f"p{number},FR" for number in range(1, 300)))
     async with stage.started(sys.executable, "nightly.py", "0131.csv") as process:
         async with asyncio.timeout(WAIT):
             while stage.server.seen[IDENTIFY].requests < 20:
@@ -373,9 +373,10 @@ async def a_nightly_job(block: Block, stage: Stage) -> None:
     assert 20 <= before < 300
     async with stage.started(sys.executable, "nightly.py", "0131.csv") as process:
         out, err = await asyncio.wait_for(process.communicate(), WAIT)
-    assert (process.returncode, err) == (0, b"")
-    assert out.decode().startswith(f"Report(total=300, succeeded={300 - before}, failed=0, in_doubt=0, skipped={before}")
-    assert stage.sessions() == {f"p{number}": 1 for number in range(300)}
+    assert (process.returncode, err) == (1, b"")
+    done = f"succeeded={299 - before}, failed=0, in_doubt=0, skipped={before + 1}, failed_earlier=1"
+    assert out.decode().startswith(f"Report(total=300, {done}, ")
+    assert stage.sessions() == {f"p{number}": 1 for number in range(1, 300)}
 
 
 @drives("teak = await TeakSession().open()")
