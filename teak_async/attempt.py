@@ -8,7 +8,9 @@ drives it to its end.
 
 Rules of this module:
 
-- The exchange always ends by itself or by an exception thrown into it where it waits, never by being dropped.
+- The exchange always ends by itself or by an exception thrown into it where it waits, never by being dropped. A task that is
+  cancelled before its first step drops what it was made for, so what it drives has begun, and is ended when that happens.
+- Where nobody can say what was sent, the exchange begins by letting others go first: that much is done by the caller.
 - A cancellation of whoever drives is the caller's once: the task that took over has no caller, so cancelling it ends the
   exchange.
 """
@@ -17,6 +19,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine, Generator
+from contextlib import suppress
+from inspect import CORO_SUSPENDED, getcoroutinestate
 from types import coroutine
 from typing import Any, Generic, TypeVar
 
@@ -54,11 +58,12 @@ class Attempt(Generic[T]):
     async def _apart(self) -> T:
         # A cancellation may be aiohttp's own timeout for connecting or the caller's. Where nobody can say that nothing was
         # sent yet, the two cannot be told apart in one task.
-        task = self._loop.create_task(self._alone(None))
+        self._work.send(None)
+        task = self._go_on(None)
         try:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
-            self.left = not task.done()
+            self.left = True  # even if it has ended in this very moment: nobody has seen what it returned
             raise
 
     def interrupt(self, error: TeakError) -> None:
@@ -93,7 +98,7 @@ class Attempt(Generic[T]):
                 except asyncio.CancelledError as left:
                     if not alone and not self.exchange.unsent:
                         self.left = True
-                        self._loop.create_task(self._alone(awaited))
+                        self._go_on(awaited)
                         raise
                     awaited = self._throw(left, awaited)
                     continue
@@ -109,6 +114,17 @@ class Attempt(Generic[T]):
             awaited.cancel()
         after: asyncio.Future[Any] | None = self._work.throw(error)
         return after
+
+    def _go_on(self, awaited: asyncio.Future[Any] | None) -> asyncio.Task[T]:
+        """Drive it in a task of its own."""
+        task = self._loop.create_task(self._alone(awaited))
+        task.add_done_callback(lambda _: self._end_dropped(awaited))
+        return task
+
+    def _end_dropped(self, awaited: asyncio.Future[Any] | None) -> None:
+        if getcoroutinestate(self._work) == CORO_SUSPENDED:
+            with suppress(StopIteration, asyncio.CancelledError):
+                self._go_on(self._throw(asyncio.CancelledError(), awaited))
 
     async def _alone(self, awaited: asyncio.Future[Any] | None) -> T:
         return await self._rest(awaited)

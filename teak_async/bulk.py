@@ -34,7 +34,6 @@ from typing import TYPE_CHECKING, Any, Self
 from .bucket import GRANTS_A_TURN
 from .endpoints import ENDPOINTS, Effect
 from .errors import (
-    ConnectionLost,
     DeadlinePassed,
     Delivery,
     Forbidden,
@@ -44,8 +43,8 @@ from .errors import (
     SessionClosed,
     TeakError,
 )
-from .intents import Hand, RowCall, Unreadable
-from .journal import Entry, Journal
+from .intents import Hand, RowCall, Unreadable, left_in_doubt, outcome_of
+from .journal import DOUBTED, FINISHED, Entry, Journal
 from .models import Response
 from .outcomes import Outcome, Report, Row, each, result_of
 from .store import Known
@@ -60,10 +59,6 @@ MOST_AHEAD = 250
 pages. With 500, at a very high limit, Python's collector of garbage went through them all time and again, for 5 ms each."""
 MOST_HELD = 10_000
 """Unfinished rows of an earlier run held back at most, some 3 kB each, until the whole input has shown to be the same."""
-FINISHED = ("done", "unread", "failed")
-"""States of a row that an earlier run finished."""
-DOUBTED = ("intent", "in_doubt")
-"""States in which an earlier run leaves a row that may have been done."""
 ENDING = (SessionClosed, JournalError, Forbidden, GameNotFound)
 """Errors of a row that every other row would get, too."""
 BUDGETS = {endpoint.name: endpoint.budget for endpoint in ENDPOINTS.values()}
@@ -107,7 +102,7 @@ class BulkRun:
         self._outcomes: asyncio.Queue[Outcome | None] = asyncio.Queue()
         self._main: asyncio.Task[None] | None = None
         self._puller: asyncio.Task[None] | None = None
-        self._broken: Exception | None = None
+        self._broken: BaseException | None = None
         self._stopping = False
         self._began = self._ended = 0.0
         self._succeeded = self._failed = self._in_doubt = self._skipped = self._failed_earlier = self._sent = 0
@@ -139,6 +134,7 @@ class BulkRun:
             raise RuntimeError("a run is made once; make another one with teak.bulk(...)")
         if self._path is not None:
             self.journal = self._hand.journal = await Journal.open(self._path, self._about)
+            self.journal.ended.add_done_callback(self._journal_ended)
             try:
                 for name, count in self.journal.spent.items():
                     self._session.bucket_of(BUDGETS[name]).spent(count)
@@ -148,6 +144,7 @@ class BulkRun:
                 raise
         self._puller = asyncio.create_task(self._pull())
         self._main = asyncio.create_task(self._run(self._puller))
+        self._main.add_done_callback(lambda _: self._end_dropped())
         return self
 
     async def __aexit__(
@@ -210,12 +207,11 @@ class BulkRun:
             await asyncio.wait({puller})
             if not self._stopping:
                 # What a broken input raised is the reader's to see, after all that was sent.
-                error = RuntimeError("the input was cancelled") if puller.cancelled() else puller.exception()
-                self._broken = error if isinstance(error, Exception) else self._broken
+                self._broken = RuntimeError("the input was cancelled") if puller.cancelled() else puller.exception()
             await self._finished()
         except asyncio.CancelledError:
             # The loop ends under the run. The journal has to hear of that, and a reader must not take it for the end.
-            self._broken = self._broken or RuntimeError("the run was cancelled")
+            self._broken = self._broken or _cancelled()
             self.abort()
             await asyncio.wait({puller})
             await self._finished()
@@ -226,9 +222,28 @@ class BulkRun:
                     await self.journal.close()
             except JournalError as error:
                 self._broken = self._broken or error
+            except asyncio.CancelledError:
+                self._broken = self._broken or _cancelled()
+                raise
             finally:
-                self._ended = asyncio.get_running_loop().time()
-                self._outcomes.put_nowait(None)
+                self._end()
+
+    def _end_dropped(self) -> None:
+        if not self._ended:  # cancelled before its first step, it has ended nothing
+            self._broken = self._broken or _cancelled()
+            self.abort()
+            if self.journal is not None:
+                self.journal.end()
+            self._end()
+
+    def _end(self) -> None:
+        self._ended = asyncio.get_running_loop().time()
+        self._outcomes.put_nowait(None)
+
+    def _journal_ended(self, ended: asyncio.Future[JournalError | None]) -> None:
+        if (failure := ended.result()) is not None:  # with a thread that died nothing will be told any more
+            self._break(failure)
+            self.abort()
 
     async def _finished(self) -> None:
         while self._tasks:
@@ -297,9 +312,9 @@ class BulkRun:
             if self._resend_in_doubt or not taken.uncertain:
                 await self._admit(taken)
             elif known.state == "in_doubt":
-                self._publish(_outcome(taken, None, _left_in_doubt()))  # the journal has it, and why
+                self._publish(outcome_of(taken, None, left_in_doubt()))  # the journal has it, and why
             else:
-                self._settle(taken, None, _left_in_doubt())
+                self._settle(taken, None, left_in_doubt())
         if taken.index % GRANTS_A_TURN == 0:
             await asyncio.sleep(0)  # as the grants: rows of players in hand, and those that cannot be sent, wait for nothing
 
@@ -341,18 +356,18 @@ class BulkRun:
 
     def _leave(self, call: RowCall) -> None:
         """Tell of a row that was left: only where a try of it may have been done is that an outcome."""
-        error = call.error or (_left_in_doubt() if call.uncertain else None)
+        error = call.error or (left_in_doubt() if call.uncertain else None)
         if error is not None and error.delivery is Delivery.UNKNOWN:
             self._settle(call, None, error)
         else:
             call.withdraw()
 
-    def _break(self, error: Exception) -> None:
+    def _break(self, error: BaseException) -> None:
         self._broken = self._broken or error
         self.stop()
 
     def _settle(self, taken: RowCall | Unreadable, response: Response | None, error: TeakError | None) -> None:
-        outcome = _outcome(taken, response, error)
+        outcome = outcome_of(taken, response, error)
         if self.journal is None or taken.entry is None:
             self._publish(outcome)
         elif isinstance(error, DeadlinePassed) and outcome.delivery is Delivery.NOT_SENT and isinstance(taken, RowCall):
@@ -380,11 +395,5 @@ class BulkRun:
         self._outcomes.put_nowait(outcome)
 
 
-def _outcome(taken: RowCall | Unreadable, response: Response | None, error: TeakError | None) -> Outcome:
-    delivery = Delivery.DONE if error is None else error.delivery
-    request = taken.request if isinstance(taken, RowCall) else None
-    return Outcome(taken.index, request, response, error, delivery, taken.attempts, taken.line)
-
-
-def _left_in_doubt() -> ConnectionLost:
-    return ConnectionLost("an earlier run ended without knowing whether this was done")
+def _cancelled() -> RuntimeError:
+    return RuntimeError("the run was cancelled")

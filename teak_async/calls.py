@@ -249,6 +249,8 @@ class Caller:
         loop = asyncio.get_running_loop()
         began = loop.time()
         try:
+            if not exchange.exact:
+                await asyncio.sleep(0)  # see `Attempt`
             if call.asked_at is not None:
                 told = call.told
                 self._tells.tell(Waited(*told, began - call.asked_at))

@@ -16,10 +16,10 @@ from attrs import define, field, frozen
 
 from .bucket import Lane
 from .calls import Call
-from .errors import InvalidRequest, TeakError
+from .errors import ConnectionLost, Delivery, InvalidRequest, TeakError
 from .journal import Entry, Journal
-from .models import Request
-from .outcomes import Row
+from .models import Request, Response
+from .outcomes import Outcome, Row
 from .store import GROUP
 
 LEAST_INTENDED = 8
@@ -143,3 +143,15 @@ class Unreadable:
     error: InvalidRequest
     entry: Entry | None
     attempts: int = 0
+
+
+def outcome_of(taken: RowCall | Unreadable, response: Response | None, error: TeakError | None) -> Outcome:
+    """How a row ended."""
+    delivery = Delivery.DONE if error is None else error.delivery
+    request = taken.request if isinstance(taken, RowCall) else None
+    return Outcome(taken.index, request, response, error, delivery, taken.attempts, taken.line)
+
+
+def left_in_doubt() -> ConnectionLost:
+    """What a row ends with that an earlier run may have sent, and that is not sent now."""
+    return ConnectionLost("an earlier run ended without knowing whether this was done")

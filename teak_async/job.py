@@ -25,9 +25,9 @@ from typing import Any, TextIO, cast
 
 from attrs import frozen
 
-from .bulk import DOUBTED, FINISHED, BulkRun
+from .bulk import BulkRun
 from .errors import Forbidden, GameNotFound, InvalidRequest, JournalError
-from .journal import Entry
+from .journal import DOUBTED, FINISHED, Entry
 from .models import GetSubscription, Identify
 from .outcomes import Outcome, Report
 from .progress import Meter, clock

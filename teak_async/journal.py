@@ -89,6 +89,10 @@ class Result(NamedTuple):
     response: str | None = None
 
 
+FINISHED = ("done", "unread", "failed")
+"""States of a row that an earlier run finished."""
+DOUBTED = ("intent", "in_doubt")
+"""States in which an earlier run leaves a row that may have been done."""
 INTENT = Result("intent")
 WAITING = Result("waiting")
 
@@ -134,6 +138,7 @@ class Journal:
     Attributes:
         last: the highest index of an earlier run; -1 for a new journal.
         spent: calls by endpoint's name that an earlier run may have sent within the last moments.
+        ended: is done when nothing is written any more, with what prevented it.
     """
 
     def __init__(self, writer: Writer, last: int, spent: Counter[str]) -> None:
@@ -142,6 +147,7 @@ class Journal:
         self._read = 0
         self.last = last
         self.spent = spent
+        self.ended = writer.ended
 
     @classmethod
     async def open(cls, path: str | Path, about: dict[str, str]) -> Journal:
@@ -158,7 +164,11 @@ class Journal:
         writer.start()
         try:
             await writer.opened
-            last, spent = await writer.read(state_of)
+            state = writer.read(state_of)
+            await asyncio.wait({state, writer.ended}, return_when=asyncio.FIRST_COMPLETED)
+            if not state.done() and (failure := writer.ended.result()) is not None:
+                raise failure
+            last, spent = await state
         except BaseException as error:
             writer.end()
             if isinstance(error, Exception):  # who was cancelled leaves at once
@@ -185,13 +195,17 @@ class Journal:
         """Write how a row ended; `then` is called once that is durable, or with what prevented it."""
         self._writer.put(_values(entry, result), lambda failure, _: then(failure))
 
+    def end(self) -> None:
+        """Have what is left written and the file let go of, without waiting for that."""
+        self._writer.end()
+
     async def close(self) -> None:
         """Write what is left and let go of the file.
 
         Raises:
             JournalError: when what was put could not be written.
         """
-        self._writer.end()
+        self.end()
         failure = await asyncio.shield(self._writer.ended)
         if failure is not None:
             raise failure

@@ -93,16 +93,18 @@ def result_of(outcome: Outcome) -> Result:
 async def each(source: Iterable[Any] | AsyncIterable[Any]) -> AsyncGenerator[Any, None]:
     """Give the rows of any iterable or async iterable, and close it when they are no longer wanted."""
     if isinstance(source, AsyncIterable):
+        later = aiter(source)
         try:
-            async for row in source:
+            async for row in later:
                 yield row
         finally:
-            if isinstance(source, AsyncGenerator):
-                await source.aclose()
+            if isinstance(later, AsyncGenerator):
+                await later.aclose()
     else:
+        rows = iter(source)
         try:
-            for row in source:
+            for row in rows:
                 yield row
         finally:
-            if isinstance(source, Generator):
-                source.close()
+            if isinstance(rows, Generator):
+                rows.close()

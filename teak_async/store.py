@@ -132,7 +132,7 @@ def _closed_on_error(connection: sqlite3.Connection, problem: str) -> Iterator[N
     except sqlite3.Error as error:
         connection.close()
         raise JournalError(f"{problem}: {error}") from None
-    except JournalError:
+    except BaseException:
         connection.close()
         raise
 

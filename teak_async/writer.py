@@ -48,9 +48,9 @@ class Writer(threading.Thread):
         self._group: list[Job] = []
         self._timer: asyncio.TimerHandle | None = None
         self._groups: queue.SimpleQueue[list[Job] | None] = queue.SimpleQueue()
-        self.failure: Exception | None = None
+        self.failure: JournalError | None = None
         self.opened: asyncio.Future[None] = loop.create_future()
-        self.ended: asyncio.Future[Exception | None] = loop.create_future()
+        self.ended: asyncio.Future[JournalError | None] = loop.create_future()
 
     def put(self, values: Values, then: Then | None = None) -> None:
         """Have a row written in the next group."""
@@ -94,8 +94,8 @@ class Writer(threading.Thread):
                 self._on_loop(partial(_answer, self.opened, None, None))
                 self._work(connection, partial(stay, file, found, self._path))
         except Exception as error:  # noqa: BLE001 - told to whoever opened the journal, or closes it
-            self.failure = self.failure or error
-            self._on_loop(partial(_answer, self.opened, error, None))
+            self.failure = self.failure or self._trouble(error)
+            self._on_loop(partial(_answer, self.opened, self.failure, None))
         self._on_loop(partial(_answer, self.ended, None, self.failure))
 
     def _work(self, connection: sqlite3.Connection, look: Callable[[], None]) -> None:
@@ -117,12 +117,15 @@ class Writer(threading.Thread):
                             checkpoint(connection)
                         write(connection, [work for work, _ in group if isinstance(work, tuple)])
                         given = [None if isinstance(work, tuple) else work(connection) for work, _ in group]
-                    except JournalError as error:
-                        self.failure = error
                     except Exception as error:  # noqa: BLE001 - a row that SQLite cannot take must not end the thread either
-                        self.failure = JournalError(f"{self._path}: the journal cannot be written any more: {error}")
+                        self.failure = self._trouble(error)
                 self._on_loop(partial(_tell, [then for _, then in group], self.failure, given))
         look()
+
+    def _trouble(self, error: Exception) -> JournalError:
+        if isinstance(error, JournalError):
+            return error
+        return JournalError(f"{self._path}: the journal cannot be written any more: {error}")
 
     def _next(self) -> tuple[list[Job], bool]:
         """All that was handed over since the last time, and whether it is the last."""

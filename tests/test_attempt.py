@@ -23,10 +23,10 @@ class Work:
         self.attempt = Attempt(self._work(), self.exchange)
 
     async def _work(self) -> str:
-        await asyncio.sleep(0)
-        if self.sent:
-            self.exchange.sent_at = 1.0
         try:
+            await asyncio.sleep(0)
+            if self.sent:
+                self.exchange.sent_at = 1.0
             self.ended = await self.answer
         except BaseException as error:
             self.ended = error
@@ -34,11 +34,12 @@ class Work:
         return str(self.ended)
 
 
-async def start(work: Work) -> asyncio.Task[str]:
-    async def caller() -> str:
-        return await work.attempt
+async def awaiting(work: Work) -> str:
+    return await work.attempt
 
-    task = asyncio.create_task(caller())
+
+async def start(work: Work) -> asyncio.Task[str]:
+    task = asyncio.create_task(awaiting(work))
     for _ in range(4):
         await asyncio.sleep(0)
     return task
@@ -235,6 +236,7 @@ async def test_where_nobody_knows_what_was_sent_a_timeout_of_the_work_is_not_the
     """The work's own timeout, as aiohttp's for connecting, cancels the task of the work and not the caller's."""
 
     async def slow() -> str:
+        await asyncio.sleep(0)
         try:
             async with asyncio.timeout(0.01):
                 await asyncio.sleep(60)
@@ -246,3 +248,39 @@ async def test_where_nobody_knows_what_was_sent_a_timeout_of_the_work_is_not_the
     task = asyncio.current_task()
     assert task is not None
     assert task.cancelling() == 0
+
+
+async def test_who_leaves_in_the_moment_of_the_answer_has_left() -> None:
+    """What came, nobody has seen: on a pool that is not ours the end of the work is one turn earlier than its caller's."""
+    work = Work(sent=True)
+    work.exchange.exact = False
+    caller = await start(work)
+    work.answer.set_result("done")
+    while work.ended is None:
+        await asyncio.sleep(0)
+    caller.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await caller
+    assert work.attempt.left
+
+
+@pytest.mark.parametrize("exact", [True, False])
+async def test_a_task_that_is_cancelled_before_it_begins_drops_nothing(exact: bool) -> None:
+    """As a loop does that ends: it cancels all tasks, also one that was made in its last turn."""
+    work = Work(sent=True)
+    work.exchange.exact = exact
+    before = asyncio.all_tasks()
+    if exact:
+        caller = await start(work)
+        caller.cancel()
+    else:
+        caller = asyncio.create_task(awaiting(work))
+    await asyncio.sleep(0)
+    for task in asyncio.all_tasks() - before:
+        task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await caller
+    for _ in range(4):
+        await asyncio.sleep(0)
+    assert asyncio.all_tasks() == before
+    assert isinstance(work.ended, asyncio.CancelledError)

@@ -1,7 +1,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
+from contextlib import closing
 from itertools import count
 from typing import Any
 
@@ -204,15 +205,22 @@ async def test_cancelling_twice_leaves_at_once() -> None:
         assert others() == set()
 
 
-async def test_a_broken_input_ends_the_run_after_what_was_sent(fast: TeakSession, server: Sandbox) -> None:
+class NoError(BaseException):
+    """As those by which a framework leaves a test."""
+
+
+@pytest.mark.parametrize("kind", [OSError, NoError])
+async def test_a_broken_input_ends_the_run_after_what_was_sent(
+    fast: TeakSession, server: Sandbox, kind: type[BaseException]
+) -> None:
     """The rows before the break all end, then its error is raised."""
 
     def breaks() -> Iterator[Request]:
         yield from identifies(20)
-        raise OSError("disk gone")
+        raise kind("disk gone")
 
     seen: list[Outcome] = []
-    with pytest.raises(OSError, match="disk gone"):
+    with pytest.raises(kind, match="disk gone"):
         async with fast.bulk(breaks()) as run:
             async for outcome in run:
                 seen.append(outcome)
@@ -220,21 +228,32 @@ async def test_a_broken_input_ends_the_run_after_what_was_sent(fast: TeakSession
     assert len(server.players) == 20
 
 
-async def test_an_async_input_is_closed(fast: TeakSession) -> None:
-    """An async generator gets its `finally` when the run is left early."""
-    closed = asyncio.Event()
+class Rows:
+    """An input that can be iterated in both ways, and writes down when it was left."""
 
-    async def rows() -> AsyncIterator[Request]:
+    def __init__(self) -> None:
+        self.left = False
+
+    def __iter__(self) -> Generator[Request]:
         try:
-            for row in identifies(100_000):
-                yield row
+            yield from identifies(100_000)
         finally:
-            closed.set()
+            self.left = True
 
-    async with fast.bulk(rows()) as run:
+    async def __aiter__(self) -> AsyncIterator[Request]:
+        with closing(iter(self)) as rows:
+            for row in rows:
+                yield row
+
+
+@pytest.mark.parametrize("given", [aiter, iter, lambda rows: rows])
+async def test_the_input_is_closed(fast: TeakSession, given: Callable[[Rows], Any]) -> None:
+    """A generator gets its `finally` when the run is left early, be it given or made by what is given."""
+    rows = Rows()
+    async with fast.bulk(given(rows)) as run:
         async for _ in run:
             break
-    assert closed.is_set()
+    assert rows.left
 
 
 async def test_a_session_closed_under_a_run_ends_it(server: Sandbox) -> None:

@@ -10,6 +10,7 @@ import sqlite3
 from collections.abc import AsyncIterator, Iterator
 from contextlib import closing, nullcontext
 from datetime import UTC, datetime, timedelta
+from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -41,6 +42,8 @@ from teak_async import (
     store,
     writer,
 )
+from teak_async.bulk import BulkRun
+from teak_async.events import Answered, Event
 from teak_async.journal import Entry, Journal
 from teak_async.sandbox import GAME_ID, IDENTIFY, SECRET_KEY, STATUS, Faults, Sandbox
 from teak_async.store import GROUP, Known, look, sources, states
@@ -462,20 +465,38 @@ async def test_a_disk_that_fills_up_stops_the_run(
     assert report.skipped + report.succeeded + report.in_doubt == 200
 
 
-async def test_a_trouble_nobody_foresaw_ends_the_run(fast: TeakSession, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever befalls the thread that writes, the run hears of it."""
+@pytest.mark.parametrize(("where", "after"), [("stay", 0), ("_next", 0), ("_next", 2), ("_next", 9)])
+async def test_a_trouble_nobody_foresaw_ends_the_run(
+    fast: TeakSession, server: Sandbox, path: Path, monkeypatch: pytest.MonkeyPatch, where: str, after: int
+) -> None:
+    """Whatever befalls the thread that writes, and wherever, the run hears of it, and the next one goes on."""
+    place: Any = writer if where == "stay" else writer.Writer
+    real, calls = getattr(place, where), count()
 
-    def no_memory(*_: object) -> None:
-        raise MemoryError("none left")
+    def no_memory(*given: Any) -> Any:
+        if next(calls) >= after:
+            raise MemoryError("none left")
+        return real(*given)
 
     monkeypatch.setattr(writer, "LOOK", 0.0)
-    monkeypatch.setattr(writer, "stay", no_memory)
+    monkeypatch.setattr(place, where, no_memory)
     with pytest.raises(JournalError, match="cannot be written any more: none left"):
-        await fast.bulk(identifies(100), journal=path)
+        async with asyncio.timeout(20):
+            await fast.bulk(identifies(1000), journal=path)
+    monkeypatch.undo()
+    report = await fast.bulk(identifies(1000), journal=path, resend_in_doubt=True)
+    assert report.total == len(server.players) == 1000
+
+
+async def test_what_a_journal_cannot_say_of_its_run_is_refused(fast: TeakSession, path: Path) -> None:
+    """Nothing is held by a journal that could not be made."""
+    with pytest.raises(JournalError, match="surrogates not allowed"):
+        await fast.bulk(identifies(1), journal=path, about={"note": "\ud83d"})
+    assert (await fast.bulk(identifies(1), journal=path)).succeeded == 1
 
 
 async def test_a_run_that_is_cancelled_while_it_closes_has_an_end(fast: TeakSession, path: Path) -> None:
-    """Who reads it is not left waiting."""
+    """Who reads it is not left waiting, nor told that this was all."""
     run = await fast.bulk(identifies(3), journal=path).__aenter__()
     assert run.journal is not None
     assert run._main is not None
@@ -485,9 +506,50 @@ async def test_a_run_that_is_cancelled_while_it_closes_has_an_end(fast: TeakSess
     for _ in range(5):
         await asyncio.sleep(0)
     run._main.cancel()
-    async with asyncio.timeout(5):
-        assert len([outcome async for outcome in run]) == 3
-    run.journal._writer.end()
+    outcomes = []
+    with pytest.raises(RuntimeError, match="the run was cancelled"):
+        async with asyncio.timeout(5):
+            async for outcome in run:
+                outcomes.append(outcome)
+    assert len(outcomes) == 3
+    run.journal.end()
+
+
+@pytest.mark.parametrize("journaled", [False, True])
+async def test_a_run_that_is_cancelled_before_it_begins_has_an_end(fast: TeakSession, path: Path, journaled: bool) -> None:
+    """As by a loop that ends in the turn in which a run was opened; and the journal is free for the next one."""
+    own = asyncio.all_tasks()
+    run = await fast.bulk(identifies(3), journal=path if journaled else None).__aenter__()
+    for task in asyncio.all_tasks() - own:
+        task.cancel()
+    with pytest.raises(RuntimeError, match="the run was cancelled"):
+        async with asyncio.timeout(5):
+            await anext(aiter(run))
+    if run.journal is not None:
+        await run.journal.ended
+    assert (await fast.bulk(identifies(3), journal=path)).succeeded == 3
+
+
+@pytest.mark.parametrize("turns", range(5))
+async def test_a_run_that_is_aborted_in_the_moment_of_an_answer(server: Sandbox, path: Path, turns: int) -> None:
+    """On a pool that is not ours either, nobody takes a row for unsent that was done and whose answer nobody has seen."""
+    running: list[BulkRun] = []
+
+    def abort_after(event: Event, turns: int = turns) -> None:
+        if isinstance(event, Answered) and turns:
+            asyncio.get_running_loop().call_soon(abort_after, event, turns - 1)
+        elif isinstance(event, Answered):
+            running[0].abort()
+
+    async with (
+        aiohttp.ClientSession() as http,
+        session_on(server, http=http, on_event=abort_after) as teak,
+        teak.bulk(identifies(1), journal=path) as run,
+    ):
+        running.append(run)
+        outcomes = [outcome.delivery async for outcome in run]
+    assert outcomes in ([Delivery.DONE], [Delivery.UNKNOWN])
+    assert rows(path) == [(0, "done" if outcomes == [Delivery.DONE] else "in_doubt")]
 
 
 async def test_leaving_a_run_leaves_a_journal_that_goes_on(fast: TeakSession, server: Sandbox, path: Path) -> None:
