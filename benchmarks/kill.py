@@ -52,7 +52,8 @@ def in_between(journal: Path) -> set[int]:
     """The rows that a journal has an intent of and no result."""
     if not journal.exists():
         return set()
-    with closing(sqlite3.connect(journal)) as connection:
+    # Changes nothing: opened to be written, the log would be brought into the file, which is more than a kill does.
+    with closing(sqlite3.connect(f"{journal.as_uri()}?mode=ro", uri=True)) as connection:
         try:
             return {index for (index,) in connection.execute("SELECT idx FROM rows WHERE state = 'intent'")}
         except sqlite3.OperationalError:  # killed before it had its tables

@@ -9,7 +9,8 @@ Rules of this module:
   beside the file itself, whatever links to that.
 - Reading opens a connection of its own and disturbs no run.
 - While a run goes on, and after a kill, the newest rows are in the log beside the file (`-wal`). By itself the file says that
-  its log is missing; the log overrules that. So a file that was moved without it is not taken for all there is.
+  its log is missing; the log overrules that. So a file that was moved without it is not taken for all there is. The price: a
+  file that was killed within a certain millisecond, and into which another program has brought the log then, says so, too.
 """
 
 from __future__ import annotations
@@ -87,6 +88,7 @@ def write(connection: sqlite3.Connection, rows: list[Values]) -> None:
 
 def checkpoint(connection: sqlite3.Connection) -> None:
     """Bring the log into the file, which by itself says from then on that it is missing."""
+    connection.execute("PRAGMA wal_checkpoint")  # all that takes time, so that what follows takes little
     connection.execute("UPDATE run SET value = 'missing' WHERE name = 'log'")
     try:
         connection.execute("PRAGMA wal_checkpoint")
@@ -215,7 +217,10 @@ def _check(connection: sqlite3.Connection, path: Path) -> None:
     if application == APPLICATION and not _size(log := _log_of(path)):
         missing = "SELECT count(*) FROM run WHERE (name, value) = ('log', 'missing')"
         if connection.execute(missing).fetchone()[0]:
-            raise JournalError(f"{path}: {log.name} is not beside it, which has the newest rows: put it there")
+            lost = "UPDATE run SET value = 'lost' WHERE name = 'log'"
+            problem = f"{log.name} is not beside it, which has the newest rows: put it there"
+            remedy = f'to go on without it, and send those again: sqlite3 {path} "{lost}"'
+            raise JournalError(f"{path}: {problem}; or, {remedy}")
 
 
 def check_run(path: Path, found: Mapping[str, str], about: Mapping[str, str]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import shutil
 import signal
 import sqlite3
 from collections.abc import AsyncIterator, Iterator
@@ -343,8 +344,11 @@ async def test_a_journal_that_was_moved_without_its_log_is_refused(
     problem = r"moved\.db: moved\.db-wal is not beside it, which has the newest rows: put it there"
     with pytest.raises(JournalError, match=problem):
         await fast.bulk(identifies(2000), journal=moved)
-    with pytest.raises(JournalError, match=problem):
+    with pytest.raises(JournalError, match=problem) as refused:
         look(moved)
+    with closing(sqlite3.connect(shutil.copy(moved, path.with_name("lost.db")), isolation_level=None)) as connection:
+        connection.execute(str(refused.value).split('"')[1])
+    assert sum(look(path.with_name("lost.db")).states.values()) < 2000
     assert {player.sessions for player in server.players.values()} == {1}
     log.write_bytes(groups[written - 1])
     assert sum(look(moved).states.values()) > 0
