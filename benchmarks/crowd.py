@@ -18,7 +18,7 @@ from aiolimiter import AsyncLimiter
 from attrs import frozen
 
 from teak_async import TeakSession
-from teak_async.bucket import Bucket, Lane
+from teak_async._limits.bucket import Bucket, Lane
 from teak_async.sandbox import GAME_ID, IDENTIFY, SECRET_KEY
 
 from .journal import resident

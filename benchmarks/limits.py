@@ -17,8 +17,8 @@ from collections.abc import Sequence
 
 from attrs import frozen
 
-from teak_async.referee import WINDOWS
 from teak_async.sandbox import Faults
+from teak_async.sandbox.limit_models import WINDOWS
 
 from .peers import CLIENTS, Client
 from .plot import rates

@@ -21,7 +21,7 @@ from typing import Any
 
 from attrs import asdict
 
-from teak_async.bucket import Lane
+from teak_async._limits.bucket import Lane
 
 from .crowd import CROWDS, Crowd, full_bucket
 from .processes import alone

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import statistics
 
-from teak_async.referee import WINDOWS
 from teak_async.sandbox import Faults
+from teak_async.sandbox.limit_models import WINDOWS
 
 from .lanes import LIVE, Waits, meet
 from .limits import Verdict, share

@@ -29,9 +29,9 @@ from typing import Any
 from attrs import frozen
 
 from teak_async import TeakSession
+from teak_async._notify import Tells
 from teak_async.events import Event
 from teak_async.sandbox import GAME_ID, IDENTIFY, SECRET_KEY, Faults
-from teak_async.tells import Tells
 
 from .cpu import FREE_LIMITS, WORKERS, work
 from .peers import body

@@ -17,8 +17,8 @@ from typing import Any, TypeVar
 
 from attrs import frozen
 
-from teak_async.bucket import Bucket, Lane
-from teak_async.referee import WINDOWS, Seen
+from teak_async._limits.bucket import Bucket, Lane
+from teak_async.sandbox.limit_models import WINDOWS, Seen
 
 from .limits import BEGINNINGS, judged, share
 from .processes import LIMIT, alone

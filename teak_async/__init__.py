@@ -1,88 +1,109 @@
 """The asyncio client for Teak's server API, with the rate limits built in."""
 
-from .bucket import Rate
-from .budgets import Limits
-from .bulk import BulkRun
-from .errors import (
-    BacklogFull,
-    ConnectFailed,
-    ConnectionLost,
-    DeadlinePassed,
-    Delivery,
-    Forbidden,
-    GameNotFound,
-    InvalidRequest,
-    JournalError,
-    NotFound,
-    PlayerNotFound,
-    RateLimited,
-    ServerError,
-    SessionClosed,
-    TeakError,
-    TimedOut,
-    TransportError,
-    UnexpectedResponse,
-    UnknownState,
-)
-from .models import (
-    CategorySubscriptionChange,
-    GetSubscription,
-    Identify,
-    PlayerSession,
-    Request,
-    Response,
-    SetCategorySubscription,
-    SetSubscription,
-    State,
-    SubscriptionChange,
-    SubscriptionStatus,
-)
-from .outcomes import Outcome, Report, Row
-from .retry import Retry
-from .session import Subscriptions, TeakSession
-from .transport import Timeout
-from .version import __version__
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-__all__ = [
-    "BacklogFull",
-    "BulkRun",
-    "CategorySubscriptionChange",
-    "ConnectFailed",
-    "ConnectionLost",
-    "DeadlinePassed",
-    "Delivery",
-    "Forbidden",
-    "GameNotFound",
-    "GetSubscription",
-    "Identify",
-    "InvalidRequest",
-    "JournalError",
-    "Limits",
-    "NotFound",
-    "Outcome",
-    "PlayerNotFound",
-    "PlayerSession",
-    "Rate",
-    "RateLimited",
-    "Report",
-    "Request",
-    "Response",
-    "Retry",
-    "Row",
-    "ServerError",
-    "SessionClosed",
-    "SetCategorySubscription",
-    "SetSubscription",
-    "State",
-    "SubscriptionChange",
-    "SubscriptionStatus",
-    "Subscriptions",
-    "TeakError",
-    "TeakSession",
-    "TimedOut",
-    "Timeout",
-    "TransportError",
-    "UnexpectedResponse",
-    "UnknownState",
-    "__version__",
-]
+from ._version import __version__ as __version__
+
+if TYPE_CHECKING:
+    from ._bulk.outcomes import Outcome as Outcome
+    from ._bulk.outcomes import Report as Report
+    from ._bulk.outcomes import Row as Row
+    from ._bulk.run import BulkRun as BulkRun
+    from ._client.retry import Retry as Retry
+    from ._client.transport import Timeout as Timeout
+    from ._limits.bucket import Rate as Rate
+    from ._limits.session_limits import Limits as Limits
+    from ._session import Subscriptions as Subscriptions
+    from ._session import TeakSession as TeakSession
+    from .errors import BacklogFull as BacklogFull
+    from .errors import ConnectFailed as ConnectFailed
+    from .errors import ConnectionLost as ConnectionLost
+    from .errors import DeadlinePassed as DeadlinePassed
+    from .errors import Delivery as Delivery
+    from .errors import Forbidden as Forbidden
+    from .errors import GameNotFound as GameNotFound
+    from .errors import InvalidRequest as InvalidRequest
+    from .errors import JournalError as JournalError
+    from .errors import NotFound as NotFound
+    from .errors import PlayerNotFound as PlayerNotFound
+    from .errors import RateLimited as RateLimited
+    from .errors import ServerError as ServerError
+    from .errors import SessionClosed as SessionClosed
+    from .errors import TeakError as TeakError
+    from .errors import TimedOut as TimedOut
+    from .errors import TransportError as TransportError
+    from .errors import UnexpectedResponse as UnexpectedResponse
+    from .errors import UnknownState as UnknownState
+    from .models import CategorySubscriptionChange as CategorySubscriptionChange
+    from .models import GetSubscription as GetSubscription
+    from .models import Identify as Identify
+    from .models import PlayerSession as PlayerSession
+    from .models import Request as Request
+    from .models import Response as Response
+    from .models import SetCategorySubscription as SetCategorySubscription
+    from .models import SetSubscription as SetSubscription
+    from .models import State as State
+    from .models import SubscriptionChange as SubscriptionChange
+    from .models import SubscriptionStatus as SubscriptionStatus
+
+# The command's help needs none of these, and importing aiohttp takes half a second: each is imported when it is asked for.
+_HOMES = {
+    "Outcome": "_bulk.outcomes",
+    "Report": "_bulk.outcomes",
+    "Row": "_bulk.outcomes",
+    "BulkRun": "_bulk.run",
+    "Retry": "_client.retry",
+    "Timeout": "_client.transport",
+    "Rate": "_limits.bucket",
+    "Limits": "_limits.session_limits",
+    "Subscriptions": "_session",
+    "TeakSession": "_session",
+    "BacklogFull": "errors",
+    "ConnectFailed": "errors",
+    "ConnectionLost": "errors",
+    "DeadlinePassed": "errors",
+    "Delivery": "errors",
+    "Forbidden": "errors",
+    "GameNotFound": "errors",
+    "InvalidRequest": "errors",
+    "JournalError": "errors",
+    "NotFound": "errors",
+    "PlayerNotFound": "errors",
+    "RateLimited": "errors",
+    "ServerError": "errors",
+    "SessionClosed": "errors",
+    "TeakError": "errors",
+    "TimedOut": "errors",
+    "TransportError": "errors",
+    "UnexpectedResponse": "errors",
+    "UnknownState": "errors",
+    "CategorySubscriptionChange": "models",
+    "GetSubscription": "models",
+    "Identify": "models",
+    "PlayerSession": "models",
+    "Request": "models",
+    "Response": "models",
+    "SetCategorySubscription": "models",
+    "SetSubscription": "models",
+    "State": "models",
+    "SubscriptionChange": "models",
+    "SubscriptionStatus": "models",
+}
+_MODULES = ("errors", "events", "models")
+
+__all__ = ["__version__", *_HOMES]  # noqa: PLE0604 - names all the same
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used (PEP 562)."""
+    if name in _MODULES:
+        return import_module(f".{name}", __name__)
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(f".{_HOMES[name]}", __name__), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *_HOMES, *_MODULES]

@@ -1,6 +1,6 @@
 """`python -m teak_async`."""
 
-from .cli import run
+from ._cli.app import run
 
 if __name__ == "__main__":
     run()

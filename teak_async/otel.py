@@ -37,9 +37,9 @@ from opentelemetry.context import Context, get_current
 from opentelemetry.metrics import MeterProvider, get_meter
 from opentelemetry.trace import SpanKind, Status, StatusCode, TracerProvider, get_tracer
 
-from .endpoints import ENDPOINTS
+from ._api.endpoints import ENDPOINTS
+from ._version import __version__
 from .events import Answered, Event, Refused, Repeated, Started, Unanswered, Waited
-from .version import __version__
 
 SCHEMA = "https://opentelemetry.io/schemas/1.30.0"
 BOUNDARIES = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)

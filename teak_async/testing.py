@@ -27,17 +27,17 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
 
-from .budgets import Limits
+from ._client.retry import Retry
+from ._client.transport import Timeout
+from ._limits.session_limits import Limits
+from ._session import TeakSession
 from .errors import SessionClosed
-from .retry import Retry
-from .session import TeakSession
-from .transport import Timeout
 
 if TYPE_CHECKING:
     from typing import Self
 
-    from .referee import Seen
     from .sandbox import Fault, Faults, Player, Received, Sandbox
+    from .sandbox.limit_models import Seen
 
 PLENTY = 100_000
 """Requests per second that the server allows: more than a test makes."""

@@ -22,8 +22,8 @@ from benchmarks.__main__ import TOPICS, main
 from benchmarks.limits import DRAWN, judged, share
 from benchmarks.peers import CLIENTS
 from benchmarks.processes import Setting, alone, served
-from teak_async.referee import WINDOWS
 from teak_async.sandbox import IDENTIFY, Sandbox
+from teak_async.sandbox.limit_models import WINDOWS
 
 SMALL: dict[str, dict[str, Any]] = {
     "limits": {"--calls": 12},

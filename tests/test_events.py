@@ -13,9 +13,10 @@ from typing import Any, get_args
 
 import attrs
 import pytest
-from conftest import FAST, session_on
+from support import FAST, session_on
 
 from teak_async import Delivery, Identify, Limits, Retry, TeakError, TeakSession, Timeout, events
+from teak_async._notify import level_of, words_of
 from teak_async.events import (
     Answered,
     Event,
@@ -28,7 +29,6 @@ from teak_async.events import (
     Waited,
 )
 from teak_async.sandbox import IDENTIFY, STATUS, Faults, Sandbox
-from teak_async.tells import level_of, words_of
 
 KINDS: tuple[type[Event], ...] = get_args(Event)
 FAULTS = Faults(
@@ -254,8 +254,8 @@ async def test_nothing_is_made_while_nobody_listens(sandbox: Sandbox, monkeypatc
         raise AssertionError(args)
 
     for kind in ("Waited", "Started", "Answered"):
-        monkeypatch.setattr(f"teak_async.calls.{kind}", explode)
-    monkeypatch.setattr("teak_async.tells.Tells.tell", explode)
+        monkeypatch.setattr(f"teak_async._client.executor.{kind}", explode)
+    monkeypatch.setattr("teak_async._notify.Tells.tell", explode)
     async with session_on(sandbox) as teak:
         await teak.identify("p1", country_code="US")
         await teak.bulk([Identify("p2", country_code="US")])

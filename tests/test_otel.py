@@ -6,13 +6,11 @@ import asyncio
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
 
 import pytest
 from attrs import frozen
-from conftest import session_on
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import HistogramDataPoint, InMemoryMetricReader, NumberDataPoint
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
@@ -21,14 +19,13 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.semconv.attributes import error_attributes, http_attributes, server_attributes, url_attributes
 from opentelemetry.semconv.metrics.http_metrics import HTTP_CLIENT_REQUEST_DURATION
 from opentelemetry.trace import SpanKind, StatusCode, Tracer
+from support import ROOT, session_on
 
 from teak_async import Identify, Limits, Retry, TeakError, TeakSession, Timeout
 from teak_async.errors import Delivery
 from teak_async.events import Answered, Started, Waited
 from teak_async.otel import BOUNDARIES, TOGETHER, OpenTelemetry
 from teak_async.sandbox import IDENTIFY, STATUS, Sandbox
-
-ROOT = Path(__file__).parent.parent
 
 
 @frozen

@@ -33,6 +33,7 @@ import aiohttp
 import pytest
 import typer.main
 from attrs import define, field
+from support import ROOT
 
 from teak_async import (
     BacklogFull,
@@ -64,13 +65,12 @@ from teak_async import (
     UnknownState,
     errors,
 )
-from teak_async.bucket import Lane
-from teak_async.calls import Call
-from teak_async.cli import app
-from teak_async.endpoints import ENDPOINTS
-from teak_async.wire import encode
+from teak_async._api.codec import encode
+from teak_async._api.endpoints import ENDPOINTS
+from teak_async._cli.app import app
+from teak_async._client.executor import Call
+from teak_async._limits.bucket import Lane
 
-ROOT = Path(__file__).parents[1]
 WORDS = ("sesame7", "tulip9")
 """What a secret here begins and ends with: no encoding changes it, so any piece of a secret is found in any form."""
 SECRET = 'sesame7+/="é &<\\%41~tulip9'
@@ -583,7 +583,7 @@ def test_every_kind_of_error_was_made_to_happen() -> None:
     assert every - made == {TeakError, TransportError}
 
 
-CRASH = "import teak_async.job as job, teak_async.cli as cli; job.result = lambda _: 1 / 0; cli.run()"
+CRASH = "import teak_async._cli.job as job, teak_async._cli.app as cli; job.result = lambda _: 1 / 0; cli.run()"
 
 
 @pytest.mark.parametrize("command", [("-m", "teak_async"), ("-c", CRASH)], ids=["fails", "crashes"])

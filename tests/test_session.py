@@ -9,7 +9,7 @@ from typing import Any
 import aiohttp
 import pytest
 from aioresponses import aioresponses
-from conftest import Answering, sample, session_on
+from support import Answering, sample, session_on
 
 from teak_async import (
     CategorySubscriptionChange,
@@ -452,7 +452,7 @@ async def test_closing_ends_a_pause_between_tries(sandbox: Sandbox) -> None:
 async def test_a_done_call_stays_done(slow: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
     """An uncertain try before it does not make a change that was certainly made uncertain."""
     slow.fail_next("status", "error_before")
-    monkeypatch.setattr("teak_async.sandbox._push", lambda user_id: {"status": "ok"})
+    monkeypatch.setattr("teak_async.sandbox.server._push", lambda user_id: {"status": "ok"})
     async with session_on(slow) as teak:
         with pytest.raises(UnexpectedResponse) as odd:
             await teak.desktop_push.opt_out("p1")
@@ -465,7 +465,7 @@ async def test_an_answer_beyond_understanding_is_unknown(teak: TeakSession, monk
     def stumble(*args: Any) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("teak_async.calls.decode", stumble)
+    monkeypatch.setattr("teak_async._client.executor.decode", stumble)
     with pytest.raises(UnexpectedResponse, match="ZeroDivisionError") as odd:
         await teak.identify("p1", country_code="US")
     assert odd.value.delivery is Delivery.UNKNOWN

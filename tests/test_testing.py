@@ -11,6 +11,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from support import ROOT
 from typer.testing import CliRunner
 
 from teak_async import (
@@ -29,11 +30,9 @@ from teak_async import (
     Timeout,
     UnexpectedResponse,
 )
-from teak_async.cli import app
+from teak_async._cli.app import app
 from teak_async.sandbox import IDENTIFY, Fault, Faults
 from teak_async.testing import SandboxSession, TeakSandbox
-
-ROOT = Path(__file__).parents[1]
 
 NEWCOMER = """
 async def test_arrival(teak_session, teak_sandbox):

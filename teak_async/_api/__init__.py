@@ -1,0 +1,1 @@
+"""What Teak's API is: endpoints, bytes, credentials. No I/O."""

@@ -1,0 +1,57 @@
+"""App ID and secret, and how the secret is taken out of what a server sends back."""
+
+from __future__ import annotations
+
+import json
+import re
+from html.entities import codepoint2name
+
+from attrs import field, frozen
+
+LEAST_SECRET = 8
+"""Characters. Real secrets have many more."""
+
+
+@frozen
+class Credentials:
+    """Teak App ID and Teak Server Secret."""
+
+    game_id: str
+    secret_key: str = field(repr=False)
+    _echo: re.Pattern[bytes] | None = field(init=False, repr=False, eq=False)
+
+    def __attrs_post_init__(self) -> None:
+        # A secret of a few letters cannot be told from the words around it, and to replace it would spoil the answer.
+        known = len(self.secret_key) >= LEAST_SECRET
+        echo = re.compile(b"".join(map(_written_as, self.secret_key))) if known else None
+        object.__setattr__(self, "_echo", echo)
+
+    def cleanse(self, body: bytes) -> bytes:
+        """Take the secret out of what a server sent, in whatever form it is written there."""
+        if self._echo is None:
+            return body
+        # Most answers have nothing escaped, and to look for the secret as it is costs next to nothing.
+        if b"\\" in body or b"%" in body or b"&" in body or b"+" in body or self.secret_key.encode() in body:
+            return self._echo.sub(b"[secret]", body)
+        return body
+
+
+def _written_as(letter: str) -> bytes:
+    """A pattern for all that may stand for a character: itself, percent-encoded, escaped as in JSON, or as in HTML.
+
+    Each of them may be encoded or escaped once more, as an address is that stands within another address. The repetitions
+    are bounded, so that no answer takes long to search.
+    """
+    number = ord(letter)
+    percent = "".join(f"%(?:25){{0,2}}{_digits(byte, 2)}" for byte in letter.encode())
+    units = memoryview(letter.encode("utf-16-be")).tolist()
+    code = "".join(rf"\\{{1,4}}u{_digits(high << 8 | low, 4)}" for high, low in zip(units[::2], units[1::2], strict=True))
+    escaped = rf"\\{{1,4}}{re.escape(json.dumps(letter, ensure_ascii=False)[-2])}"  # the n of a line break, or itself
+    entity = rf"&(?:amp;){{0,2}}(?:#0{{0,4}}{number}|#[xX]0{{0,4}}{_digits(number, 1)}|{codepoint2name.get(number, '#')});"
+    forms = [re.escape(letter), percent, code, escaped, entity, *([r"\+"] if letter == " " else [])]
+    return f"(?:{'|'.join(forms)})".encode()
+
+
+def _digits(number: int, places: int) -> str:
+    """A pattern for a hexadecimal number, in capitals or not."""
+    return "".join(f"[{digit}{digit.lower()}]" if digit.isalpha() else digit for digit in f"{number:0{places}X}")

@@ -1,0 +1,82 @@
+"""What a journal and a rehearsal say, in words and as files.
+
+Rules of this module: rows are given back as they stood in the input, byte by byte, under its header, so that they can be
+corrected and fed in again as they are. Only those that were too long to be kept are not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from teak_async._journal.database import Record, sources
+from teak_async.errors import JournalError
+
+from .input import InputError
+from .job import Rehearsal, same_file
+from .progress import clock
+
+STATES: Mapping[str, str] = {
+    "done": "succeeded",
+    "unread": "succeeded, by an answer that cannot be understood",
+    "failed": "failed",
+    "in_doubt": "in doubt",
+    "intent": "on the wire, or cut off there",
+    "waiting": "not sent yet",
+}
+RARE = ("unread",)
+"""States that people are told of only where a row is in them."""
+
+
+def counts(record: Record) -> dict[str, int | str]:
+    """The counts of a journal by state, and what it is of."""
+    return {**record.about, "total": sum(record.states.values()), **{state: record.states.get(state, 0) for state in STATES}}
+
+
+def describe_record(record: Record) -> str:
+    """The same, for people."""
+    total = sum(record.states.values())
+    lines = [f"{record.about.get('command', 'bulk run')} for game {record.about.get('game_id')}: {total:,} rows begun"]
+    shown = [state for state in STATES if state in record.states or state not in RARE]
+    lines += [f"  {record.states.get(state, 0):>12,}  {STATES[state]}" for state in shown]
+    return "\n".join(lines)
+
+
+def write_back(journal: Path, record: Record, path: Path, *states: str) -> int:
+    """Write the rows in some states to a file in the input's own format; gives how many could not be, too long to be kept.
+
+    Raises:
+        JournalError: when that file is the journal.
+        InputError: when it cannot be written.
+    """
+    if same_file(path, journal):
+        raise JournalError(f"{path}: this is the journal; write the rows to another file")
+    missing = 0
+    try:
+        with path.open("wb") as file:
+            if record.about.get("form") == "csv":
+                file.write(record.about["header"].encode() + b"\n")
+            for source in sources(journal, *states):
+                if source:
+                    file.write((source.encode() if isinstance(source, str) else source) + b"\n")
+                else:
+                    missing += 1
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written: {error.strerror}") from None
+    return missing
+
+
+def describe_rehearsal(rehearsal: Rehearsal) -> str:
+    """What a run would do, for people."""
+    finished = f"{rehearsal.finished:,} finished before"
+    finished += f" ({rehearsal.failed:,} of which had failed)" if rehearsal.failed else ""
+    lines = [
+        f"{rehearsal.rows:,} rows: {rehearsal.to_send:,} to send, about {clock(rehearsal.seconds)} at {rehearsal.limit}/s",
+        f"  {finished}, {rehearsal.in_doubt:,} in doubt, {rehearsal.unreadable:,} cannot be sent",
+        *(f"  {problem}" for problem in rehearsal.first_problems),
+    ]
+    if rehearsal.late:
+        lines.insert(1, f"  the deadline is too early: it leaves at least {rehearsal.late:,} of these unsent")
+    if rehearsal.unreadable > len(rehearsal.first_problems):
+        lines.append(f"  and {rehearsal.unreadable - len(rehearsal.first_problems):,} more")
+    return "\n".join([*lines, "Nothing was sent."])

@@ -1,0 +1,303 @@
+"""The file under a journal: SQLite, its schema, its lock, and what is asked of it.
+
+Rules of this module:
+
+- SQL is spoken here and nowhere else.
+- A group is one statement, so one transaction and one sync (WAL, `synchronous=FULL`), and is told as one. Between statements
+  SQLite lets go of the interpreter and asks for it again: a statement for each row made a journal cost twice as much.
+- The lock beside the file is a SQLite file too, held in a transaction, so that every system lets go of it when it kills. It is
+  beside the file itself, whatever links to that.
+- Reading opens a connection of its own and disturbs no run.
+- While a run goes on, and after a kill, the newest rows are in the log beside the file (`-wal`). By itself the file says that
+  its log is missing; the log overrules that. So a file that was moved without it is not taken for all there is. The price: a
+  file that was killed within a certain millisecond, and into which another program has brought the log then, says so, too.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager, suppress
+from functools import cache
+from pathlib import Path
+
+from attrs import frozen
+
+from teak_async.errors import JournalError
+
+APPLICATION = 0x7465616B
+"""What marks a SQLite file as ours: "teak"."""
+VERSION = 1
+GROUP = 90
+"""Rows written together at most, in one statement: older SQLites take no more than 999 values."""
+CHUNK = 250
+"""Rows of an earlier run read at a time: the loop is held up for no longer than it takes to pass over so many."""
+RECENT = 2.0
+"""Seconds. What an earlier run sent longer ago than this is out of every window."""
+
+_SCHEMA = f"""
+PRAGMA application_id = {APPLICATION};
+PRAGMA user_version = {VERSION};
+CREATE TABLE run (name TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID;
+CREATE TABLE rows (
+    idx INTEGER PRIMARY KEY,
+    call TEXT,
+    user_id TEXT,
+    digest TEXT NOT NULL,
+    source TEXT,
+    state TEXT NOT NULL,
+    attempts INTEGER NOT NULL DEFAULT 0,
+    delivery TEXT,
+    error TEXT,
+    response TEXT,
+    at REAL NOT NULL
+);
+"""
+_COLUMNS = "idx, call, user_id, digest, source, state, attempts, delivery, error, response, at"
+_ROW = "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_UPSERT = """ON CONFLICT (idx) DO UPDATE SET state = excluded.state, attempts = attempts + excluded.attempts,
+    delivery = excluded.delivery, error = excluded.error, response = excluded.response, at = excluded.at"""
+
+
+@frozen
+class Known:
+    """What an earlier run wrote of a row."""
+
+    digest: str
+    state: str
+
+
+Text = str | bytes | None
+Values = tuple[int, str | None, str | None, str, Text, str, int, str | None, str | None, str | None, float]
+"""A row's columns. Written over an earlier row of that index, what it asks stays, the attempts add up, the rest is new."""
+
+
+@cache
+def _insert(rows: int) -> str:
+    return f"INSERT INTO rows ({_COLUMNS}) VALUES {', '.join([_ROW] * rows)} {_UPSERT}"  # noqa: S608 - constants only
+
+
+def write(connection: sqlite3.Connection, rows: list[Values]) -> None:
+    """Write at most a `GROUP` of rows; durable on return."""
+    if rows:
+        connection.execute(_insert(len(rows)), [value for row in rows for value in row])
+
+
+def checkpoint(connection: sqlite3.Connection) -> None:
+    """Bring the log into the file, which by itself says from then on that it is missing."""
+    connection.execute("PRAGMA wal_checkpoint")  # all that takes time, so that what follows takes little
+    connection.execute("UPDATE run SET value = 'missing' WHERE name = 'log'")
+    try:
+        connection.execute("PRAGMA wal_checkpoint")
+    finally:
+        connection.execute("UPDATE run SET value = 'here' WHERE name = 'log'")
+
+
+def stay(file: Path, found: os.stat_result, path: Path) -> None:
+    """See that the file is still where it was found.
+
+    Raises:
+        JournalError: when it is not.
+    """
+    with suppress(OSError):
+        if os.path.samestat(file.stat(), found):
+            return
+    remedy = "put it back before you repeat the run, else all of it is sent again"
+    raise JournalError(f"{path}: the journal was removed, moved or replaced while the run went on; {remedy}")
+
+
+def locked(file: Path, path: Path) -> sqlite3.Connection:
+    """Take the lock. It is held as long as the connection is open; the system lets go of it even when the process is killed."""
+    check_place(path)
+    try:
+        lock = sqlite3.connect(f"{file}-lock", timeout=0, isolation_level=None)
+    except sqlite3.Error as error:
+        raise JournalError(f"{path}: cannot be written: {error}") from None
+    try:
+        lock.execute("PRAGMA journal_mode = MEMORY")
+        lock.execute("BEGIN EXCLUSIVE")
+    except sqlite3.Error as error:
+        lock.close()
+        if "locked" in str(error):
+            raise JournalError(f"{path}: in use by another run; let that one end, or give this one its own journal") from None
+        raise JournalError(f"{path}: its lock, {file}-lock, cannot be had: {error}") from None
+    return lock
+
+
+@contextmanager
+def _closed_on_error(connection: sqlite3.Connection, problem: str) -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.Error as error:
+        connection.close()
+        raise JournalError(f"{problem}: {error}") from None
+    except BaseException:
+        connection.close()
+        raise
+
+
+def is_new(path: str | Path) -> bool:
+    """Whether a run would make a journal there: there is no file, or an empty one."""
+    return not _size(Path(os.path.realpath(path)))
+
+
+def check_place(path: str | Path) -> None:
+    """See that a journal can be there, and was not emptied after a kill; to be done before SQLite sees it.
+
+    Raises:
+        JournalError: when it cannot, or was.
+    """
+    file = Path(os.path.realpath(path))
+    if file.is_dir() or not file.parent.is_dir():
+        raise JournalError(f"{path}: {'a folder' if file.is_dir() else 'its folder is not there'}; name a file in a folder")
+    if not os.access(file.parent, os.W_OK):
+        raise JournalError(f"{path}: its folder may not be written to; name a file in one that may")
+    _check_log(path)
+
+
+def _check_log(path: str | Path) -> None:
+    if is_new(path) and _size(log := _log_of(path)):
+        # SQLite would take the log for the rest of an older file, and remove it, even where it only reads.
+        raise JournalError(f"{path}: empty, and {log.name} is not: put the journal back, or remove both to begin anew")
+
+
+def _log_of(path: str | Path) -> Path:
+    return Path(f"{os.path.realpath(path)}-wal")
+
+
+def _size(file: Path) -> int:
+    return file.stat().st_size if file.is_file() else 0
+
+
+def opened(file: Path, path: Path, about: dict[str, str]) -> sqlite3.Connection:
+    """Open a journal to write it, or make it.
+
+    Raises:
+        JournalError: when it is another run's, no journal, or cannot be written.
+    """
+    try:
+        connection = sqlite3.connect(file, isolation_level=None)
+    except sqlite3.Error as error:
+        raise JournalError(f"{path}: cannot be used as a journal: {error}") from None
+    with _closed_on_error(connection, f"{path}: cannot be used as a journal"):
+        _prepare(connection, path, about)
+    return connection
+
+
+def _prepare(connection: sqlite3.Connection, path: Path, about: dict[str, str]) -> None:
+    _check(connection, path)
+    if not connection.execute("PRAGMA application_id").fetchone()[0]:
+        # In one transaction, and with no log yet: killed in between, a journal is either whole or not there.
+        connection.execute("BEGIN IMMEDIATE")
+        for statement in _SCHEMA.split(";"):
+            connection.execute(statement)
+        values = {**about, "created": f"{time.time():.3f}", "log": "here"}
+        connection.executemany("INSERT INTO run VALUES (?, ?)", values.items())
+        connection.execute("COMMIT")
+    check_run(path, dict(connection.execute("SELECT name, value FROM run")), about)
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute("PRAGMA wal_autocheckpoint = 0")
+    checkpoint(connection)
+
+
+def _check(connection: sqlite3.Connection, path: Path) -> None:
+    application = connection.execute("PRAGMA application_id").fetchone()[0]
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    empty = not connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+    if application != APPLICATION and not (empty and application == version == 0):
+        raise JournalError(f"{path}: a SQLite file, but no journal of a run; name another file")
+    if application == APPLICATION and version != VERSION:
+        raise JournalError(
+            f"{path}: written by another version (journal {version}, this is {VERSION}); finish it with that one"
+        )
+    if application == APPLICATION and not _size(log := _log_of(path)):
+        missing = "SELECT count(*) FROM run WHERE (name, value) = ('log', 'missing')"
+        if connection.execute(missing).fetchone()[0]:
+            lost = "UPDATE run SET value = 'lost' WHERE name = 'log'"
+            problem = f"{log.name} is not beside it, which has the newest rows: put it there"
+            remedy = f'to go on without it, and send those again: sqlite3 {path} "{lost}"'
+            raise JournalError(f"{path}: {problem}; or, {remedy}")
+
+
+def check_run(path: Path, found: Mapping[str, str], about: Mapping[str, str]) -> None:
+    """See that a journal is of the run that one is about to make.
+
+    Raises:
+        JournalError: when it is another's.
+    """
+    for name, value in about.items():
+        if found.get(name) != value:
+            was = f"its {name} is {found.get(name)!r}, not {value!r}"
+            raise JournalError(f"{path}: the journal of another run: {was}; give this one its own journal")
+
+
+def state_of(connection: sqlite3.Connection) -> tuple[int, Counter[str]]:
+    last = connection.execute("SELECT coalesce(max(idx), -1) FROM rows").fetchone()[0]
+    # An intent may have been sent up to the very kill. A clock set back since then makes rows look recent, which is safe.
+    recent = "SELECT call, count(*) FROM rows WHERE at > ? AND state <> 'waiting' AND call IS NOT NULL GROUP BY call"
+    return last, Counter(dict(connection.execute(recent, (time.time() - RECENT,))))
+
+
+def chunk(start: int, connection: sqlite3.Connection) -> dict[int, Known]:
+    select = "SELECT idx, digest, state FROM rows WHERE idx >= ? AND idx < ?"
+    return {index: Known(digest, state) for index, digest, state in connection.execute(select, (start, start + CHUNK))}
+
+
+@frozen
+class Record:
+    """What a journal says of its run.
+
+    Attributes:
+        about: what the run is.
+        states: rows by state.
+    """
+
+    about: dict[str, str]
+    states: dict[str, int]
+
+
+def look(path: str | Path) -> Record:
+    """Read a journal's counts, also while its run goes on.
+
+    Raises:
+        JournalError: when it is none.
+    """
+    with _reading(path) as connection:
+        states = dict(connection.execute("SELECT state, count(*) FROM rows GROUP BY state"))
+        about = dict(connection.execute("SELECT name, value FROM run WHERE name <> 'log'"))
+        return Record(about, states)
+
+
+def sources(path: str | Path, *states: str) -> Iterator[Text]:
+    """Give the rows in some states as they stood in the input, in its order; what was no UTF-8 as bytes."""
+    with _reading(path) as connection:
+        marks = ", ".join("?" * len(states))
+        select = f"SELECT source FROM rows WHERE state IN ({marks}) ORDER BY idx"  # noqa: S608 - adds only question marks
+        for (source,) in connection.execute(select, states):
+            yield source
+
+
+def states(path: str | Path) -> Iterator[tuple[int, Known]]:
+    """Give what a journal knows of each row, by index."""
+    with _reading(path) as connection:
+        for index, digest, state in connection.execute("SELECT idx, digest, state FROM rows ORDER BY idx"):
+            yield index, Known(digest, state)
+
+
+@contextmanager
+def _reading(path: str | Path) -> Iterator[sqlite3.Connection]:
+    file = Path(os.path.realpath(path))
+    if not file.is_file():
+        raise JournalError(f"{path}: no such journal")
+    _check_log(path)
+    with closing(sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True)) as connection:
+        try:
+            _check(connection, Path(path))
+            yield connection
+        except sqlite3.Error as error:
+            remedy = "" if os.access(file.parent, os.W_OK) else "; copy it, and its -wal, to a folder that you may write to"
+            raise JournalError(f"{path}: cannot be read as a journal: {error}{remedy}") from None

@@ -1,0 +1,1 @@
+"""The rate limits: permits, and who gets the next one."""

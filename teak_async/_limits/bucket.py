@@ -1,0 +1,330 @@
+"""One token bucket per limited path: who gets the next permit, and when.
+
+Theory of operation. `Window` says how many permits there are; this module hands them out on the event loop. Calls wait in
+two lanes. The live lane goes before the bulk lane, first come first served inside each. The bulk lane has a feeder, which
+asks `aiolimiter` for a turn before each permit, at a little less than what the permits can sustain: bulk work becomes an
+even stream that seldom takes the last permit, so a live call finds one free or about to be. Live calls skip the pace and
+may burst, since the permits hold; the feeder leaves out as many turns as they took.
+
+Rules of this module:
+
+- Every way to a permit goes through `_dispatch`, so nothing slips past a pause.
+- A refused call comes again with its ticket and waits at the head of its lane, in the order of the first grants.
+- A caller cancelled in the instant in which it was granted gives its permit back unsent.
+- Nothing runs while nobody waits: one timer and, for bulk, one feeder, only as long as they are needed; and one more timer,
+  while the allowance is lowered and somebody listens for its being won back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import logging
+from collections import deque
+from enum import Enum
+from math import ceil
+
+from aiolimiter import AsyncLimiter
+from attrs import frozen
+
+from teak_async._notify import Tells
+from teak_async.errors import SessionClosed
+from teak_async.events import LimitChanged, Paused
+
+from .permits import LEAST_PAUSE, SECOND, Window
+
+PACE = 0.995
+"""Bulk's share of what the permits can sustain: what is left over is why a live call during bulk finds a permit."""
+PACE_BURST = 0.02
+"""Seconds of pace that may be caught up after a timer woke late; event loops sleep in whole milliseconds."""
+PACE_STEP = 0.005
+"""Share by which the sustainable rate must have moved before the pace follows."""
+
+GRANTS_A_TURN = 2
+"""Bulk grants in one turn of the loop at most. With no bound, a very high limit made turns of a tenth of a second. One a turn
+costs an eighth more processor time than two, and more than two save nothing and make turns longer."""
+
+TELL_LATER = 0.005
+"""Seconds after a step of the allowance at which it is told: timers may wake a moment early, and then there is none yet."""
+
+
+class Lane(Enum):
+    """Who is asking."""
+
+    LIVE = "live"
+    BULK = "bulk"
+
+
+@frozen
+class Rate:
+    """A bucket at one moment.
+
+    Attributes:
+        limit: requests a second that the session may make.
+        allowance: the same after refusals lowered it; equal to `limit` when all is well.
+        in_window: permits out: requests on the wire, and those answered within about the last second.
+        waiting_live: calls waiting for a permit.
+        waiting_bulk: calls of bulk runs waiting for a permit.
+        refused: answers 429 since the session was opened.
+        credit: seconds by which permits come back earlier than one second after the answer.
+        paused: seconds until anything may be sent again; 0 when nothing is paused.
+    """
+
+    limit: int
+    allowance: int
+    in_window: int
+    waiting_live: int
+    waiting_bulk: int
+    refused: int
+    credit: float
+    paused: float
+
+
+class _Queue:
+    """The calls waiting in one lane: those refused before by their tickets, then the others as they came."""
+
+    __slots__ = ("_again", "_first", "waiting")
+
+    def __init__(self) -> None:
+        self._again: list[tuple[int, asyncio.Future[int]]] = []
+        self._first: deque[asyncio.Future[int]] = deque()
+        self.waiting = 0
+
+    def add(self, future: asyncio.Future[int], ticket: int | None) -> None:
+        if ticket is None:
+            self._first.append(future)
+        else:
+            heapq.heappush(self._again, (ticket, future))
+
+    def grant(self, number: int) -> None:
+        """Give a permit to the call that `head` told of."""
+        future = heapq.heappop(self._again)[1] if self._again else self._first.popleft()
+        future.set_result(number)
+
+    def head(self) -> asyncio.Future[int] | None:
+        """The call that is next, after dropping the ones that gave up."""
+        while self._again:
+            if not (future := self._again[0][1]).done():
+                return future
+            heapq.heappop(self._again)
+        while self._first:
+            if not (future := self._first[0]).done():
+                return future
+            self._first.popleft()
+        return None
+
+
+class Bucket:
+    """The permits of one path, shared by all who use the session.
+
+    Args:
+        name: the path as the server's refusal names it.
+        limit: requests a second.
+        tells: who hears of its pauses and of what refusals leave of the limit.
+    """
+
+    def __init__(self, name: str, limit: int, tells: Tells | None = None) -> None:
+        self.name = name
+        self.window = Window(limit)
+        self._tells = Tells(None) if tells is None else tells
+        self._told = limit
+        self._recovery: asyncio.TimerHandle | None = None
+        self._queues = {lane: _Queue() for lane in Lane}
+        self._live = self._queues[Lane.LIVE]
+        self._bulk = self._queues[Lane.BULK]
+        self._loop = asyncio.get_running_loop()
+        self._timer: asyncio.TimerHandle | None = None
+        self._live_turns = 0
+        self._set_pace(PACE * limit)
+        self._feeder: asyncio.Task[None] | None = None
+        self._turn: asyncio.Future[None] | None = None
+        self._granted = 0
+        self._closed = False
+
+    def rate(self) -> Rate:
+        """A snapshot for dashboards."""
+        now = self._loop.time()
+        window = self.window
+        return Rate(
+            limit=window.limit,
+            allowance=window.allowance(now),
+            in_window=window.taken(now),
+            waiting_live=self._live.waiting,
+            waiting_bulk=self._bulk.waiting,
+            refused=window.refused,
+            credit=window.credit.at(now),
+            paused=max(0.0, window.paused_until - now),
+        )
+
+    async def acquire(self, lane: Lane, ticket: int | None = None, waiting: set[asyncio.Future[int]] | None = None) -> int:
+        """Wait for a permit.
+
+        Args:
+            lane: who is asking.
+            ticket: what an earlier `acquire` of the same call gave, when that try was refused.
+            waiting: holds what the caller waits for meanwhile; to make that fail is to leave the queue.
+
+        Returns:
+            The ticket of this grant. Exactly one of `unsent`, `answered` and `lost` has to follow.
+
+        Raises:
+            SessionClosed: when the bucket is or gets closed.
+        """
+        if self._closed:
+            raise _closed()
+        if lane is Lane.LIVE and not self._live.waiting and self.window.take(self._loop.time()):
+            self._granted += 1
+            self._count_live()
+            return self._granted if ticket is None else ticket
+        queue = self._queues[lane]
+        future = self._loop.create_future()
+        queue.add(future, ticket)
+        queue.waiting += 1
+        if waiting is not None:
+            waiting.add(future)
+        try:
+            if lane is Lane.BULK:
+                self._feed()
+            self._dispatch()
+            granted: int = await future
+            if self._closed:
+                self.unsent()
+                raise _closed()
+        except asyncio.CancelledError:
+            if future.done() and not future.cancelled() and future.exception() is None:
+                self.unsent()
+            raise
+        finally:
+            if waiting is not None:
+                waiting.discard(future)
+            queue.waiting -= 1
+            if self._feeder is not None and not self._bulk.waiting:
+                self._feeder.cancel()
+                self._feeder = self._turn = None
+        return granted if ticket is None else ticket
+
+    def unsent(self) -> None:
+        """Give back a permit whose request was never sent."""
+        self.window.unsent()
+        self._dispatch()
+
+    def answered(self, on_wire: float, round_trip: float = 0.0, *, warm: bool = False) -> None:
+        """Say that the answer to a request came; see `Window.answered`."""
+        self.window.answered(self._loop.time(), on_wire, round_trip, warm=warm)
+        if self._live.waiting or self._bulk.waiting:
+            self._dispatch()
+
+    def lost(self) -> None:
+        """Say that a request which may have been sent gets no answer."""
+        self.window.lost(self._loop.time())
+        self._dispatch()
+
+    def spent(self, count: int) -> None:
+        """Count requests that a run which was killed may have made in its last moments."""
+        self.window.spent(self._loop.time(), count)
+
+    def refuse(self, sent_at: float, wait: float | None) -> None:
+        """Say, before `answered`, that the answer is a refusal which asks for `wait` seconds."""
+        now = self._loop.time()
+        paused_until = self.window.paused_until
+        self._tell_allowance()
+        self.window.refuse(now, sent_at, wait)
+        longer = self.window.paused_until - max(paused_until, now)
+        # All that were on the wire may come back refused: each moves the end by a little, which is no news.
+        if (paused_until <= now or longer >= LEAST_PAUSE) and self._tells.hears(logging.INFO):
+            self._tells.tell(Paused(self.name, self.window.paused_until - now))
+        self._tell_allowance()
+
+    def _tell_allowance(self) -> None:
+        """Tell what the allowance has become, now and until it is the limit again."""
+        now, window = self._loop.time(), self.window
+        before, self._told = self._told, window.allowance(now)
+        if self._told != before and self._tells.hears(logging.WARNING if self._told < before else logging.INFO):
+            self._tells.tell(LimitChanged(self.name, window.limit, before, self._told))
+        if self._recovery is not None:
+            self._recovery.cancel()
+            self._recovery = None
+        if self._told < window.limit and not self._closed and self._tells.hears(logging.INFO):
+            # It is won back in steps, one at each full second after the pause.
+            ahead = (window.paused_until - now) % SECOND if now >= window.paused_until else window.paused_until - now + SECOND
+            self._recovery = self._loop.call_later(ahead + TELL_LATER, self._tell_allowance)
+
+    def close(self) -> None:
+        """End every waiting call with `SessionClosed`."""
+        self._closed = True
+        for timer in (self._timer, self._recovery):
+            if timer is not None:
+                timer.cancel()
+        self._timer = self._recovery = None
+        for queue in self._queues.values():
+            while (future := queue.head()) is not None:
+                future.set_exception(_closed())
+
+    def _dispatch(self) -> None:
+        """Grant what can be granted now, and see to it that the next chance is not missed."""
+        while True:
+            turn = self._turn
+            if self._live.head() is not None:
+                queue = self._live
+            elif turn is not None and self._bulk.head() is not None:
+                queue = self._bulk
+            else:
+                return
+            now = self._loop.time()
+            if not self.window.take(now):
+                self._wake_at(self.window.next_chance(now))
+                return
+            self._granted += 1
+            queue.grant(self._granted)
+            if queue is self._live:
+                self._count_live()
+            elif turn is not None:
+                turn.set_result(None)
+                self._turn = None
+
+    def _wake_at(self, when: float | None) -> None:
+        if self._closed or when is None:
+            return
+        if self._timer is not None:
+            if self._timer.when() <= when:
+                return
+            self._timer.cancel()
+        self._timer = self._loop.call_at(when, self._wake)
+
+    def _wake(self) -> None:
+        self._timer = None
+        self._dispatch()
+
+    def _count_live(self) -> None:
+        # No more than a burst of them: while the live lane is full it pushes bulk back as it is, and owes nothing after.
+        self._live_turns = min(self._live_turns + 1, self._burst)
+
+    def _feed(self) -> None:
+        if self._feeder is None or self._feeder.done():
+            self._feeder = self._loop.create_task(self._feed_bulk())
+
+    def _set_pace(self, rate: float) -> None:
+        self._burst = max(2, ceil(rate * PACE_BURST))
+        self._pace = AsyncLimiter(self._burst, self._burst / rate)
+        self._pace_rate = rate
+
+    async def _feed_bulk(self) -> None:
+        fed = 0
+        while True:
+            rate = PACE * self.window.rate(self._loop.time())
+            if abs(rate - self._pace_rate) > PACE_STEP * self._pace_rate:
+                self._set_pace(rate)
+            await self._pace.acquire()
+            if self._live_turns:
+                self._live_turns -= 1
+                continue
+            turn = self._turn = self._loop.create_future()
+            self._dispatch()
+            await turn
+            fed += 1
+            if fed % GRANTS_A_TURN == 0:
+                await asyncio.sleep(0)
+
+
+def _closed() -> SessionClosed:
+    return SessionClosed("the session was closed before this call was sent")

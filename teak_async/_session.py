@@ -1,0 +1,361 @@
+"""`TeakSession`: what the users of this package hold in their hands.
+
+It puts the parts together, names the calls, and hands each one to the `Caller`. See there how a call goes.
+
+Rules of this module: a session is made anywhere, opened once, on a running loop, and closed; it has one bucket per limited
+path, or shares another session's, and one connection pool.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterable, Iterable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, overload
+
+import aiohttp
+
+from ._api.credentials import Credentials
+from ._bulk.outcomes import Row
+from ._bulk.run import BulkRun
+from ._client.deadline import Deadline, loop_time
+from ._client.executor import Call, Caller
+from ._client.retry import Retry
+from ._client.submitted import Backlog
+from ._client.transport import Timeout, Transport
+from ._limits.bucket import Lane, Rate
+from ._limits.session_limits import Budget, Budgets, Limits
+from ._notify import Hook, Tells
+from ._version import __version__
+from .errors import InvalidRequest, SessionClosed, TeakError
+from .models import (
+    CategorySubscriptionChange,
+    GetSubscription,
+    Identify,
+    PlayerSession,
+    Request,
+    Response,
+    SetCategorySubscription,
+    SetSubscription,
+    State,
+    SubscriptionChange,
+    SubscriptionStatus,
+)
+
+if TYPE_CHECKING:
+    from typing import Self
+
+API = "https://api.gocarrot.com"
+
+
+class TeakSession:
+    """A session with Teak's server API for one game.
+
+    Use it as `async with TeakSession() as teak:`, one for the whole program: its rate limits hold for what goes through it.
+
+    Args:
+        game_id: Teak App ID; `TEAK_GAME_ID` in the environment when left out.
+        secret_key: Teak Server Secret; `TEAK_SECRET_KEY` in the environment when left out.
+        base_url: another server, such as the sandbox; `TEAK_BASE_URL` in the environment when left out, else Teak's own. The
+            secret is sent there, whoever it is.
+        limits: requests per second; what Teak documents when left out.
+        retry: how persistent to be.
+        timeout: how long the network may take.
+        http: an `aiohttp.ClientSession` of yours, used and never closed. Its middlewares are left out, since one that
+            retries would break the limits; on it no credit is earned (see the README), so bulk runs are slower by the
+            round trip.
+        backlog: calls that may be submitted and under way at a time; see `submit`.
+        drain_timeout: seconds for which leaving the session waits for what was submitted.
+        on_event: called with each event of `teak_async.events` when it happens, on the loop, so it has to be quick. What it
+            raises is logged once and does no harm. See there also for privacy.
+        share: another session for the same game, whose limits hold for both together. It has to be opened before this one
+            and closed after it, on the same loop.
+
+    Attributes:
+        undelivered: what was submitted and not delivered when the session was closed, with the error that says what became
+            of it; empty before.
+
+    Raises:
+        ValueError: when the credentials are missing, `base_url` is none, or `share` is for another game or comes with `limits`.
+    """
+
+    def __init__(
+        self,
+        game_id: str | None = None,
+        secret_key: str | None = None,
+        *,
+        base_url: str | None = None,
+        limits: Limits | None = None,
+        retry: Retry = Retry(),  # noqa: B008 - frozen, so all sessions may have the same
+        timeout: Timeout = Timeout(),  # noqa: B008 - frozen, too
+        http: aiohttp.ClientSession | None = None,
+        backlog: int = 2000,
+        drain_timeout: float = 10.0,
+        on_event: Hook | None = None,
+        share: TeakSession | None = None,
+    ) -> None:
+        self._credentials = Credentials(_credential(game_id, "TEAK_GAME_ID"), _credential(secret_key, "TEAK_SECRET_KEY"))
+        del secret_key  # an error from here on may be reported with the variables of this frame
+        if not self._credentials.game_id:
+            raise ValueError("no Teak App ID: set TEAK_GAME_ID in the environment, or pass game_id=… to TeakSession")
+        if not self._credentials.secret_key:
+            raise ValueError(
+                "no Teak Server Secret: set TEAK_SECRET_KEY in the environment, or pass secret_key=… to TeakSession"
+            )
+        if base_url is None:
+            # As the credentials: what the environment of a program, a command or a test says holds for all three of them.
+            base_url = os.environ.get("TEAK_BASE_URL") or API
+        transport = Transport(base_url, timeout, f"teak_async/{__version__}", self._credentials.cleanse, http)
+        self._transport = transport
+        tells = Tells(on_event)
+        self.budgets: Budgets = Budgets(self.game_id, transport.server, limits, tells, None if share is None else share.budgets)
+        self._buckets = self.budgets.buckets
+        self.caller = Caller(transport, self._credentials, retry, self.bucket_of, tells)
+        self._state = "not opened yet: use `async with TeakSession(...) as teak:` or `await teak.open()`"
+        self._closing = asyncio.Lock()
+        self._draining = False
+        self._backlog = Backlog(backlog)
+        self._drain_timeout = drain_timeout
+        self.undelivered: tuple[tuple[Request, TeakError], ...] = ()
+        self.desktop_push = Subscriptions(self)
+
+    async def open(self) -> Self:
+        """Make the session ready, on the running loop; `async with` does it."""
+        self._begin()
+        return self
+
+    def _begin(self) -> None:
+        if self._buckets:
+            raise SessionClosed("a session is opened once; make another one")
+        self.budgets.open()
+        self._transport.open()
+        self._state = ""
+
+    async def close(self) -> None:
+        """Make what was submitted, end waiting calls with `SessionClosed`, let those on the wire finish, close the connections.
+
+        What was submitted has `drain_timeout` seconds; what is left then is in `undelivered`.
+        """
+        async with self._closing:
+            if self._state:
+                return
+            self._draining = hurry = True
+            try:
+                await self._backlog.drain(self._drain_timeout)
+                hurry = False
+            finally:
+                left = self._backlog.left()
+                self._state = "closed"
+                self.budgets.close()
+                try:
+                    await self.caller.close(hurry=hurry)
+                finally:
+                    await self._transport.close()
+                    self.undelivered = await left.told()
+
+    async def __aenter__(self) -> Self:
+        return await self.open()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    @property
+    def rates(self) -> Mapping[str, Rate]:
+        """A snapshot of each bucket, by its path as the server's refusal names it."""
+        return {name: bucket.rate() for name, bucket in self._buckets.items()}
+
+    @property
+    def game_id(self) -> str:
+        """Teak App ID."""
+        return self._credentials.game_id
+
+    @property
+    def limits(self) -> Limits:
+        """Requests per second, of this session and those it shares them with."""
+        return self.budgets.limits
+
+    @overload
+    async def call(self, request: Identify, *, deadline: Deadline = None) -> PlayerSession: ...
+    @overload
+    async def call(self, request: GetSubscription, *, deadline: Deadline = None) -> SubscriptionStatus: ...
+    @overload
+    async def call(self, request: SetSubscription, *, deadline: Deadline = None) -> SubscriptionChange: ...
+    @overload
+    async def call(self, request: SetCategorySubscription, *, deadline: Deadline = None) -> CategorySubscriptionChange: ...
+
+    async def call(self, request: Request, *, deadline: Deadline = None) -> Response:
+        """Make the call that a request stands for, in the live lane.
+
+        Args:
+            request: any of the four.
+            deadline: seconds from now, or a `datetime` with a time zone, after which nothing is sent any more; an answer
+                under way is still waited for.
+
+        Raises:
+            DeadlinePassed: when the deadline passed before the call was sent.
+            TeakError: with what became of the call in `.delivery`.
+        """
+        return await self.caller.perform(Call(request, Lane.LIVE, loop_time(deadline)))
+
+    @overload
+    def submit(self, request: Identify, *, deadline: Deadline = None) -> asyncio.Future[PlayerSession]: ...
+    @overload
+    def submit(self, request: GetSubscription, *, deadline: Deadline = None) -> asyncio.Future[SubscriptionStatus]: ...
+    @overload
+    def submit(self, request: SetSubscription, *, deadline: Deadline = None) -> asyncio.Future[SubscriptionChange]: ...
+    @overload
+    def submit(
+        self, request: SetCategorySubscription, *, deadline: Deadline = None
+    ) -> asyncio.Future[CategorySubscriptionChange]: ...
+
+    def submit(self, request: Request, *, deadline: Deadline = None) -> asyncio.Future[Any]:
+        """Have a call made in the live lane, without waiting for it: for a tick loop that cannot await.
+
+        Leaving the session waits for it, for `drain_timeout` seconds; what was not delivered then is in `undelivered`.
+
+        Args:
+            request: any of the four.
+            deadline: as for `call`.
+
+        Returns:
+            A future of the response, which may be dropped. It is the loop's, as this method is: not for other threads.
+
+        Raises:
+            BacklogFull: when `backlog` calls are submitted and under way already. This one was not taken.
+            SessionClosed: when the session is not open, or is being left.
+        """
+        call = Call(request, Lane.LIVE, loop_time(deadline))
+        self._be_open()
+        if self._draining:
+            raise SessionClosed("the session is being closed")
+        self._backlog.check()
+        return self._backlog.add(request, self.caller.perform(call))
+
+    async def identify(
+        self,
+        user_id: str | int,
+        *,
+        client_ip: str | None = None,
+        country_code: str | None = None,
+        timezone_id: str | None = None,
+        email: str | None = None,
+        deep_link: str | None = None,
+        deadline: Deadline = None,
+    ) -> PlayerSession:
+        """Record that a player started a session: `POST /v2/identify`. See `Identify` and `call` for the parameters.
+
+        Not idempotent: each call that the server processes is a session. It is repeated by itself only when the try
+        before it was certainly not processed.
+
+        Raises:
+            InvalidRequest: with every problem in `.errors`.
+            TeakError: with what became of the call in `.delivery`.
+        """
+        return await self.call(
+            Identify(
+                user_id,
+                client_ip=client_ip,
+                country_code=country_code,
+                timezone_id=timezone_id,
+                email=email,
+                deep_link=deep_link,
+            ),
+            deadline=deadline,
+        )
+
+    def bulk(
+        self,
+        requests: Iterable[Request | InvalidRequest | Row] | AsyncIterable[Request | InvalidRequest | Row],
+        *,
+        journal: str | Path | None = None,
+        resend_in_doubt: bool = False,
+        deadline: Deadline = None,
+        about: Mapping[str, str] | None = None,
+    ) -> BulkRun:
+        """Make many calls at once, as fast as the limits allow; see `BulkRun`.
+
+        Args:
+            requests: any iterable or async iterable; it is pulled only as fast as is sent. An `InvalidRequest` among
+                them stands for a row that could not be read, and becomes a failed outcome.
+            journal: a file that makes the run survive being killed: the same call with the same journal goes on where it
+                was. One process at a time.
+            resend_in_doubt: send identifies of which an earlier run does not know whether they were recorded; some
+                players may then have two sessions. Without it they are reported in doubt.
+            deadline: seconds from now, or a `datetime` with a time zone, after which nothing is sent any more; the rows
+                that are left end with `DeadlinePassed`, and are sent when the run is resumed.
+            about: what the journal is to say of the run, besides the game; it has to be the same when it is resumed.
+        """
+        known = {"game_id": self.game_id, **(about or {})}
+        return BulkRun(self.caller, self.limits, requests, journal, known, loop_time(deadline), resend_in_doubt=resend_in_doubt)
+
+    def bucket_of(self, path: str) -> Budget:
+        """The budget of a path, named as in `rates`."""
+        self._be_open()
+        return self._buckets[path]
+
+    def _be_open(self) -> None:
+        if self._state:
+            raise SessionClosed(f"the session is {self._state}")
+
+
+class Subscriptions:
+    """A player's subscription on one push channel, as `teak.desktop_push`; `deadline` as for `TeakSession.call`."""
+
+    def __init__(self, session: TeakSession) -> None:
+        self._session = session
+
+    async def status(self, user_id: str | int, *, deadline: Deadline = None) -> SubscriptionStatus:
+        """Read the status: `GET /v2/desktop_push/subscription_status`.
+
+        Raises:
+            TeakError: `PlayerNotFound` and the others, with the delivery.
+        """
+        return await self._session.call(GetSubscription(user_id), deadline=deadline)
+
+    async def set_state(self, user_id: str | int, state: State | str, *, deadline: Deadline = None) -> SubscriptionChange:
+        """Opt a player in or out of everything: `POST /v2/desktop_push/subscription_status`.
+
+        Raises:
+            TeakError: `PlayerNotFound` and the others, with the delivery.
+        """
+        return await self._session.call(SetSubscription(user_id, state), deadline=deadline)
+
+    async def set_category_state(
+        self, user_id: str | int, category: str, state: State | str, *, deadline: Deadline = None
+    ) -> CategorySubscriptionChange:
+        """Opt a player in or out of one category: `POST /v2/desktop_push/subscription_status/{category}`.
+
+        Raises:
+            TeakError: `PlayerNotFound` and the others, with the delivery.
+        """
+        return await self._session.call(SetCategorySubscription(user_id, category, state), deadline=deadline)
+
+    async def opt_out(
+        self, user_id: str | int, category: str | None = None, *, deadline: Deadline = None
+    ) -> SubscriptionChange | CategorySubscriptionChange:
+        """Stop notifications, all or one category's; the same as setting the state."""
+        return await self._set(user_id, category, State.OPT_OUT, deadline)
+
+    async def opt_in(
+        self, user_id: str | int, category: str | None = None, *, deadline: Deadline = None
+    ) -> SubscriptionChange | CategorySubscriptionChange:
+        """Allow notifications, all or one category's; the same as setting the state."""
+        return await self._set(user_id, category, State.OPT_IN, deadline)
+
+    async def _set(
+        self, user_id: str | int, category: str | None, state: State, deadline: Deadline
+    ) -> SubscriptionChange | CategorySubscriptionChange:
+        if category is None:
+            return await self.set_state(user_id, state, deadline=deadline)
+        return await self.set_category_state(user_id, category, state, deadline=deadline)
+
+
+def _credential(given: str | None, variable: str) -> str:
+    """A credential, or nothing where there is none that can be sent; the error is not raised here, beside its value."""
+    value = os.environ.get(variable, "") if given is None else given
+    usable = isinstance(value, str) and value.strip() and value.encode(errors="ignore").decode() == value
+    return value if usable else ""

@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+import csv
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from teak_async._cli import demo
+from teak_async._cli.app import app
+from teak_async._cli.demo import run_demo, write_players
+from teak_async.models import Identify
+from teak_async.sandbox import Faults, Sandbox
+
+
+def table(shown: str) -> dict[str, list[str]]:
+    """The rows of the table that is printed: what is counted → what both sides counted."""
+    rows = [[cell.strip() for cell in re.split("[│┃]", line)[1:-1]] for line in shown.splitlines() if "│" in line]
+    return {name: counts for name, *counts in rows}
+
+
+@pytest.fixture(autouse=True)
+def _wide(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+
+
+def test_write_players(tmp_path: Path) -> None:
+    """The made-up players are all different, can be identified, and are the same each time."""
+    first, second = tmp_path / "first.csv", tmp_path / "second.csv"
+    write_players(first, 100)
+    write_players(second, 100)
+    with first.open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert len({Identify(**row).user_id for row in rows}) == 100
+    assert first.read_bytes() == second.read_bytes()
+
+
+@pytest.mark.parametrize("window", ["sliding", "fixed"])
+def test_both_sides_agree(window: str) -> None:
+    """The demo ends well, and shows that the client and the server counted the same."""
+    ended = CliRunner().invoke(app, ["demo", "--players", "50", "--window", window])
+    assert ended.exit_code == 0
+    assert f"({window} window)" in ended.stdout
+    shown = table(ended.stdout)
+    assert shown["calls"] == ["50", "50"]
+    assert shown["sessions recorded"] == ["50", "50"]
+    assert shown["failed or refused"] == ["0", "0"]
+    assert shown["players with two sessions"] == ["", "0"]
+    assert re.fullmatch(r"\d+ of 200", shown["busiest second"][1])
+    assert "limit used after the first second" not in shown
+    assert "50 rows: 50 succeeded" in ended.stderr
+
+
+async def test_more_than_a_second(capsys: pytest.CaptureFixture[str]) -> None:
+    """Players enough for more than a second show the limit in force, and how much of it is used."""
+    assert await run_demo(260, "sliding") == 0
+    shown = table(capsys.readouterr().out)
+    assert shown["calls"] == ["260", "260"]
+    assert shown["failed or refused"] == ["0", "0"]
+    assert int(shown["busiest second"][1].partition(" ")[0]) <= 200
+    assert shown["limit used after the first second"][1].endswith(" %")
+
+
+class Doubling(Sandbox):
+    """A server with a player that has two sessions."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.add_player("somebody").sessions = 2
+
+
+class Confusing(Sandbox):
+    """A server that takes all players for one."""
+
+    def _identify(self, parameters: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        return super()._identify(parameters | {"user_id": "anybody"})
+
+
+class Losing(Sandbox):
+    """A server whose every answer is lost."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(faults=Faults(answer_lost=1.0), **options)
+
+
+@pytest.mark.parametrize(
+    ("server", "code", "sessions", "doubled"),
+    [(Doubling, 1, ["5", "7"], "1"), (Confusing, 1, ["5", "5"], "1"), (Losing, 3, ["0", "5"], "0")],
+)
+async def test_the_sides_differ(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    server: type[Sandbox],
+    code: int,
+    sessions: list[str],
+    doubled: str,
+) -> None:
+    """What does not agree is shown as it is, and is no success."""
+    monkeypatch.setattr(demo, "Sandbox", server)
+    assert await run_demo(5, "sliding") == code
+    shown = table(capsys.readouterr().out)
+    assert (shown["sessions recorded"], shown["players with two sessions"][1]) == (sessions, doubled)

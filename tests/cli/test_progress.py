@@ -1,0 +1,198 @@
+from __future__ import annotations
+
+import io
+from types import SimpleNamespace
+
+import attrs
+import pytest
+from attrs import frozen
+
+from teak_async import Report
+from teak_async._cli import progress as module
+from teak_async._cli.progress import LATELY, LIVE_EVERY, PLAIN_EVERY, Meter, Pace, clock, describe
+
+
+class Terminal(io.StringIO):
+    """Standard error as a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture
+def plain(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
+    """Standard error as a file."""
+    return _stderr(monkeypatch, io.StringIO())
+
+
+@pytest.fixture
+def terminal(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
+    return _stderr(monkeypatch, Terminal())
+
+
+def _stderr(monkeypatch: pytest.MonkeyPatch, stream: io.StringIO) -> io.StringIO:
+    for variable in ("FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE", "NO_COLOR"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "120")
+    monkeypatch.setattr(module, "sys", SimpleNamespace(stderr=stream))
+    return stream
+
+
+def report(total: int, *, failed: int = 0, in_doubt: int = 0, rate: float = 100.0) -> Report:
+    """A run so far."""
+    return Report(
+        total=total,
+        succeeded=total - failed - in_doubt,
+        failed=failed,
+        in_doubt=in_doubt,
+        skipped=0,
+        failed_earlier=0,
+        sent=total,
+        elapsed=total / rate if rate else 0.0,
+        rate=rate,
+    )
+
+
+@frozen
+class Run:
+    """What a meter sees of a run."""
+
+    report: Report
+    retries: int = 0
+    trouble: Exception | None = None
+
+
+def counted(total: int, *, failed: int = 0) -> Run:
+    return Run(report(total, failed=failed))
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [(0, "0:00"), (59.4, "0:59"), (59.6, "1:00"), (61, "1:01"), (3599.4, "59:59"), (3600, "1:00:00"), (363_723, "101:02:03")],
+)
+def test_clock(seconds: float, shown: str) -> None:
+    """A time is shown as people write it, hours only where there are some."""
+    assert clock(seconds) == shown
+
+
+@pytest.mark.parametrize(
+    ("so_far", "total", "shown"),
+    [
+        (report(100), 700, "100/s of 200/s, 0:06 to go, 0 failed, 0 in doubt"),
+        (report(1_000_000, failed=1234, in_doubt=5678), None, "100/s of 200/s, 1,234 failed, 5,678 in doubt"),
+        (report(700, rate=199.6), 700, "200/s of 200/s, 0 failed, 0 in doubt"),
+        (report(0, rate=0.0), 700, "0/s of 200/s, 0 failed, 0 in doubt"),
+    ],
+)
+def test_describe(so_far: Report, total: int | None, shown: str) -> None:
+    """The rate stands beside the limit, and the time to go is told where it can be known."""
+    assert describe(so_far, 200, total, so_far.rate) == shown
+
+
+def test_what_went_before_and_again_is_told() -> None:
+    """Retries and rows of an earlier run are named where there are any."""
+    before = attrs.evolve(report(100), skipped=40)
+    assert describe(before, 200, None, before.rate, 7) == "100/s of 200/s, 0 failed, 0 in doubt, 7 retries, 40 skipped"
+
+
+def test_trouble_is_named(plain: io.StringIO) -> None:
+    """While rows are tried again, the reason stands beside the count."""
+    with Meter("identify", 200, None) as meter:
+        meter.show(Run(report(0, rate=0.0), trouble=ConnectionError("no connection")))
+    assert plain.getvalue() == "identify: 0, 0/s of 200/s, 0 failed, 0 in doubt; trying again: no connection\n"
+
+
+def test_plain_lines(plain: io.StringIO) -> None:
+    """Where standard error is no terminal, each count is a line, and they come every few seconds."""
+    with Meter("identify", 200, 2000) as meter:
+        assert meter.every == PLAIN_EVERY
+        for done in (500, 1000, 2000):
+            meter.show(counted(done))
+    assert plain.getvalue().splitlines() == [
+        "identify: 500 of 2,000, 100/s of 200/s, 0:15 to go, 0 failed, 0 in doubt",
+        "identify: 1,000 of 2,000, 100/s of 200/s, 0:10 to go, 0 failed, 0 in doubt",
+        "identify: 2,000 of 2,000, 100/s of 200/s, 0 failed, 0 in doubt",
+    ]
+
+
+def test_plain_line_of_unknown_length(plain: io.StringIO) -> None:
+    """Where nobody knows how many rows come, no total is made up."""
+    with Meter("status", 300, None) as meter:
+        meter.show(counted(7))
+    assert plain.getvalue() == "status: 7, 100/s of 300/s, 0 failed, 0 in doubt\n"
+
+
+def test_plain_line_is_not_wrapped(plain: io.StringIO, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A line stays a line in a log, however narrow the log thinks it is, and brackets are no markup."""
+    monkeypatch.setenv("COLUMNS", "20")
+    message = "[bold]interrupted[/bold]: finishing what is on the wire"
+    with Meter("status", 300, None) as meter:
+        meter.say(message)
+    assert plain.getvalue() == f"{message}\n"
+
+
+def test_live_line(terminal: io.StringIO) -> None:
+    """On a terminal one line is drawn again and again, as often as eyes can follow."""
+    with Meter("identify", 200, 2000) as meter:
+        assert meter.every == LIVE_EVERY
+        meter.show(counted(11))
+        meter.show(counted(44, failed=1))
+    drawn = terminal.getvalue()
+    assert "\x1b[2K" in drawn
+    assert "identify" in drawn
+    assert "11/2000" in drawn
+    assert "44/2000" in drawn
+    assert "100/s of 200/s, 0:20 to go, 1 failed, 0 in doubt" in drawn
+
+
+def test_live_line_gives_way(terminal: io.StringIO) -> None:
+    """What is said during the live line stands as a line of its own, and the cursor comes back at the end."""
+    with Meter("identify", 200, None) as meter:
+        meter.show(counted(1))
+        meter.say("interrupted")
+    assert "interrupted\n" in terminal.getvalue()
+    assert terminal.getvalue().endswith("\x1b[?25h")
+
+
+@pytest.mark.parametrize("stream", ["plain", "terminal"])
+def test_quiet(stream: str, request: pytest.FixtureRequest) -> None:
+    """A quiet meter shows nothing, on a terminal or off it."""
+    shown: io.StringIO = request.getfixturevalue(stream)
+    with Meter("identify", 200, 10, quiet=True) as meter:
+        meter.show(counted(5))
+        meter.show(counted(10))
+    assert shown.getvalue() == ""
+
+
+def test_nothing_on_standard_output(terminal: io.StringIO, capsys: pytest.CaptureFixture[str]) -> None:
+    """Standard output is for results alone."""
+    with Meter("identify", 200, 10) as meter:
+        meter.show(counted(10))
+    assert capsys.readouterr().out == ""
+    assert terminal.getvalue()
+
+
+@pytest.mark.parametrize("every", [LIVE_EVERY, PLAIN_EVERY])
+def test_the_time_to_go_is_true_after_ten_seconds(every: float) -> None:
+    """With a slow first second, and again ten seconds after an outage of a minute, the rate is within 5 % of what follows."""
+    pace = Pace()
+
+    def ended(elapsed: float) -> int:
+        outage = min(max(elapsed - 60, 0), 60)
+        return int(198 * (elapsed - outage) - min(elapsed, 1) * 100)
+
+    for step in range(1, int(200 / every)):
+        elapsed = step * every
+        rate = pace.rate(elapsed, ended(elapsed))
+        if LATELY + every <= elapsed < 60 or elapsed > 120 + LATELY + every:
+            assert rate == pytest.approx(198, rel=0.05)
+        if 60 + LATELY + every < elapsed < 120:
+            assert rate == 0
+
+
+def test_the_rate_before_any_time_has_passed() -> None:
+    """No time, no rate; the first seconds count from the start."""
+    pace = Pace()
+    assert pace.rate(0.0, 0) == 0
+    assert pace.rate(2.0, 100) == 50

@@ -1,0 +1,434 @@
+"""The budget's judge: virtual time, a network made of draws, and a counter that knows nothing of permits."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from contextlib import suppress
+
+import pytest
+from attrs import frozen
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from benchmarks.virtual import VirtualLoop, run_virtual
+from teak_async import SessionClosed
+from teak_async._limits.bucket import Bucket, Lane
+
+
+def busiest(stamps: list[float]) -> int:
+    """The most stamps in any one second, by comparing every stamp with those before it."""
+    ordered = sorted(stamps)
+    most = start = 0
+    for end, stamp in enumerate(ordered):
+        while ordered[start] <= stamp - 1.0:
+            start += 1
+        most = max(most, end - start + 1)
+    return most
+
+
+@frozen
+class Trip:
+    """One call's fate: when it asks, how long each way takes, and what spoils it."""
+
+    at: float
+    up: float
+    down: float
+    lane: Lane
+    cancelled_after: float | None
+    ends: str
+
+
+async def travel(bucket: Bucket, trip: Trip, stamps: list[float], *, measured: bool) -> None:
+    """Make one call over the drawn network, as the session would."""
+    loop = asyncio.get_running_loop()
+    await asyncio.sleep(max(0.0, trip.at - loop.time()))
+    await bucket.acquire(trip.lane)
+    began = loop.time()
+    if trip.ends == "unsent":
+        bucket.unsent()
+        return
+    await asyncio.sleep(trip.up)
+    stamps.append(loop.time())
+    await asyncio.sleep(trip.down)
+    if trip.ends == "lost":
+        bucket.lost()
+    else:
+        if trip.ends == "refused":
+            bucket.refuse(began, None)
+        taken = loop.time() - began
+        bucket.answered(taken, taken if measured else 0.0, warm=measured)
+
+
+async def travel_all(
+    loop: VirtualLoop, limit: int, trips: list[Trip], stalls: list[tuple[float, float]], *, measured: bool
+) -> int:
+    bucket = Bucket("/v2/test", limit)
+    stamps: list[float] = []
+    for at, seconds in stalls:
+        loop.call_at(at, loop.stall, seconds)
+    tasks = []
+    for trip in trips:
+        task = asyncio.create_task(travel(bucket, trip, stamps, measured=measured))
+        tasks.append(task)
+        if trip.cancelled_after is not None:
+            # Once on the wire a call goes on without its caller, so only the wait for the permit is cancelled.
+            loop.call_at(trip.at + trip.cancelled_after, cancel_waiting, task, bucket)
+    with suppress(asyncio.CancelledError):
+        await asyncio.wait(tasks)
+    rate = bucket.rate()
+    assert (rate.waiting_live, rate.waiting_bulk) == (0, 0)
+    assert bucket.window._out == 0, "a permit leaked"
+    return busiest(stamps)
+
+
+def cancel_waiting(task: asyncio.Task[None], bucket: Bucket) -> None:
+    frame = task.get_coro().cr_await  # type: ignore[union-attr] # ours is a coroutine
+    if getattr(frame, "__name__", "") == "acquire":
+        task.cancel()
+
+
+trip_times = st.one_of(st.just(0.0), st.floats(0, 0.2), st.floats(0, 3))
+trips = st.builds(
+    Trip,
+    at=st.floats(0, 4),
+    up=trip_times,
+    down=trip_times,
+    lane=st.sampled_from(Lane),
+    cancelled_after=st.one_of(st.none(), st.floats(0, 2)),
+    ends=st.sampled_from(["answered"] * 6 + ["lost", "unsent", "refused"]),
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    limit=st.integers(1, 6),
+    calls=st.lists(trips, min_size=1, max_size=60),
+    stalls=st.lists(st.tuples(st.floats(0, 5), st.floats(0, 2)), max_size=3),
+)
+def test_no_window_ever_exceeds_the_limit(limit: int, calls: list[Trip], stalls: list[tuple[float, float]]) -> None:
+    """Whatever the round trips, bursts, stalls, failures and cancellations: at most L stamps in any second, no permit lost."""
+    assert run_virtual(lambda loop: travel_all(loop, limit, calls, stalls, measured=False)) <= limit
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    seed=st.integers(0, 2**32),
+    limit=st.integers(5, 60),
+    floor=st.floats(0, 0.3),
+    jitter=st.floats(0, 0.1),
+    live=st.floats(0, 1),
+)
+def test_no_window_exceeds_the_limit_with_credit(seed: int, limit: int, floor: float, jitter: float, live: float) -> None:
+    """Over a network with a shortest way up and down, the earned credit breaks no window either."""
+    draw = random.Random(seed)
+    half = floor / 2
+    calls = [
+        Trip(
+            at=draw.random() * 3,
+            up=half + jitter * draw.random(),
+            down=half + jitter * draw.random(),
+            lane=Lane.LIVE if draw.random() < live else Lane.BULK,
+            cancelled_after=None,
+            ends="answered",
+        )
+        for _ in range(limit * 12)
+    ]
+    assert run_virtual(lambda loop: travel_all(loop, limit, calls, [], measured=True)) <= limit
+
+
+async def grants(bucket: Bucket, lane: Lane, name: str, order: list[str], ticket: int | None = None) -> int:
+    granted = await bucket.acquire(lane, ticket)
+    order.append(name)
+    return granted
+
+
+def test_live_calls_go_before_bulk_and_each_lane_in_order() -> None:
+    """With one permit at a time, all live calls in their order come first, then the bulk ones in theirs."""
+
+    async def main(loop: VirtualLoop) -> list[str]:
+        bucket = Bucket("/v2/test", 1)
+        order: list[str] = []
+        await bucket.acquire(Lane.LIVE)
+        waiting = [
+            asyncio.create_task(grants(bucket, lane, f"{lane.value}{number}", order))
+            for number in range(3)
+            for lane in (Lane.BULK, Lane.LIVE)
+        ]
+        await asyncio.sleep(10)
+        bucket.unsent()
+        for _ in waiting:
+            await asyncio.sleep(5)
+            bucket.unsent()
+        await asyncio.gather(*waiting)
+        return order
+
+    assert run_virtual(main) == ["live0", "live1", "live2", "bulk0", "bulk1", "bulk2"]
+
+
+def test_a_refused_call_waits_at_the_head_of_its_lane() -> None:
+    """Refused calls come again before those that never had a permit, in the order of their first grants."""
+
+    async def main(loop: VirtualLoop) -> list[str]:
+        bucket = Bucket("/v2/test", 3)
+        order: list[str] = []
+        tickets = [await bucket.acquire(Lane.LIVE) for _ in range(3)]
+        waiting = [asyncio.create_task(grants(bucket, Lane.LIVE, "newcomer", order))]
+        await asyncio.sleep(0)
+        for ticket in reversed(tickets):
+            bucket.refuse(loop.time(), None)
+            bucket.answered(0.0)
+            waiting.append(asyncio.create_task(grants(bucket, Lane.LIVE, f"refused{ticket}", order, ticket)))
+        assert order == [], "the pause holds for everybody"
+        for _ in range(6):
+            await asyncio.sleep(3)
+            while bucket.window._out:
+                bucket.answered(0.0)
+        await asyncio.gather(*waiting)
+        return order
+
+    assert run_virtual(main) == ["refused1", "refused2", "refused3", "newcomer"]
+
+
+def test_a_call_may_be_refused_again_and_again() -> None:
+    """Each time it waits at the head of its lane, also in the bulk lane."""
+
+    async def main(loop: VirtualLoop) -> list[str]:
+        bucket = Bucket("/v2/test", 50)
+        order: list[str] = []
+
+        async def stubborn(name: str) -> None:
+            ticket = None
+            for _ in range(5):
+                ticket = await bucket.acquire(Lane.BULK, ticket)
+                order.append(name)
+                bucket.refuse(loop.time(), 0)
+                bucket.answered(0.0)
+
+        await asyncio.gather(*(stubborn(name) for name in "abc"))
+        return order
+
+    order = run_virtual(main)
+    assert sorted(order) == sorted("abc" * 5)
+    assert order[:2] == ["a", "b"]
+
+
+def test_bulk_goes_on_at_once_after_a_busy_live_lane() -> None:
+    """Whatever live calls took for however long, bulk has its rate back a second after they end."""
+
+    async def main(loop: VirtualLoop) -> int:
+        bucket = Bucket("/v2/test", 200)
+        stamps: list[float] = []
+        busy = [
+            asyncio.create_task(travel(bucket, Trip(0.0, 0.0, 0.01, Lane.LIVE, None, "answered"), [], measured=False))
+            for _ in range(1200)
+        ]
+        bulk = [
+            asyncio.create_task(travel(bucket, Trip(0.0, 0.0, 0.01, Lane.BULK, None, "answered"), stamps, measured=False))
+            for _ in range(2000)
+        ]
+        await asyncio.wait(busy)
+        ended = loop.time()
+        await asyncio.sleep(3)
+        for task in bulk:
+            task.cancel()
+        await asyncio.wait(bulk)
+        return sum(ended + 1 <= stamp < ended + 2 for stamp in stamps)
+
+    assert run_virtual(main) > 180
+
+
+def test_bulk_calls_one_after_the_other_are_not_held_up() -> None:
+    """A run that has only one call at a time waits for its answers, and for nothing else."""
+
+    async def main(loop: VirtualLoop) -> float:
+        bucket = Bucket("/v2/test", 200)
+        for _ in range(100):
+            await bucket.acquire(Lane.BULK)
+            await asyncio.sleep(0.02)
+            bucket.answered(0.02)
+        return loop.time()
+
+    assert run_virtual(main) < 2.5
+
+
+def test_a_grant_in_the_step_of_the_closing_is_given_back() -> None:
+    """Granted, but not yet run when the bucket closes: the call hears of it and nothing is sent."""
+
+    async def main(loop: VirtualLoop) -> None:
+        bucket = Bucket("/v2/test", 1)
+        await bucket.acquire(Lane.LIVE)
+        waiting = asyncio.create_task(bucket.acquire(Lane.LIVE))
+        await asyncio.sleep(0)
+        bucket.unsent()
+        bucket.close()
+        with pytest.raises(SessionClosed):
+            await waiting
+        assert bucket.window._out == 0
+
+    run_virtual(main)
+
+
+def test_nothing_slips_past_a_pause() -> None:
+    """During the pause after a refusal not one call is granted, and after it no more than the lowered allowance."""
+
+    async def main(loop: VirtualLoop) -> None:
+        bucket = Bucket("/v2/test", 10)
+        await bucket.acquire(Lane.LIVE)
+        bucket.refuse(loop.time(), 2.5)
+        bucket.answered(0.0)
+        order: list[str] = []
+        tasks = [
+            asyncio.create_task(grants(bucket, lane, lane.value, order)) for lane in (Lane.LIVE, Lane.BULK) for _ in range(20)
+        ]
+        await asyncio.sleep(2.49)
+        assert order == []
+        assert bucket.rate().paused == pytest.approx(0.01)
+        await asyncio.sleep(0.1)
+        assert len(order) == 8
+        assert bucket.rate().allowance == 8
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+
+    run_virtual(main)
+
+
+def test_bulk_is_an_even_stream_that_leaves_a_permit() -> None:
+    """A thousand bulk calls at once are granted evenly, a little below the limit, and a live call waits next to nothing."""
+
+    async def main(loop: VirtualLoop) -> tuple[int, float]:
+        bucket = Bucket("/v2/test", 200)
+        stamps: list[float] = []
+        trip = Trip(0.0, 0.0, 0.001, Lane.BULK, None, "answered")
+        bulk = [asyncio.create_task(travel(bucket, trip, stamps, measured=False)) for _ in range(1000)]
+        waits = []
+        for _ in range(40):
+            await asyncio.sleep(0.1)
+            began = loop.time()
+            await bucket.acquire(Lane.LIVE)
+            waits.append(loop.time() - began)
+            bucket.answered(0.0)
+        await asyncio.wait(bulk)
+        per_tenth = [sum(tenth / 10 <= stamp < (tenth + 1) / 10 for stamp in stamps) for tenth in range(1, 40)]
+        assert max(per_tenth) - min(per_tenth) <= 8
+        return busiest(stamps), sorted(waits)[38]
+
+    most, wait = run_virtual(main)
+    assert most <= 200
+    assert wait < 0.01
+
+
+def test_bulk_makes_room_for_live_calls() -> None:
+    """Turns that live calls took are left out of the bulk stream, so permits do not run dry before the second is over."""
+
+    async def main(loop: VirtualLoop) -> float:
+        bucket = Bucket("/v2/test", 100)
+        stamps: list[float] = []
+        bulk = [
+            asyncio.create_task(travel(bucket, Trip(0.0, 0.0, 0.0, Lane.BULK, None, "answered"), stamps, measured=False))
+            for _ in range(400)
+        ]
+        waits = []
+        for _ in range(150):
+            await asyncio.sleep(0.02)
+            began = loop.time()
+            await bucket.acquire(Lane.LIVE)
+            waits.append(loop.time() - began)
+            bucket.answered(0.0)
+        for task in bulk:
+            task.cancel()
+        await asyncio.wait(bulk)
+        return max(waits)
+
+    assert run_virtual(main) < 0.02
+
+
+def test_cancelling_half_of_the_waiters_stalls_nobody() -> None:
+    """The other half is granted in order, as if the cancelled had never come."""
+
+    async def main(loop: VirtualLoop) -> list[str]:
+        bucket = Bucket("/v2/test", 2)
+        order: list[str] = []
+        tasks = [asyncio.create_task(grants(bucket, Lane.LIVE, str(number), order)) for number in range(10)]
+        await asyncio.sleep(0)
+        for task in tasks[2::2]:
+            task.cancel()
+        for _ in range(10):
+            await asyncio.sleep(2)
+            while bucket.window._out:
+                bucket.answered(0.0)
+        await asyncio.wait(tasks)
+        return order
+
+    assert run_virtual(main) == ["0", "1", "3", "5", "7", "9"]
+
+
+@pytest.mark.parametrize("lane", Lane)
+def test_a_grant_to_a_call_cancelled_in_that_instant_is_given_back(lane: Lane) -> None:
+    """Granted and cancelled in the same step of the loop: the permit goes to the next one."""
+
+    async def main(loop: VirtualLoop) -> None:
+        bucket = Bucket("/v2/test", 1)
+        await bucket.acquire(Lane.LIVE)
+        first = asyncio.create_task(bucket.acquire(lane))
+        second = asyncio.create_task(bucket.acquire(lane))
+        await asyncio.sleep(1)
+        bucket.unsent()
+        first.cancel()
+        await asyncio.wait([first, second])
+        assert first.cancelled()
+        assert second.result() == 3
+        assert bucket.rate().in_window == 1
+
+    run_virtual(main)
+
+
+def test_closing_ends_every_waiting_call() -> None:
+    """All who wait, in both lanes, hear that the session is closed, and so does whoever comes later."""
+
+    async def main(loop: VirtualLoop) -> None:
+        bucket = Bucket("/v2/test", 1)
+        await bucket.acquire(Lane.LIVE)
+        waiting = [asyncio.create_task(bucket.acquire(lane)) for lane in Lane for _ in range(5)]
+        await asyncio.sleep(0.5)
+        bucket.close()
+        ended = await asyncio.gather(*waiting, return_exceptions=True)
+        assert [type(end) for end in ended] == [SessionClosed] * 10
+        with pytest.raises(SessionClosed):
+            await bucket.acquire(Lane.LIVE)
+        await asyncio.sleep(0)
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    run_virtual(main)
+
+
+def test_nothing_runs_while_nobody_waits() -> None:
+    """The feeder ends with the last bulk call, and starts again with the next."""
+
+    async def main(loop: VirtualLoop) -> None:
+        bucket = Bucket("/v2/test", 5)
+        for _ in range(3):
+            await bucket.acquire(Lane.BULK)
+            bucket.answered(0.0)
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    run_virtual(main)
+
+
+@pytest.mark.parametrize(("limit", "least"), [(1, 0.97), (2, 0.97), (10, 0.97), (200, 0.98), (300, 0.98), (5_000, 0.97)])
+def test_bulk_uses_the_limit_whatever_it_is(limit: int, least: float) -> None:
+    """From one a second to twenty thousand, a bulk run uses nearly all of what is permitted."""
+
+    async def main(loop: VirtualLoop) -> float:
+        bucket = Bucket("/v2/test", limit)
+        stamps: list[float] = []
+        count = max(limit * 4, 40)
+        trip = Trip(0.0, 0.0, 0.0, Lane.BULK, None, "answered")
+        await asyncio.wait([asyncio.create_task(travel(bucket, trip, stamps, measured=False)) for _ in range(count)])
+        assert busiest(stamps) <= limit
+        return count / limit / max(stamps[-1], 1e-9)
+
+    assert run_virtual(main) > least

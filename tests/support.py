@@ -1,0 +1,71 @@
+"""What the tests of several packages share."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from unittest.mock import Mock
+
+import aiohttp
+from attrs import frozen
+
+from teak_async import Identify, Limits, Request, Retry, TeakSession, Timeout
+from teak_async.sandbox import Sandbox
+
+ROOT = Path(__file__).parents[1]
+WAIT = 30.0
+"""Seconds after which a test gives up; it never waits as long when all is well."""
+FAST = Limits(5000, 5000)
+
+_SAMPLES = Path(__file__).parent / "samples"
+
+
+class Answering(aiohttp.ClientResponse):
+    """What aioresponses makes, given the argument that newer releases of aiohttp want."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        kwargs.setdefault("stream_writer", Mock(output_size=0))
+        super().__init__(*args, **kwargs)
+
+
+@frozen
+class Ended:
+    """A command that came to its end."""
+
+    code: int | None
+    out: str
+    err: str
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """The results in the input's order."""
+        return sorted((json.loads(line) for line in self.out.splitlines()), key=lambda row: row["index"])
+
+
+def sample(name: str) -> bytes:
+    """A recorded body."""
+    return (_SAMPLES / f"{name}.json").read_bytes()
+
+
+def session_on(server: Sandbox, **options: Any) -> TeakSession:
+    """A session on a sandbox, impatient enough for tests."""
+    options.setdefault("retry", Retry(wait=0.01, outage=0))
+    options.setdefault("timeout", Timeout(connect=2, answer=2))
+    return TeakSession(server.game_id, server.secret_key, base_url=server.url, **options)
+
+
+def fast_sandbox(**options: Any) -> Sandbox:
+    """A sandbox with limits that no test reaches."""
+    return Sandbox(identify=5000, subscription=5000, **options)
+
+
+def identifies(count: int, start: int = 0) -> Iterator[Request]:
+    """Requests for the players `p0`, `p1` and so on."""
+    return (Identify(f"p{number}", country_code="US") for number in range(start, count))
+
+
+def players_csv(count: int) -> str:
+    """The text of a file of players to identify."""
+    return "user_id,client_ip\n" + "".join(f"p{number},203.0.113.9\n" for number in range(count))
