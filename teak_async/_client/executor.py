@@ -161,9 +161,9 @@ class Caller:
     def _interrupt(self, attempts: Iterable[Attempt[Response | TeakError]]) -> None:
         for attempt in list(attempts):
             if attempt.exchange.unsent:
-                attempt.interrupt(SessionClosed("the session was closed before this call was sent"))
+                attempt.exchange.interrupt(SessionClosed("the session was closed before this call was sent"))
             else:
-                attempt.interrupt(ConnectionLost("the session was closed before the answer came"))
+                attempt.exchange.interrupt(ConnectionLost("the session was closed before the answer came"))
 
     async def perform(self, call: Call) -> Response:
         """Make a call: as many tries as it may have, and the truth about all of them."""
@@ -234,8 +234,13 @@ class Caller:
     async def _attempt(self, call: Call, bucket: Budget) -> Response | TeakError:
         """Make one try with a permit in hand, and see to it that the permit comes back when it may."""
         exchange = self._transport.begin()
-        attempt = Attempt(self._exchange(call, bucket, exchange), exchange)
-        self.attempts[exchange] = attempt
+
+        def end() -> None:
+            if exchange in self.attempts:  # the task was cancelled before its first step, so nothing has released the permit
+                bucket.unsent()
+                self._end(exchange)
+
+        attempt = self.attempts[exchange] = Attempt(self._exchange(call, bucket, exchange), exchange, end)
         call.on_wire = True
         try:
             return await attempt
@@ -251,8 +256,6 @@ class Caller:
         loop = asyncio.get_running_loop()
         began = loop.time()
         try:
-            if not exchange.exact:
-                await asyncio.sleep(0)  # see `Attempt`
             if call.asked_at is not None:
                 told = call.told
                 self._tells.tell(Waited(*told, began - call.asked_at))

@@ -96,16 +96,18 @@ class Exchange:
         exact: whether `sent_at` can be known, i.e. the connection pool is ours.
         sent_at: the loop's time just before the first byte; `None` before that.
         warm: whether the connection had carried an answer before.
-        interrupt: ends it with an error, wherever it waits.
+        cancel: cancels the task that makes it.
+        error: what it was interrupted with.
         unsent: certainly no byte has left, nor will without the exchange going on.
     """
 
-    __slots__ = ("_patience", "_refused_write", "exact", "interrupt", "sent_at", "warm")
+    __slots__ = ("_patience", "_refused_write", "cancel", "error", "exact", "sent_at", "warm")
 
     def __init__(self, patience: Patience, *, exact: bool) -> None:
         self.exact = exact
         self._patience = patience
-        self.interrupt: Callable[[TeakError], None] | None = None
+        self.cancel: Callable[[], object] | None = None
+        self.error: TeakError | None = None
         self.sent_at: float | None = None
         self.warm = False
         self._refused_write = False
@@ -131,13 +133,18 @@ class Exchange:
 
     def expire(self) -> None:
         """Its time is up."""
-        if self.interrupt is not None:
-            self.interrupt(self.explain(TimeoutError()))
+        self.interrupt(self.explain(TimeoutError()))
+
+    def interrupt(self, error: TeakError) -> None:
+        """End it with an error, wherever it waits."""
+        if self.cancel is not None:
+            self.error = self.error or error
+            self.cancel()
 
     def end(self) -> None:
         """It is over, whatever came of it."""
         self._patience.forget(self)
-        self.interrupt = None
+        self.cancel = None
 
     async def __call__(self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
         if isinstance(request, _Request):
@@ -303,6 +310,10 @@ class Transport:
         exchange.begin()
         try:
             return await self._exchange(message, exchange)
+        except asyncio.CancelledError:
+            if exchange.error is None:
+                raise
+            failure = exchange.error
         except Exception as error:  # noqa: BLE001 - as above
             failure = exchange.explain(error)
         finally:

@@ -1,12 +1,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Generator
 from typing import Any
 
 import pytest
 
-from teak_async import ConnectionLost, SessionClosed
+from teak_async import ConnectionLost, SessionClosed, TeakError
 from teak_async._client.attempt import Attempt
 from teak_async._client.transport import Exchange, Patience
 
@@ -20,17 +19,17 @@ class Work:
         self.sent = sent
         self.answer: asyncio.Future[str] = loop.create_future()
         self.ended: object = None
-        self.attempt = Attempt(self._work(), self.exchange)
+        self.attempt = Attempt(self.attempt_work(), self.exchange)
 
-    async def _work(self) -> str:
+    async def attempt_work(self) -> str:
         try:
             await asyncio.sleep(0)
             if self.sent:
                 self.exchange.sent_at = 1.0
             self.ended = await self.answer
-        except BaseException as error:
-            self.ended = error
-            raise
+        except (asyncio.CancelledError, TeakError) as error:
+            self.ended = self.exchange.error or error
+            raise self.ended from None
         return str(self.ended)
 
 
@@ -52,23 +51,6 @@ async def test_a_caller_gets_what_the_work_returns() -> None:
     work.answer.set_result("done")
     assert await caller == "done"
     assert not work.attempt.left
-
-
-async def test_what_does_not_wait_returns_at_once() -> None:
-    """Work without a wait takes no turn of the loop."""
-
-    async def at_once() -> int:
-        return 7
-
-    turns = 0
-
-    def count() -> None:
-        nonlocal turns
-        turns += 1
-
-    asyncio.get_running_loop().call_soon(count)
-    assert await Attempt(at_once(), Exchange(Patience(60), exact=True)) == 7
-    assert turns == 0
 
 
 async def test_leaving_before_the_send_cancels_the_work() -> None:
@@ -117,7 +99,7 @@ async def test_a_timeout_of_the_callers_is_the_callers() -> None:
         async with asyncio.timeout(0.01):
             await work.attempt
     assert work.attempt.left
-    work.attempt.interrupt(ConnectionLost("closed"))
+    work.exchange.interrupt(ConnectionLost("closed"))
     await asyncio.sleep(0.001)
     assert isinstance(work.ended, ConnectionLost)
 
@@ -127,35 +109,43 @@ async def test_interrupting_throws_into_the_work(sent: bool) -> None:
     """The error ends the work where it waits, and reaches the caller."""
     work = Work(sent=sent)
     caller = await start(work)
-    work.attempt.interrupt(SessionClosed("closed"))
+    work.exchange.interrupt(SessionClosed("closed"))
     with pytest.raises(SessionClosed):
         await caller
     assert isinstance(work.ended, SessionClosed)
 
 
 async def test_interrupting_what_was_just_answered_is_remembered() -> None:
-    """It cannot slip through between the answer and the next wait."""
+    """It cannot slip through between the response and the moment in which the work takes it."""
     work = Work(sent=True)
     caller = await start(work)
     work.answer.set_result("done")
-    await asyncio.sleep(0)
-    work.attempt.interrupt(SessionClosed("closed"))
+    work.exchange.interrupt(SessionClosed("closed"))
     with pytest.raises(SessionClosed):
         await caller
 
 
-async def test_the_task_that_took_over_can_be_cancelled() -> None:
-    """When a loop ends it cancels all tasks: the work of callers who left ends, too."""
+async def test_interrupting_what_has_its_response_changes_nothing() -> None:
+    """What the work has taken is the truth, whatever comes after."""
     work = Work(sent=True)
     caller = await start(work)
+    work.answer.set_result("done")
+    await asyncio.sleep(0)
+    work.exchange.interrupt(SessionClosed("closed"))
+    assert await caller == "done"
+
+
+async def test_the_task_of_a_caller_who_left_can_be_cancelled() -> None:
+    """When a loop ends it cancels all tasks: the work of callers who left ends, too."""
     before = asyncio.all_tasks()
+    work = Work(sent=True)
+    caller = await start(work)
     caller.cancel()
     await asyncio.wait([caller])
-    (taker,) = asyncio.all_tasks() - before
-    await asyncio.sleep(0)
-    taker.cancel()
+    (task,) = asyncio.all_tasks() - before
+    task.cancel()
     with pytest.raises(asyncio.CancelledError):
-        await taker
+        await task
     assert isinstance(work.ended, asyncio.CancelledError)
 
 
@@ -194,26 +184,6 @@ async def test_the_timeouts_of_the_work_are_its_own() -> None:
     task = asyncio.current_task()
     assert task is not None
     assert task.cancelling() == 0
-
-
-def test_an_attempt_is_an_iterator_of_what_it_waits_for() -> None:
-    """Whoever drives it by hand gets a generator, as from any awaitable."""
-
-    async def main() -> bool:
-        attempt = Attempt(asyncio.sleep(0), Exchange(Patience(60), exact=True))
-        steps = attempt.__await__()
-        is_generator = isinstance(steps, Generator)
-        await attempt_of(steps)
-        return is_generator
-
-    async def attempt_of(steps: Generator[Any, None, None]) -> None:
-        class Steps:
-            def __await__(self) -> Generator[Any, None, None]:
-                return steps
-
-        await Steps()
-
-    assert asyncio.run(main())
 
 
 @pytest.mark.parametrize("sent", [False, True])
@@ -265,22 +235,51 @@ async def test_who_leaves_in_the_moment_of_the_answer_has_left() -> None:
 
 
 @pytest.mark.parametrize("exact", [True, False])
-async def test_a_task_that_is_cancelled_before_it_begins_drops_nothing(exact: bool) -> None:
-    """As a loop does that ends: it cancels all tasks, also one that was made in its last turn."""
+async def test_a_task_that_is_cancelled_before_it_begins_says_so(exact: bool) -> None:
+    """As a loop does that ends: it cancels all tasks, also one made in its last turn, whose work then never begins."""
+    before = asyncio.all_tasks()
+    ends: list[None] = []
     work = Work(sent=True)
     work.exchange.exact = exact
-    before = asyncio.all_tasks()
-    if exact:
-        caller = await start(work)
-        caller.cancel()
-    else:
-        caller = asyncio.create_task(awaiting(work))
-    await asyncio.sleep(0)
+    attempt = Attempt(work.attempt_work(), work.exchange, lambda: ends.append(None))
     for task in asyncio.all_tasks() - before:
         task.cancel()
     with pytest.raises(asyncio.CancelledError):
-        await caller
-    for _ in range(4):
-        await asyncio.sleep(0)
+        await attempt
     assert asyncio.all_tasks() == before
-    assert isinstance(work.ended, asyncio.CancelledError)
+    assert (work.ended, ends) == (None, [None])
+    assert attempt.left is not exact
+
+
+async def test_interrupting_before_the_first_step_reaches_the_caller() -> None:
+    """A session that closes in the turn in which a call got its permit tells the call so."""
+    work = Work(sent=False)
+    work.exchange.interrupt(SessionClosed("closed"))
+    with pytest.raises(SessionClosed):
+        await work.attempt
+    assert work.ended is None
+
+
+async def test_a_caller_who_is_cancelled_again_and_again_still_waits_for_the_end() -> None:
+    """Some scopes cancel at every await. The work was not sent, and its cleaning up takes a while."""
+    cleaned = asyncio.Event()
+
+    async def stubborn() -> None:
+        try:
+            await asyncio.sleep(60)
+        finally:
+            with pytest.raises(asyncio.CancelledError):
+                await asyncio.sleep(60)
+            await asyncio.sleep(0)
+            cleaned.set()
+
+    caller = asyncio.create_task(awaited(Attempt(stubborn(), Exchange(Patience(60), exact=True))))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    for _ in range(2):
+        caller.cancel()
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+    await asyncio.wait({caller})
+    assert caller.cancelled()
+    assert cleaned.is_set()
