@@ -26,7 +26,7 @@ ENTRIES = {"__init__", "__main__"}
 SANDBOX_USERS = {"_cli", "testing"}
 """The sandbox imports nothing of the client, and of the client's units only these import it."""
 IN_FUNCTIONS = {
-    "_cli/app.py": {"_cli", "_client", "_journal", "_limits", "_session", "sandbox", "errors", "models"},
+    "_cli/app.py": {"_cli"},
     "testing.py": {"sandbox"},
 }
 """Imports made by functions: the command's help has to come at once, and every run of pytest imports the plugin."""
@@ -183,6 +183,12 @@ def test_the_package_is_loaded_as_it_is_used() -> None:
     loaded = loaded_by("teak_async._session")
     assert "aiohttp" in loaded
     assert loaded & {"typer", "rich", "pytest", "teak_async.sandbox", "teak_async.testing", "teak_async._cli"} == set()
+
+
+def test_the_command_shows_its_help_at_once() -> None:
+    """The module of options loads neither aiohttp nor anything of ours that does."""
+    loaded = loaded_by("teak_async._cli.app")
+    assert loaded & {"aiohttp", "attrs", "cattrs", "orjson", "teak_async._session", "teak_async._cli.commands"} == set()
 
 
 def test_public_names() -> None:

@@ -6,20 +6,16 @@ The secret key is read from the environment only, since arguments are seen by ev
 
 from __future__ import annotations
 
-import asyncio
-import gc
-import json
 import os
-import signal
 import sys
 from collections.abc import Callable
-from contextlib import ExitStack, redirect_stderr, suppress
+from contextlib import ExitStack, redirect_stderr
 from datetime import datetime
 from enum import StrEnum
 from functools import wraps
 from inspect import signature
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 try:
     import rich  # noqa: F401 - imported to see that the extra is whole
@@ -27,21 +23,7 @@ try:
 except ModuleNotFoundError:
     sys.exit("teak-async: the command needs its extra: pip install 'teak_async[cli]'")
 
-from attrs import frozen
-
-from teak_async._journal.database import look
-from teak_async._limits.session_limits import Limits
-from teak_async._session import API, TeakSession
 from teak_async._version import __version__
-from teak_async.errors import TeakError
-from teak_async.models import State
-from teak_async.sandbox import GAME_ID, SECRET_KEY, Faults, Sandbox
-from teak_async.sandbox.limit_models import WINDOWS
-
-from .demo import run_demo
-from .input import InputError, Kind, Rows, identify_kind, state_kind, status_kind
-from .job import Job, OutputError, rehearse, run_job, same_file, silence_broken_pipe
-from .report import counts, describe_record, describe_rehearsal, write_back
 
 EPILOG = "Exit codes: 0 all succeeded, 1 some rows failed, 2 wrong usage or input, 3 rows in doubt, 130 interrupted."
 
@@ -55,6 +37,10 @@ app = typer.Typer(
     "Credentials are read from TEAK_GAME_ID and TEAK_SECRET_KEY. Start with: teak-async demo",
     epilog=EPILOG,
 )
+
+
+API = "https://api.gocarrot.com"
+WINDOWS = ("sliding", "fixed", "counter", "gcra", "bucket")
 
 
 class Form(StrEnum):
@@ -99,8 +85,7 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Read and check everythi
 Category = Annotated[str | None, typer.Option(help="Only this category's notifications, not all of them.")]
 
 
-@frozen
-class Options:
+class Options(NamedTuple):
     """What the commands that run a file have in common."""
 
     file: str
@@ -148,7 +133,6 @@ def _of_file(command: Callable[..., None]) -> Callable[..., None]:
 
 def run() -> None:
     """The entry point."""
-    gc.freeze()  # else each collection goes through all that was imported, and holds the loop up for 20 ms
     with ExitStack() as stack:
         if sys.stderr is None:
             # Closed. What is said there has nowhere to go, and must not go among the results.
@@ -171,28 +155,36 @@ def identify(options: Options) -> None:
     Every row that the server processes is a session, so a file that was run must not be run again, but with the same
     --journal: that goes on where the run was.
     """
-    _run("identify", identify_kind(), options)
+    from .commands import run_identify
+
+    run_identify(options)
 
 
 @app.command("opt-out", epilog=EPILOG)
 @_of_file
 def opt_out(options: Options, category: Category = None) -> None:
     """Stop desktop push notifications for each row's user_id: all of them, or those of --category or a column category."""
-    _run("opt-out", state_kind(State.OPT_OUT, category), options)
+    from .commands import run_set_state
+
+    run_set_state("opt-out", "opt_out", category, options)
 
 
 @app.command("opt-in", epilog=EPILOG)
 @_of_file
 def opt_in(options: Options, category: Category = None) -> None:
     """Allow desktop push notifications for each row's user_id: all of them, or those of --category or a column category."""
-    _run("opt-in", state_kind(State.OPT_IN, category), options)
+    from .commands import run_set_state
+
+    run_set_state("opt-in", "opt_in", category, options)
 
 
 @app.command(epilog=EPILOG)
 @_of_file
 def status(options: Options) -> None:
     """Read the desktop push subscription of each row's user_id."""
-    _run("status", status_kind(), options)
+    from .commands import run_status
+
+    run_status(options)
 
 
 @app.command()
@@ -203,18 +195,9 @@ def report(
     as_json: Annotated[bool, typer.Option("--json", help="Print the counts as JSON.")] = False,
 ) -> None:
     """Count what a journal says of its run, also while it goes on, and give rows back to be corrected and fed in again."""
-    if failed is not None and in_doubt is not None and same_file(failed, in_doubt):
-        raise _fail(f"{failed}: named for both; write the failed rows and those in doubt to two files")
-    try:
-        record = look(journal)
-        for path, chosen in ((failed, ("failed",)), (in_doubt, ("in_doubt", "intent"))):
-            if path is not None and (missing := write_back(journal, record, path, *chosen)):
-                typer.echo(f"{path}: rows that were too long to be kept are missing: {missing:,}", err=True)
-    except (InputError, TeakError) as error:
-        raise _fail(str(error)) from None
-    except OSError as error:
-        raise _fail(f"{error.filename}: {error.strerror}") from None
-    typer.echo(json.dumps(counts(record)) if as_json else describe_record(record))
+    from .commands import run_report
+
+    run_report(journal, failed, in_doubt, as_json=as_json)
 
 
 @app.command()
@@ -238,17 +221,25 @@ def sandbox(
     seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
 ) -> None:
     """Run a stand-in for Teak's server, with its limits and, if asked, its bad days. Ctrl-C ends it with what it saw."""
-    faults = Faults(
-        seed, delay, jitter, reset, answer_lost, error_before, error_after, stall, not_json, stall_for, spike, spike_for
+    from .commands import run_sandbox
+
+    run_sandbox(
+        {"window": window, "identify": identify, "subscription": subscription, "host": host, "port": port},
+        {
+            "seed": seed,
+            "delay": delay,
+            "jitter": jitter,
+            "reset": reset,
+            "answer_lost": answer_lost,
+            "error_before": error_before,
+            "error_after": error_after,
+            "stall": stall,
+            "stall_for": stall_for,
+            "not_json": not_json,
+            "spike": spike,
+            "spike_for": spike_for,
+        },
     )
-    try:
-        server = Sandbox(window=window, identify=identify, subscription=subscription, faults=faults, host=host, port=port)
-        asyncio.run(_serve(server))
-    except (ValueError, OSError) as error:
-        raise _fail(str(error)) from None
-    except KeyboardInterrupt:
-        pass
-    typer.echo(_seen(server))
 
 
 @app.command()
@@ -257,70 +248,6 @@ def demo(
     window: Annotated[str, typer.Option(help=f"How the sandbox judges limits: {', '.join(WINDOWS)}.")] = "sliding",
 ) -> None:
     """Identify a file of made-up players at a sandbox of its own, at the limit, and compare what both sides counted."""
-    if window not in WINDOWS:
-        raise _fail(f"--window must be one of {', '.join(WINDOWS)}, not {window!r}")
-    raise typer.Exit(asyncio.run(run_demo(players, window)))
+    from .commands import run_demo_of
 
-
-def _run(label: str, kind: Kind, options: Options) -> None:
-    limits = Limits() if options.limit is None else Limits(options.limit, options.limit)
-    most = limits.identify if label == "identify" else limits.subscription
-    deadline = options.deadline
-    try:
-        if deadline is not None and deadline.tzinfo is None:
-            deadline = deadline.astimezone()
-    except (ValueError, OverflowError, OSError):
-        raise _fail(f"--deadline: {deadline} is a time that this machine cannot tell") from None
-    try:
-        session = TeakSession(base_url=options.base_url, limits=limits)
-        job = Job(
-            label,
-            Rows(options.file, kind, options.form),
-            most,
-            options.output,
-            options.quiet,
-            options.journal,
-            options.resend_in_doubt,
-            deadline,
-        )
-        if options.dry_run:
-            rehearsal = asyncio.run(rehearse(job, session.game_id))
-            typer.echo(describe_rehearsal(rehearsal))
-            raise typer.Exit(rehearsal.exit)
-        code, _ = asyncio.run(run_job(job, session))
-    except KeyboardInterrupt:
-        raise typer.Exit(130) from None
-    except OutputError as error:
-        silence_broken_pipe()
-        raise _fail(str(error)) from None
-    except (InputError, ValueError, TeakError) as error:
-        raise _fail(str(error)) from None
-    except OSError as error:
-        raise _fail(f"{error.filename}: {error.strerror}") from None
-    raise typer.Exit(code)
-
-
-def _fail(message: str) -> typer.Exit:
-    typer.echo(f"teak-async: {message}", err=True)
-    return typer.Exit(2)
-
-
-async def _serve(server: Sandbox) -> None:
-    async with server:
-        typer.echo(f"Teak sandbox at {server.url}; what it saw: {server.url}/sandbox; Ctrl-C ends it. In another shell:")
-        typer.echo(f"  export TEAK_BASE_URL={server.url} TEAK_GAME_ID={GAME_ID} TEAK_SECRET_KEY={SECRET_KEY}")
-        sys.stdout.flush()
-        ended = asyncio.Event()
-        with suppress(NotImplementedError):  # no handlers on Windows, where only Ctrl-C ends it
-            for number in (signal.SIGINT, signal.SIGTERM):  # a shell's background job ignores the first by itself
-                asyncio.get_running_loop().add_signal_handler(number, ended.set)
-        await ended.wait()
-
-
-def _seen(server: Sandbox) -> str:
-    lines = [
-        f"{path}: {seen.requests:,} requests, {seen.refused:,} refused, busiest second {seen.busiest:,}"
-        for path, seen in server.seen.items()
-    ]
-    counted = server.summary()
-    return "\n".join([*lines, f"{counted['players']:,} players, {counted['sessions']:,} sessions"])
+    run_demo_of(players, window)

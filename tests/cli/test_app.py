@@ -21,10 +21,10 @@ from attrs import fields_dict
 from support import ROOT, WAIT, Ended, fast_sandbox, players_csv
 from typer.testing import CliRunner
 
-from teak_async import __version__
-from teak_async._cli.app import app, run
+from teak_async import __version__, _session
+from teak_async._cli.app import API, WINDOWS, app, run
 from teak_async._cli.input import MOST_LINE
-from teak_async.sandbox import IDENTIFY, Faults, Sandbox
+from teak_async.sandbox import IDENTIFY, Faults, Sandbox, limit_models
 
 SECRET = "not-for-other-eyes"
 COMMANDS = ("identify", "opt-out", "opt-in", "status", "report", "sandbox", "demo")
@@ -402,7 +402,7 @@ def test_interrupted_before_the_first_row(tmp_path: Path, monkeypatch: pytest.Mo
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("teak_async._cli.app.Rows", interrupt)
+    monkeypatch.setattr("teak_async._cli.commands.Rows", interrupt)
     assert invoke("identify", "-", **credentials(NOWHERE)) == Ended(130, "", "")
 
 
@@ -498,12 +498,12 @@ async def test_sandbox(tmp_path: Path) -> None:
 async def test_sandbox_with_faults(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each option of the sandbox is the fault of its name."""
     made: list[Any] = []
-    monkeypatch.setattr("teak_async._cli.app.Sandbox", lambda **options: made.append(options))
+    monkeypatch.setattr("teak_async._cli.commands.Sandbox", lambda **options: made.append(options))
     names = [name for name in fields_dict(Faults) if name != "seed"]
     options = {name: 0.01 * number for number, name in enumerate(names, 1)}
     arguments = [part for name, share in options.items() for part in (f"--{name.replace('_', '-')}", str(share))]
-    monkeypatch.setattr("teak_async._cli.app._serve", interrupted)
-    monkeypatch.setattr("teak_async._cli.app._seen", lambda server: "seen")
+    monkeypatch.setattr("teak_async._cli.commands._serve", interrupted)
+    monkeypatch.setattr("teak_async._cli.commands._seen", lambda server: "seen")
     ended = await asyncio.to_thread(
         invoke, "sandbox", "--seed", 7, "--window", "fixed", "--identify", 2, "--subscription", 3, "--port", 1, *arguments
     )
@@ -518,6 +518,12 @@ async def test_sandbox_with_faults(tmp_path: Path, monkeypatch: pytest.MonkeyPat
             "faults": Faults(7, **options),
         }
     ]
+
+
+def test_the_options_name_what_there_is() -> None:
+    """The module of options repeats two constants, since those who have them take long to import."""
+    assert tuple(limit_models.WINDOWS) == WINDOWS
+    assert _session.API == API
 
 
 async def interrupted(_: object) -> None:

@@ -1,0 +1,143 @@
+"""What the commands do: make a session and a job of the options, and turn errors into one line and an exit code.
+
+It imports all that a run needs. `app` imports it when a command is called, so that help and version come at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+import signal
+import sys
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from teak_async._journal.database import look
+from teak_async._limits.session_limits import Limits
+from teak_async._session import TeakSession
+from teak_async.errors import TeakError
+from teak_async.models import State
+from teak_async.sandbox import GAME_ID, SECRET_KEY, Faults, Sandbox
+from teak_async.sandbox.limit_models import WINDOWS
+
+from .demo import run_demo
+from .input import InputError, Kind, Rows, identify_kind, state_kind, status_kind
+from .job import Job, OutputError, rehearse, run_job, same_file, silence_broken_pipe
+from .report import counts, describe_record, describe_rehearsal, write_back
+
+if TYPE_CHECKING:
+    from .app import Options
+
+
+def run_identify(options: Options) -> None:
+    _run("identify", identify_kind(), options)
+
+
+def run_set_state(label: str, state: str, category: str | None, options: Options) -> None:
+    _run(label, state_kind(State(state), category), options)
+
+
+def run_status(options: Options) -> None:
+    _run("status", status_kind(), options)
+
+
+def run_report(journal: Path, failed: Path | None, in_doubt: Path | None, *, as_json: bool) -> None:
+    if failed is not None and in_doubt is not None and same_file(failed, in_doubt):
+        raise _fail(f"{failed}: named for both; write the failed rows and those in doubt to two files")
+    try:
+        record = look(journal)
+        for path, chosen in ((failed, ("failed",)), (in_doubt, ("in_doubt", "intent"))):
+            if path is not None and (missing := write_back(journal, record, path, *chosen)):
+                typer.echo(f"{path}: rows that were too long to be kept are missing: {missing:,}", err=True)
+    except (InputError, TeakError) as error:
+        raise _fail(str(error)) from None
+    except OSError as error:
+        raise _fail(f"{error.filename}: {error.strerror}") from None
+    typer.echo(json.dumps(counts(record)) if as_json else describe_record(record))
+
+
+def run_sandbox(server_options: Mapping[str, Any], faults: Mapping[str, Any]) -> None:
+    try:
+        server = Sandbox(**server_options, faults=Faults(**faults))
+        asyncio.run(_serve(server))
+    except (ValueError, OSError) as error:
+        raise _fail(str(error)) from None
+    except KeyboardInterrupt:
+        pass
+    typer.echo(_seen(server))
+
+
+def run_demo_of(players: int, window: str) -> None:
+    if window not in WINDOWS:
+        raise _fail(f"--window must be one of {', '.join(WINDOWS)}, not {window!r}")
+    raise typer.Exit(asyncio.run(run_demo(players, window)))
+
+
+def _run(label: str, kind: Kind, options: Options) -> None:
+    gc.freeze()  # else each collection goes through all that was imported, and holds the loop up for 20 ms
+    limits = Limits() if options.limit is None else Limits(options.limit, options.limit)
+    most = limits.identify if label == "identify" else limits.subscription
+    deadline = options.deadline
+    try:
+        if deadline is not None and deadline.tzinfo is None:
+            deadline = deadline.astimezone()
+    except (ValueError, OverflowError, OSError):
+        raise _fail(f"--deadline: {deadline} is a time that this machine cannot tell") from None
+    try:
+        session = TeakSession(base_url=options.base_url, limits=limits)
+        job = Job(
+            label,
+            Rows(options.file, kind, options.form),
+            most,
+            options.output,
+            options.quiet,
+            options.journal,
+            options.resend_in_doubt,
+            deadline,
+        )
+        if options.dry_run:
+            rehearsal = asyncio.run(rehearse(job, session.game_id))
+            typer.echo(describe_rehearsal(rehearsal))
+            raise typer.Exit(rehearsal.exit)
+        code, _ = asyncio.run(run_job(job, session))
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
+    except OutputError as error:
+        silence_broken_pipe()
+        raise _fail(str(error)) from None
+    except (InputError, ValueError, TeakError) as error:
+        raise _fail(str(error)) from None
+    except OSError as error:
+        raise _fail(f"{error.filename}: {error.strerror}") from None
+    raise typer.Exit(code)
+
+
+def _fail(message: str) -> typer.Exit:
+    typer.echo(f"teak-async: {message}", err=True)
+    return typer.Exit(2)
+
+
+async def _serve(server: Sandbox) -> None:
+    async with server:
+        typer.echo(f"Teak sandbox at {server.url}; what it saw: {server.url}/sandbox; Ctrl-C ends it. In another shell:")
+        typer.echo(f"  export TEAK_BASE_URL={server.url} TEAK_GAME_ID={GAME_ID} TEAK_SECRET_KEY={SECRET_KEY}")
+        sys.stdout.flush()
+        ended = asyncio.Event()
+        with suppress(NotImplementedError):  # no handlers on Windows, where only Ctrl-C ends it
+            for number in (signal.SIGINT, signal.SIGTERM):  # a shell's background job ignores the first by itself
+                asyncio.get_running_loop().add_signal_handler(number, ended.set)
+        await ended.wait()
+
+
+def _seen(server: Sandbox) -> str:
+    lines = [
+        f"{path}: {seen.requests:,} requests, {seen.refused:,} refused, busiest second {seen.busiest:,}"
+        for path, seen in server.seen.items()
+    ]
+    counted = server.summary()
+    return "\n".join([*lines, f"{counted['players']:,} players, {counted['sessions']:,} sessions"])
