@@ -36,7 +36,7 @@ WORKERS = 20
 FREE_LIMITS = Limits(FREE, FREE)
 
 Call = Callable[[int], Awaitable[object]]
-Meter = Callable[[Call, int], Awaitable[float]]
+ProgressReporter = Callable[[Call, int], Awaitable[float]]
 
 
 async def work(call: Call, count: int) -> None:
@@ -60,7 +60,7 @@ async def metered(call: Call, count: int) -> float:
     return (time.process_time() - began) / count
 
 
-async def ours(url: str, count: int, meter: Meter = metered) -> float:
+async def ours(url: str, count: int, meter: ProgressReporter = metered) -> float:
     """Each call awaited: `await teak.identify(...)`."""
     async with TeakSession(GAME_ID, SECRET_KEY, base_url=url, limits=FREE_LIMITS) as teak:
         return await meter(lambda number: teak.identify(f"p{number}", country_code="US"), count)

@@ -106,7 +106,7 @@ async def kill_many(times: int, seed: int) -> dict[str, int]:
     count = times * ROWS_A_KILL
     with tempfile.TemporaryDirectory() as folder:
         source, journal = players_file(Path(folder), count), Path(folder, "run.db")
-        arguments = ["identify", str(source), "--journal", str(journal), "--output", str(Path(folder, "out")), "--limit", "500"]
+        arguments = ["identify", str(source), "--journal", str(journal), "--output", str(Path(folder, "out")), "--rate", "500"]
         async with sandbox_process("--identify", 500) as url:
             _, left = await killed_until_done(url, arguments, journal, random.Random(seed), times, 1.5)
             players = await players_at(url)

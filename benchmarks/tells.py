@@ -29,7 +29,7 @@ from typing import Any
 from attrs import frozen
 
 from teak_async import TeakSession
-from teak_async._notify import Tells
+from teak_async._notify import Notifier
 from teak_async.events import Event
 from teak_async.sandbox import GAME_ID, IDENTIFY, SECRET_KEY, Faults
 
@@ -213,11 +213,11 @@ async def questions(url: str, calls: int) -> float:
     """How often a call that nobody listens to asks whether somebody does."""
     asked = 0
 
-    class Counted(Tells):
-        def hears(self, *level: int) -> bool:
+    class Counted(Notifier):
+        def is_enabled(self, *level: int) -> bool:
             nonlocal asked
             asked += 1
-            return super().hears(*level)
+            return super().is_enabled(*level)
 
     async with TeakSession(GAME_ID, SECRET_KEY, base_url=url, limits=FREE_LIMITS) as teak:
         teak.caller._tells = Counted(None)  # noqa: SLF001 - there is no other place from which to count them
@@ -234,8 +234,8 @@ def measure(options: Options) -> Report:
         say(f"tells, {pace}: {statistics.median(spent[pace][NOBODY]) * 1e6:.0f} µs a call")
     with served(Setting(limit=FREE)) as server:
         asked = asyncio.run(questions(server.url, calls))
-    tells = Tells(None)
-    question = min(timeit.repeat(tells.hears, number=100_000)) / 100_000
+    tells = Notifier(None)
+    question = min(timeit.repeat(tells.is_enabled, number=100_000)) / 100_000
     ratios = {
         pace: {name: [mine / base for mine, base in zip(of[name], of[WAYS[name].base], strict=True)] for name in of}
         for pace, of in spent.items()

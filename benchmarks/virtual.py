@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 from attrs import frozen
 
 from teak_async._limits.bucket import Bucket, Lane
-from teak_async.sandbox.limit_models import WINDOWS, Seen
+from teak_async.sandbox.limit_models import WINDOWS, PathStats
 
 from .limits import BEGINNINGS, judged, share
 from .processes import LIMIT, alone
@@ -101,7 +101,7 @@ class Traffic:
     """All that goes through one bucket over one network."""
 
     def __init__(self, network: Network, calls: int, seed: int) -> None:
-        self.seen = Seen()
+        self.seen = PathStats()
         self.stamps: list[float] = []
         self._network = network
         self._delay = network.delay
@@ -179,7 +179,7 @@ def traffic(network: Network, calls: int, seed: int) -> Passed:
     """Let traffic pass over a network, and judge it."""
     began = time.perf_counter()
 
-    async def main(loop: VirtualLoop) -> tuple[Seen, list[float], float]:
+    async def main(loop: VirtualLoop) -> tuple[PathStats, list[float], float]:
         made = Traffic(network, calls, seed)
         await made.pass_by()
         return made.seen, made.stamps, loop.time()

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any
 from ._version import __version__ as __version__
 
 if TYPE_CHECKING:
+    from ._bulk.outcomes import BulkReport as BulkReport
     from ._bulk.outcomes import Outcome as Outcome
-    from ._bulk.outcomes import Report as Report
     from ._bulk.outcomes import Row as Row
     from ._bulk.run import BulkRun as BulkRun
-    from ._client.retry import Retry as Retry
+    from ._client.retry import RetryPolicy as RetryPolicy
     from ._client.transport import Timeout as Timeout
     from ._limits.bucket import Rate as Rate
     from ._limits.session_limits import Limits as Limits
@@ -50,10 +50,10 @@ if TYPE_CHECKING:
 # The command's help needs none of these, and importing aiohttp takes half a second: each is imported when it is asked for.
 _HOMES = {
     "Outcome": "_bulk.outcomes",
-    "Report": "_bulk.outcomes",
+    "BulkReport": "_bulk.outcomes",
     "Row": "_bulk.outcomes",
     "BulkRun": "_bulk.run",
-    "Retry": "_client.retry",
+    "RetryPolicy": "_client.retry",
     "Timeout": "_client.transport",
     "Rate": "_limits.bucket",
     "Limits": "_limits.session_limits",

@@ -6,7 +6,7 @@ attribute: `teak_endpoint`, `teak_attempt`, `teak_wait`, `teak_status`, `teak_al
 Rules of this module:
 
 - Whatever a listener raises ends here: neither a call nor a permit may depend on who listens.
-- Whoever would tell an event asks first whether anybody `hears` it, so one that nobody hears is never made.
+- Whoever would tell an event asks first whether anybody `is_enabled` it, so one that nobody hears is never made.
 - The log is silent until the application gives it a handler.
 - What needs somebody's attention is a WARNING: a refusal, a limit lowered by it, an identify of unknown fate. What the
   session does about trouble by itself is INFO, and what every call does DEBUG.
@@ -24,19 +24,29 @@ from attrs import asdict
 
 from ._api.endpoints import ENDPOINTS, Effect
 from .errors import Delivery
-from .events import Answered, Event, LimitChanged, Paused, Refused, Repeated, Started, Unanswered, Waited
+from .events import (
+    AllowanceChanged,
+    AttemptFailed,
+    AttemptStarted,
+    BucketPaused,
+    Event,
+    PermitAcquired,
+    RateLimitHit,
+    ResponseReceived,
+    RetryScheduled,
+)
 
 LOG = logging.getLogger("teak_async")
 LOG.addHandler(logging.NullHandler())
 
 Hook = Callable[[Event], object]
 
-_ROUTINE = {Waited, Started}
+_ROUTINE = {PermitAcquired, AttemptStarted}
 """What every call tells, whatever becomes of it."""
 _RECORDS = {endpoint.name for endpoint in ENDPOINTS.values() if endpoint.effect is Effect.RECORD}
 
 
-class Tells:
+class Notifier:
     """Tells events to all who listen to one session.
 
     Args:
@@ -56,11 +66,11 @@ class Tells:
         self._hook = hook
         self._blamed = False
 
-    def hears(self, level: int = logging.DEBUG) -> bool:
+    def is_enabled(self, level: int = logging.DEBUG) -> bool:
         """Whether anybody would hear an event that is logged at this level."""
         return self._hook is not None or LOG.isEnabledFor(level)
 
-    def tell(self, event: Event) -> None:
+    def emit(self, event: Event) -> None:
         """Tell an event, whoever listens."""
         if self._hook is not None:
             try:
@@ -94,17 +104,17 @@ class Tells:
 def level_of(event: Event) -> int:
     """How much attention it needs."""
     match event:
-        case Answered() | Unanswered() if event.delivery is Delivery.UNKNOWN and event.endpoint in _RECORDS:
+        case ResponseReceived() | AttemptFailed() if event.delivery is Delivery.UNKNOWN and event.endpoint in _RECORDS:
             return logging.WARNING
-        case Unanswered() if event.error != "CancelledError":
+        case AttemptFailed() if event.error != "CancelledError":
             return logging.INFO
-        case Waited() | Started() | Answered() | Unanswered():
+        case PermitAcquired() | AttemptStarted() | ResponseReceived() | AttemptFailed():
             return logging.DEBUG
-        case Refused():
+        case RateLimitHit():
             return logging.WARNING
-        case LimitChanged():
+        case AllowanceChanged():
             return logging.WARNING if event.allowance < event.before else logging.INFO
-        case Paused() | Repeated():
+        case BucketPaused() | RetryScheduled():
             return logging.INFO
 
 
@@ -121,24 +131,24 @@ _OF_TRY = "%(endpoint)s, try %(attempt)d of call %(call)d: "
 def words_of(event: Event) -> str:
     """The event as a sentence, with places for its attributes: tools that group log lines go by it."""
     match event:
-        case Waited():
+        case PermitAcquired():
             return _OF_TRY + "waited %(wait).3f s for its permit (%(lane)s)"
-        case Started():
+        case AttemptStarted():
             return _OF_TRY + "goes to %(server)s"
-        case Answered(error=None):
+        case ResponseReceived(error=None):
             return _OF_TRY + "answered %(status)d after %(on_wire).3f s: %(delivery)s"
-        case Answered():
+        case ResponseReceived():
             return _OF_TRY + "answered %(status)d, %(error)s, after %(on_wire).3f s: %(delivery)s"
-        case Unanswered():
+        case AttemptFailed():
             return _OF_TRY + "no answer, %(error)s, after %(on_wire).3f s: %(delivery)s"
-        case Refused(retry_after=None):
+        case RateLimitHit(retry_after=None):
             return _OF_TRY + "refused (429); from now on %(allowance)d a second"
-        case Refused():
+        case RateLimitHit():
             return _OF_TRY + "refused (429), to wait %(retry_after).1f s; from now on %(allowance)d a second"
-        case Repeated():
+        case RetryScheduled():
             return _OF_TRY + "ended with %(error)s and is made again in %(wait).2f s"
-        case Paused():
+        case BucketPaused():
             return "%(budget)s: nothing is sent for %(pause).1f s"
-        case LimitChanged():
+        case AllowanceChanged():
             why = "refused within the limit, so it takes less" if event.allowance < event.before else "won back"
             return f"%(budget)s: {why}: %(allowance)d of %(limit)d a second, %(before)d before"

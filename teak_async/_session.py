@@ -1,6 +1,6 @@
 """`TeakSession`: what the users of this package hold in their hands.
 
-It puts the parts together, names the calls, and hands each one to the `Caller`. See there how a call goes.
+It puts the parts together, names the calls, and hands each one to the `CallExecutor`. See there how a call goes.
 
 Rules of this module: a session is made anywhere, opened once, on a running loop, and closed; it has one bucket per limited
 path, or shares another session's, and one connection pool.
@@ -21,13 +21,13 @@ from ._api.credentials import Credentials
 from ._bulk.outcomes import Row
 from ._bulk.run import BulkRun
 from ._client.deadline import Deadline, loop_time
-from ._client.executor import Call, Caller
-from ._client.retry import Retry
+from ._client.executor import Call, CallExecutor
+from ._client.retry import RetryPolicy
 from ._client.submitted import Backlog
 from ._client.transport import Timeout, Transport
 from ._limits.bucket import Lane, Rate
-from ._limits.session_limits import Budget, Budgets, Limits
-from ._notify import Hook, Tells
+from ._limits.session_limits import Budget, Limits, SessionLimits
+from ._notify import Hook, Notifier
 from ._version import __version__
 from .errors import InvalidRequest, SessionClosed, TeakError
 from .models import (
@@ -88,7 +88,7 @@ class TeakSession:
         *,
         base_url: str | None = None,
         limits: Limits | None = None,
-        retry: Retry = Retry(),  # noqa: B008 - frozen, so all sessions may have the same
+        retry: RetryPolicy = RetryPolicy(),  # noqa: B008 - frozen, so all sessions may have the same
         timeout: Timeout = Timeout(),  # noqa: B008 - frozen, too
         http: aiohttp.ClientSession | None = None,
         backlog: int = 2000,
@@ -107,12 +107,14 @@ class TeakSession:
         if base_url is None:
             # As the credentials: what the environment of a program, a command or a test says holds for all three of them.
             base_url = os.environ.get("TEAK_BASE_URL") or API
-        transport = Transport(base_url, timeout, f"teak_async/{__version__}", self._credentials.cleanse, http)
+        transport = Transport(base_url, timeout, f"teak_async/{__version__}", self._credentials.redact, http)
         self._transport = transport
-        tells = Tells(on_event)
-        self.budgets: Budgets = Budgets(self.game_id, transport.server, limits, tells, None if share is None else share.budgets)
+        tells = Notifier(on_event)
+        self.budgets: SessionLimits = SessionLimits(
+            self.game_id, transport.server, limits, tells, None if share is None else share.budgets
+        )
         self._buckets = self.budgets.buckets
-        self.caller = Caller(transport, self._credentials, retry, self.bucket_of, tells)
+        self.caller = CallExecutor(transport, self._credentials, retry, self.bucket_of, tells)
         self._state = "not opened yet: use `async with TeakSession(...) as teak:` or `await teak.open()`"
         self._closing = asyncio.Lock()
         self._draining = False
@@ -199,7 +201,7 @@ class TeakSession:
             DeadlinePassed: when the deadline passed before the call was sent.
             TeakError: with what became of the call in `.delivery`.
         """
-        return await self.caller.perform(Call(request, Lane.LIVE, loop_time(deadline)))
+        return await self.caller.execute(Call(request, Lane.LIVE, loop_time(deadline)))
 
     @overload
     def submit(self, request: Identify, *, deadline: Deadline = None) -> asyncio.Future[PlayerSession]: ...
@@ -233,7 +235,7 @@ class TeakSession:
         if self._draining:
             raise SessionClosed("the session is being closed")
         self._backlog.check()
-        return self._backlog.add(request, self.caller.perform(call))
+        return self._backlog.add(request, self.caller.execute(call))
 
     async def identify(
         self,

@@ -7,7 +7,8 @@ Rules of this module:
 - An event is about the traffic, never about a player: no user id, no address, no email, no words of the server, and never
   the secret. Who needs to know whose call it was sets a `contextvars.ContextVar` before it: what is told of a call is told in
   its caller's context.
-- Each try that is `Started` ends with exactly one of `Answered` and `Unanswered`. What else is told lies between or beside.
+- Each `AttemptStarted` is followed by exactly one of `ResponseReceived` and `AttemptFailed`. What else is told lies between
+  or beside.
 - Seconds are floats of the running loop's clock. Numbers of calls are unique in the process.
 """
 
@@ -38,7 +39,7 @@ class _OfTry:
 
 
 @frozen
-class Waited(_OfTry):
+class PermitAcquired(_OfTry):
     """The try has its permit.
 
     Attributes:
@@ -49,7 +50,7 @@ class Waited(_OfTry):
 
 
 @frozen
-class Started(_OfTry):
+class AttemptStarted(_OfTry):
     """The try is being made.
 
     Attributes:
@@ -60,7 +61,7 @@ class Started(_OfTry):
 
 
 @frozen
-class Answered(_OfTry):
+class ResponseReceived(_OfTry):
     """The server answered, whatever it said.
 
     Attributes:
@@ -79,7 +80,7 @@ class Answered(_OfTry):
 
 
 @frozen
-class Unanswered(_OfTry):
+class AttemptFailed(_OfTry):
     """The try ended without an answer: no connection, a lost connection, no time left, or its caller left before the send.
 
     Attributes:
@@ -94,8 +95,8 @@ class Unanswered(_OfTry):
 
 
 @frozen
-class Refused(_OfTry):
-    """The answer was a refusal (429). Told beside `Answered`.
+class RateLimitHit(_OfTry):
+    """The answer was a refusal (429). Told beside `ResponseReceived`.
 
     Attributes:
         budget: the limited path.
@@ -109,7 +110,7 @@ class Refused(_OfTry):
 
 
 @frozen
-class Repeated(_OfTry):
+class RetryScheduled(_OfTry):
     """The try failed, and another one will be made.
 
     Attributes:
@@ -122,7 +123,7 @@ class Repeated(_OfTry):
 
 
 @frozen
-class Paused:
+class BucketPaused:
     """After a refusal nothing is sent on a path for a while. Told when a pause begins, and when it becomes longer.
 
     Attributes:
@@ -135,7 +136,7 @@ class Paused:
 
 
 @frozen
-class LimitChanged:
+class AllowanceChanged:
     """Refusals lowered what the session takes of a limit, or a part of it was won back.
 
     Attributes:
@@ -151,4 +152,13 @@ class LimitChanged:
     allowance: int
 
 
-Event: TypeAlias = Waited | Started | Answered | Unanswered | Refused | Repeated | Paused | LimitChanged
+Event: TypeAlias = (
+    PermitAcquired
+    | AttemptStarted
+    | ResponseReceived
+    | AttemptFailed
+    | RateLimitHit
+    | RetryScheduled
+    | BucketPaused
+    | AllowanceChanged
+)

@@ -39,7 +39,7 @@ from opentelemetry.trace import SpanKind, Status, StatusCode, TracerProvider, ge
 
 from ._api.endpoints import ENDPOINTS
 from ._version import __version__
-from .events import Answered, Event, Refused, Repeated, Started, Unanswered, Waited
+from .events import AttemptFailed, AttemptStarted, Event, PermitAcquired, RateLimitHit, ResponseReceived, RetryScheduled
 
 SCHEMA = "https://opentelemetry.io/schemas/1.30.0"
 BOUNDARIES = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
@@ -101,7 +101,7 @@ class _Try:
     target: _Target = field(init=False)
     parent: Context = field(init=False)
     began: int = field(init=False)
-    end: Answered | Unanswered = field(init=False)
+    end: ResponseReceived | AttemptFailed = field(init=False)
     ended: int = field(init=False)
 
 
@@ -137,24 +137,24 @@ class OpenTelemetry:
         # Not one flag: a loop may end before its timer comes, and another one take over.
         self._watched: WeakSet[AbstractEventLoop] = WeakSet()
         self._hears: dict[type[Event], Callable[[Any], None]] = {
-            Waited: self._waited,
-            Started: self._started,
-            Answered: self._ended,
-            Unanswered: self._ended,
-            Refused: self._refused,
-            Repeated: self._repeated,
+            PermitAcquired: self._waited,
+            AttemptStarted: self._started,
+            ResponseReceived: self._ended,
+            AttemptFailed: self._ended,
+            RateLimitHit: self._refused,
+            RetryScheduled: self._repeated,
         }
 
     def __call__(self, event: Event) -> None:
         """Take one event of a session."""
-        hears = self._hears.get(type(event))
-        if hears is not None:
-            hears(event)
+        is_enabled = self._hears.get(type(event))
+        if is_enabled is not None:
+            is_enabled(event)
 
-    def _waited(self, event: Waited) -> None:
+    def _waited(self, event: PermitAcquired) -> None:
         self._under_way[event.call] = _Try(event.wait)
 
-    def _started(self, event: Started) -> None:
+    def _started(self, event: AttemptStarted) -> None:
         key = event.endpoint, event.server
         target = self._targets.get(key)
         if target is None:
@@ -164,7 +164,7 @@ class OpenTelemetry:
         this.parent = get_current()
         this.began = time_ns()
 
-    def _ended(self, event: Answered | Unanswered) -> None:
+    def _ended(self, event: ResponseReceived | AttemptFailed) -> None:
         this = self._under_way.pop(event.call)
         this.end = event
         this.ended = time_ns()
@@ -208,7 +208,7 @@ class OpenTelemetry:
 
     def _record(self, this: _Try) -> None:
         end = this.end
-        status = end.status if isinstance(end, Answered) else None
+        status = end.status if isinstance(end, ResponseReceived) else None
         of_span, of_metric = this.target.ended(status, end.error, end.delivery.value)
         if end.attempt > 1:
             of_span = {**of_span, "http.request.resend_count": end.attempt - 1}
@@ -219,8 +219,8 @@ class OpenTelemetry:
         self._duration.record(end.on_wire, of_metric, this.parent)
         self._wait.record(this.wait, this.target.waits(end.lane), this.parent)
 
-    def _refused(self, event: Refused) -> None:
+    def _refused(self, event: RateLimitHit) -> None:
         self._refusals.add(1, {"teak.endpoint": event.endpoint})
 
-    def _repeated(self, event: Repeated) -> None:
+    def _repeated(self, event: RetryScheduled) -> None:
         self._repeats.add(1, {"teak.endpoint": event.endpoint, "error.type": event.error})

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
 
-from ._client.retry import Retry
+from ._client.retry import RetryPolicy
 from ._client.transport import Timeout
 from ._limits.session_limits import Limits
 from ._session import TeakSession
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from .sandbox import Fault, Faults, Player, Received, Sandbox
-    from .sandbox.limit_models import Seen
+    from .sandbox.limit_models import PathStats
 
 PLENTY = 100_000
 """Requests per second that the server allows: more than a test makes."""
@@ -78,7 +78,7 @@ class TeakSandbox:
         return self._do(lambda: list(self._server.requests))
 
     @property
-    def seen(self) -> dict[str, Seen]:
+    def seen(self) -> dict[str, PathStats]:
         """The counts of `identify`, `status` and `category`: `requests`, `refused`, `busiest`."""
         from .sandbox import CALLS  # noqa: PLC0415 - see the rules
 
@@ -93,9 +93,9 @@ class TeakSandbox:
 
         Args:
             call: `status` is reading and setting, `category` is setting one category.
-            faults: `reset`: the connection is reset before the work; `answer_lost`: after it; `error_before`: a 500 before
+            faults: `reset`: the connection is reset before the work; `response_lost`: after it; `error_before`: a 500 before
                 the work; `error_after`: a 502 after it; `stall`: the answer is five seconds late; `not_json`: a web page
-                after the work; `refused`: a 429.
+                after the work; `rate_limited`: a 429.
         """
         self._do(lambda: self._server.fail_next(call, *faults))
 
@@ -111,8 +111,8 @@ class TeakSandbox:
         self,
         *,
         limits: Limits = Limits(5000, 5000),  # noqa: B008 - frozen
-        retry: Retry = Retry(wait=0.01, outage=0),  # noqa: B008 - frozen
-        timeout: Timeout = Timeout(connect=2, answer=2),  # noqa: B008 - frozen
+        retry: RetryPolicy = RetryPolicy(initial_wait=0.01, outage=0),  # noqa: B008 - frozen
+        timeout: Timeout = Timeout(connect=2, response=2),  # noqa: B008 - frozen
     ) -> SandboxSession:
         """Make another session on it, by default a fast and impatient one; the end of the test closes it."""
         session = SandboxSession(self.game_id, self.secret_key, base_url=self.url, limits=limits, retry=retry, timeout=timeout)

@@ -11,7 +11,7 @@ from unittest.mock import Mock
 import aiohttp
 from attrs import frozen
 
-from teak_async import Identify, Limits, Request, Retry, TeakSession, Timeout
+from teak_async import Identify, Limits, Request, RetryPolicy, TeakSession, Timeout
 from teak_async.sandbox import Sandbox
 
 ROOT = Path(__file__).parents[1]
@@ -51,8 +51,8 @@ def sample(name: str) -> bytes:
 
 def session_on(server: Sandbox, **options: Any) -> TeakSession:
     """A session on a sandbox, impatient enough for tests."""
-    options.setdefault("retry", Retry(wait=0.01, outage=0))
-    options.setdefault("timeout", Timeout(connect=2, answer=2))
+    options.setdefault("retry", RetryPolicy(initial_wait=0.01, outage=0))
+    options.setdefault("timeout", Timeout(connect=2, response=2))
     return TeakSession(server.game_id, server.secret_key, base_url=server.url, **options)
 
 

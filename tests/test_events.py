@@ -15,24 +15,24 @@ import attrs
 import pytest
 from support import FAST, session_on
 
-from teak_async import Delivery, Identify, Limits, Retry, TeakError, TeakSession, Timeout, events
+from teak_async import Delivery, Identify, Limits, RetryPolicy, TeakError, TeakSession, Timeout, events
 from teak_async._notify import level_of, words_of
 from teak_async.events import (
-    Answered,
+    AllowanceChanged,
+    AttemptFailed,
+    AttemptStarted,
+    BucketPaused,
     Event,
-    LimitChanged,
-    Paused,
-    Refused,
-    Repeated,
-    Started,
-    Unanswered,
-    Waited,
+    PermitAcquired,
+    RateLimitHit,
+    ResponseReceived,
+    RetryScheduled,
 )
 from teak_async.sandbox import IDENTIFY, STATUS, Faults, Sandbox
 
 KINDS: tuple[type[Event], ...] = get_args(Event)
 FAULTS = Faults(
-    seed=3, reset=0.03, answer_lost=0.03, error_before=0.03, error_after=0.03, stall=0.03, not_json=0.03, stall_for=0.6
+    seed=3, reset=0.03, response_lost=0.03, error_before=0.03, error_after=0.03, stall=0.03, not_json=0.03, stall_for=0.6
 )
 
 
@@ -58,18 +58,26 @@ async def test_every_kind_of_event_is_told() -> None:
         await let_everything_happen(server, teak)
     assert {type(event) for event in heard} == set(KINDS)
     first = [event for event in heard if getattr(event, "endpoint", "") == "set state"]
-    assert [type(event) for event in first] == [Waited, Started, Unanswered, Repeated, Waited, Started, Answered]
-    assert [event.attempt for event in first if not isinstance(event, Paused | LimitChanged)] == [1, 1, 1, 1, 2, 2, 2]
-    (lost,) = (event for event in first if isinstance(event, Unanswered))
+    assert [type(event) for event in first] == [
+        PermitAcquired,
+        AttemptStarted,
+        AttemptFailed,
+        RetryScheduled,
+        PermitAcquired,
+        AttemptStarted,
+        ResponseReceived,
+    ]
+    assert [event.attempt for event in first if not isinstance(event, BucketPaused | AllowanceChanged)] == [1, 1, 1, 1, 2, 2, 2]
+    (lost,) = (event for event in first if isinstance(event, AttemptFailed))
     assert (lost.error, lost.delivery, lost.lane) == ("ConnectionLost", Delivery.UNKNOWN, "live")
-    (refused,) = (event for event in heard if isinstance(event, Refused))
+    (refused,) = (event for event in heard if isinstance(event, RateLimitHit))
     assert (refused.budget, refused.retry_after, refused.allowance, refused.attempt) == (IDENTIFY, None, 3, 1)
-    (paused,) = (event for event in heard if isinstance(event, Paused))
+    (paused,) = (event for event in heard if isinstance(event, BucketPaused))
     assert paused.budget == IDENTIFY
     assert paused.pause == pytest.approx(1.0)
-    changes = [(event.before, event.allowance, event.limit) for event in heard if isinstance(event, LimitChanged)]
+    changes = [(event.before, event.allowance, event.limit) for event in heard if isinstance(event, AllowanceChanged)]
     assert changes == [(4, 3, 4), (3, 4, 4)]
-    again = [event for event in heard if isinstance(event, Repeated)]
+    again = [event for event in heard if isinstance(event, RetryScheduled)]
     assert [(event.error, event.wait > 0) for event in again] == [("ConnectionLost", True), ("RateLimited", False)]
 
 
@@ -78,26 +86,26 @@ async def test_the_counts_agree_with_the_servers() -> None:
     heard: list[Event] = []
     async with (
         Sandbox(identify=100_000, faults=FAULTS) as server,
-        session_on(server, limits=FAST, timeout=Timeout(connect=5, answer=0.5), on_event=heard.append) as teak,
+        session_on(server, limits=FAST, timeout=Timeout(connect=5, response=0.5), on_event=heard.append) as teak,
     ):
         report = await teak.bulk(Identify(f"p{number}", country_code="US") for number in range(600))
     requests = server.requests
-    answered = [event for event in heard if isinstance(event, Answered)]
-    lost = [event for event in heard if isinstance(event, Unanswered)]
-    ended: list[Answered | Unanswered] = [*answered, *lost]
+    answered = [event for event in heard if isinstance(event, ResponseReceived)]
+    lost = [event for event in heard if isinstance(event, AttemptFailed)]
+    ended: list[ResponseReceived | AttemptFailed] = [*answered, *lost]
     spoiled = {"error_before": 500, "error_after": 502}
     said = Counter(
         spoiled.get(received.fault or "", received.status)
         for received in requests
-        if received.fault not in ("reset", "answer_lost", "stall")
+        if received.fault not in ("reset", "response_lost", "stall")
     )
     assert Counter(event.status for event in answered) == said
     assert len(lost) == len(requests) - said.total() > 0
     assert {event.error for event in lost} == {"ConnectionLost", "TimedOut"}
-    assert kinds(heard)["Started"] == kinds(heard)["Waited"] == len(requests)
+    assert kinds(heard)["AttemptStarted"] == kinds(heard)["PermitAcquired"] == len(requests)
     assert sum(event.delivery is Delivery.DONE for event in answered) == report.succeeded
     assert sum(event.delivery is Delivery.UNKNOWN for event in ended) == report.in_doubt
-    began = Counter((event.call, event.attempt) for event in heard if isinstance(event, Started))
+    began = Counter((event.call, event.attempt) for event in heard if isinstance(event, AttemptStarted))
     assert began == Counter((event.call, event.attempt) for event in ended)
     assert set(began.values()) == {1}
     assert all(0 <= event.round_trip <= event.on_wire for event in answered)
@@ -114,26 +122,26 @@ async def test_every_refusal_is_told() -> None:
         await asyncio.gather(*(teak.identify(f"p{number}", country_code="US") for number in range(40)))
     seen = server.seen[IDENTIFY]
     counted = kinds(heard)
-    assert counted["Refused"] == counted["Repeated"] == seen.refused >= 10
-    assert counted["Started"] == counted["Answered"] == seen.requests == 40 + seen.refused
-    lowered = [event for event in heard if isinstance(event, LimitChanged) and event.allowance < event.before]
+    assert counted["RateLimitHit"] == counted["RetryScheduled"] == seen.refused >= 10
+    assert counted["AttemptStarted"] == counted["ResponseReceived"] == seen.requests == 40 + seen.refused
+    lowered = [event for event in heard if isinstance(event, AllowanceChanged) and event.allowance < event.before]
     assert 1 <= len(lowered) < seen.refused
-    assert 1 <= counted["Paused"] < seen.refused, "one pause is told once, however many were refused together"
+    assert 1 <= counted["BucketPaused"] < seen.refused, "one pause is told once, however many were refused together"
 
 
 async def test_no_connection_is_told_for_each_try() -> None:
     """A try that found no server was not sent."""
     heard: list[Event] = []
-    retry = Retry(attempts=3, wait=0.001)
+    retry = RetryPolicy(max_attempts=3, initial_wait=0.001)
     async with TeakSession("1", "s", base_url="http://u:pw@127.0.0.1:1/x/", retry=retry, on_event=heard.append) as teak:
         with pytest.raises(TeakError):
             await teak.identify("p1", country_code="US")
-    failed = [event for event in heard if isinstance(event, Unanswered)]
+    failed = [event for event in heard if isinstance(event, AttemptFailed)]
     assert [(event.attempt, event.error, event.delivery) for event in failed] == [
         (number, "ConnectFailed", Delivery.NOT_SENT) for number in (1, 2, 3)
     ]
-    assert kinds(heard)["Repeated"] == 2
-    assert {event.server for event in heard if isinstance(event, Started)} == {"http://127.0.0.1:1/x"}
+    assert kinds(heard)["RetryScheduled"] == 2
+    assert {event.server for event in heard if isinstance(event, AttemptStarted)} == {"http://127.0.0.1:1/x"}
 
 
 async def test_every_try_ends_once_whenever_its_caller_leaves(sandbox: Sandbox) -> None:
@@ -148,9 +156,9 @@ async def test_every_try_ends_once_whenever_its_caller_leaves(sandbox: Sandbox) 
             await asyncio.wait([call])
         while teak.caller.attempts:
             await asyncio.sleep(0.001)
-    ended = [event for event in heard if isinstance(event, Answered | Unanswered)]
-    assert Counter(event.call for event in ended) == Counter(event.call for event in heard if isinstance(event, Started))
-    left = [event for event in ended if isinstance(event, Unanswered)]
+    ended = [event for event in heard if isinstance(event, ResponseReceived | AttemptFailed)]
+    assert Counter(event.call for event in ended) == Counter(event.call for event in heard if isinstance(event, AttemptStarted))
+    left = [event for event in ended if isinstance(event, AttemptFailed)]
     assert {(event.error, event.delivery) for event in left} == {("CancelledError", Delivery.NOT_SENT)}
     assert len(ended) - len(left) == sandbox.seen[IDENTIFY].requests
 
@@ -161,7 +169,7 @@ async def test_a_wait_is_told_with_its_seconds_and_lane(sandbox: Sandbox) -> Non
     async with session_on(sandbox, limits=Limits(identify=1), on_event=heard.append) as teak:
         await teak.identify("p1", country_code="US")
         await teak.bulk([Identify("p2", country_code="US")])
-    first, second = (event for event in heard if isinstance(event, Waited))
+    first, second = (event for event in heard if isinstance(event, PermitAcquired))
     assert (first.lane, second.lane) == ("live", "bulk")
     assert first.wait < 0.1
     assert 0.9 < second.wait < 2
@@ -175,7 +183,7 @@ async def test_events_are_told_in_their_callers_context(sandbox: Sandbox) -> Non
     seen: dict[int, set[str]] = {}
 
     def hook(event: Event) -> None:
-        if not isinstance(event, Paused | LimitChanged):
+        if not isinstance(event, BucketPaused | AllowanceChanged):
             seen.setdefault(event.call, set()).add(PLAYER.get())
 
     async with session_on(sandbox, on_event=hook) as teak:
@@ -253,9 +261,9 @@ async def test_nothing_is_made_while_nobody_listens(sandbox: Sandbox, monkeypatc
     def explode(*args: Any) -> Any:
         raise AssertionError(args)
 
-    for kind in ("Waited", "Started", "Answered"):
+    for kind in ("PermitAcquired", "AttemptStarted", "ResponseReceived"):
         monkeypatch.setattr(f"teak_async._client.executor.{kind}", explode)
-    monkeypatch.setattr("teak_async._notify.Tells.tell", explode)
+    monkeypatch.setattr("teak_async._notify.Notifier.emit", explode)
     async with session_on(sandbox) as teak:
         await teak.identify("p1", country_code="US")
         await teak.bulk([Identify("p2", country_code="US")])
@@ -271,11 +279,11 @@ async def main():
     async with Sandbox(identify=3) as server:
         async with TeakSession(server.game_id, server.secret_key, base_url=server.url, limits=Limits(4, 4)) as teak:
             await asyncio.gather(*(teak.identify(f"p{number}", country_code="US") for number in range(4)))
-            server.fail_next("identify", "answer_lost")
+            server.fail_next("identify", "response_lost")
             try:
                 await teak.identify("p5", country_code="US")
             except TeakError as error:
-                print(error.delivery, teak.rates["/v2/identify"].refused)
+                print(error.delivery, teak.rates["/v2/identify"].rate_limited)
 asyncio.run(main())
 """
     ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
@@ -287,28 +295,28 @@ async def test_the_log_has_a_line_for_each_trouble_with_its_fields(caplog: pytes
     caplog.set_level(logging.INFO, "teak_async")
     async with Sandbox(identify=3) as server, session_on(server, limits=Limits(identify=4)) as teak:
         await let_everything_happen(server, teak)
-        server.fail_next("identify", "answer_lost")
+        server.fail_next("identify", "response_lost")
         with pytest.raises(TeakError):
             await teak.identify("p5", country_code="US")
     lines = [(record.levelname, vars(record)["teak_event"]) for record in caplog.records]
     assert sorted(lines) == sorted(
         [
-            ("INFO", "unanswered"),
-            ("INFO", "repeated"),
-            ("INFO", "paused"),
-            ("WARNING", "limitchanged"),
-            ("WARNING", "refused"),
-            ("INFO", "repeated"),
-            ("INFO", "limitchanged"),
-            ("WARNING", "unanswered"),
+            ("INFO", "attemptfailed"),
+            ("INFO", "retryscheduled"),
+            ("INFO", "bucketpaused"),
+            ("WARNING", "allowancechanged"),
+            ("WARNING", "ratelimithit"),
+            ("INFO", "retryscheduled"),
+            ("INFO", "allowancechanged"),
+            ("WARNING", "attemptfailed"),
         ]
     )
     fields = {vars(record)["teak_event"]: vars(record) for record in caplog.records}
-    assert (fields["refused"]["teak_endpoint"], fields["refused"]["teak_attempt"]) == ("identify", 1)
-    assert (fields["refused"]["teak_allowance"], fields["limitchanged"]["teak_limit"]) == (3, 4)
-    assert (fields["paused"]["teak_budget"], fields["paused"]["teak_pause"]) == (IDENTIFY, pytest.approx(1.0))
-    assert (fields["repeated"]["teak_error"], fields["repeated"]["teak_wait"]) == ("RateLimited", 0.0)
-    assert (fields["unanswered"]["teak_delivery"], fields["unanswered"]["teak_lane"]) == ("unknown", "live")
+    assert (fields["ratelimithit"]["teak_endpoint"], fields["ratelimithit"]["teak_attempt"]) == ("identify", 1)
+    assert (fields["ratelimithit"]["teak_allowance"], fields["allowancechanged"]["teak_limit"]) == (3, 4)
+    assert (fields["bucketpaused"]["teak_budget"], fields["bucketpaused"]["teak_pause"]) == (IDENTIFY, pytest.approx(1.0))
+    assert (fields["retryscheduled"]["teak_error"], fields["retryscheduled"]["teak_wait"]) == ("RateLimited", 0.0)
+    assert (fields["attemptfailed"]["teak_delivery"], fields["attemptfailed"]["teak_lane"]) == ("unknown", "live")
     said = [record.getMessage() for record in caplog.records]
     assert f"{IDENTIFY}: nothing is sent for 1.0 s" in said
     assert f"{IDENTIFY}: refused within the limit, so it takes less: 3 of 4 a second, 4 before" in said
@@ -322,9 +330,9 @@ async def test_the_log_tells_of_every_try_when_asked(sandbox: Sandbox, caplog: p
         caplog.set_level(logging.DEBUG, "teak_async")
         await teak.identify("p2", country_code="US")
     assert [(record.levelname, vars(record)["teak_event"]) for record in caplog.records] == [
-        ("DEBUG", "waited"),
-        ("DEBUG", "started"),
-        ("DEBUG", "answered"),
+        ("DEBUG", "permitacquired"),
+        ("DEBUG", "attemptstarted"),
+        ("DEBUG", "responsereceived"),
     ]
     assert [vars(record)["teak_status"] for record in caplog.records[-1:]] == [201]
 
@@ -340,9 +348,9 @@ async def test_nothing_of_a_player_and_no_secret_is_told(level: int, caplog: pyt
     player, email, address, secret = CANARIES
     async with (
         Sandbox(secret_key=secret, faults=Faults(stall_for=0.2)) as server,
-        session_on(server, timeout=Timeout(answer=0.1), on_event=heard.append) as teak,
+        session_on(server, timeout=Timeout(response=0.1), on_event=heard.append) as teak,
     ):
-        for fault in ("reset", "answer_lost", "error_before", "error_after", "not_json", "stall"):
+        for fault in ("reset", "response_lost", "error_before", "error_after", "not_json", "stall"):
             server.fail_next("identify", fault)
             server.fail_next("status", fault)
             with pytest.raises(TeakError):
@@ -352,7 +360,7 @@ async def test_nothing_of_a_player_and_no_secret_is_told(level: int, caplog: pyt
             except TeakError:
                 server.add_player(player)
         await teak.identify(player, client_ip=address, email=email)
-    assert kinds(heard)["Unanswered"] == 6
+    assert kinds(heard)["AttemptFailed"] == 6
     told = repr(heard) + caplog.text + repr([vars(record) for record in caplog.records])
     assert not [canary for canary in CANARIES if canary in told]
 
@@ -364,22 +372,22 @@ SET = ("set state", "bulk", 1, 1)
 @pytest.mark.parametrize(
     ("event", "level"),
     [
-        (Waited(*SET, 0.5), logging.DEBUG),
-        (Started(*SET, "https://x"), logging.DEBUG),
-        (Answered(*IDENTIFIED, 201, Delivery.DONE, None, 0.1, 0.2), logging.DEBUG),
-        (Answered(*IDENTIFIED, 403, Delivery.REJECTED, "Forbidden", 0.1, 0.2), logging.DEBUG),
-        (Answered(*IDENTIFIED, 502, Delivery.UNKNOWN, "ServerError", 0.1, 0.2), logging.WARNING),
-        (Answered(*SET, 502, Delivery.UNKNOWN, "ServerError", 0.1, 0.2), logging.DEBUG),
-        (Unanswered(*IDENTIFIED, Delivery.UNKNOWN, "TimedOut", 30.0), logging.WARNING),
-        (Unanswered(*IDENTIFIED, Delivery.NOT_SENT, "ConnectFailed", 0.1), logging.INFO),
-        (Unanswered(*IDENTIFIED, Delivery.NOT_SENT, "CancelledError", 0.1), logging.DEBUG),
-        (Unanswered(*SET, Delivery.UNKNOWN, "ConnectionLost", 0.1), logging.INFO),
-        (Refused(*SET, STATUS, 1.5, 240), logging.WARNING),
-        (Refused(*SET, STATUS, None, 240), logging.WARNING),
-        (Repeated(*SET, "ServerError", 0.15), logging.INFO),
-        (Paused(STATUS, 1.0), logging.INFO),
-        (LimitChanged(STATUS, 300, 300, 240), logging.WARNING),
-        (LimitChanged(STATUS, 300, 240, 255), logging.INFO),
+        (PermitAcquired(*SET, 0.5), logging.DEBUG),
+        (AttemptStarted(*SET, "https://x"), logging.DEBUG),
+        (ResponseReceived(*IDENTIFIED, 201, Delivery.DONE, None, 0.1, 0.2), logging.DEBUG),
+        (ResponseReceived(*IDENTIFIED, 403, Delivery.REJECTED, "Forbidden", 0.1, 0.2), logging.DEBUG),
+        (ResponseReceived(*IDENTIFIED, 502, Delivery.UNKNOWN, "ServerError", 0.1, 0.2), logging.WARNING),
+        (ResponseReceived(*SET, 502, Delivery.UNKNOWN, "ServerError", 0.1, 0.2), logging.DEBUG),
+        (AttemptFailed(*IDENTIFIED, Delivery.UNKNOWN, "TimedOut", 30.0), logging.WARNING),
+        (AttemptFailed(*IDENTIFIED, Delivery.NOT_SENT, "ConnectFailed", 0.1), logging.INFO),
+        (AttemptFailed(*IDENTIFIED, Delivery.NOT_SENT, "CancelledError", 0.1), logging.DEBUG),
+        (AttemptFailed(*SET, Delivery.UNKNOWN, "ConnectionLost", 0.1), logging.INFO),
+        (RateLimitHit(*SET, STATUS, 1.5, 240), logging.WARNING),
+        (RateLimitHit(*SET, STATUS, None, 240), logging.WARNING),
+        (RetryScheduled(*SET, "ServerError", 0.15), logging.INFO),
+        (BucketPaused(STATUS, 1.0), logging.INFO),
+        (AllowanceChanged(STATUS, 300, 300, 240), logging.WARNING),
+        (AllowanceChanged(STATUS, 300, 240, 255), logging.INFO),
     ],
 )
 def test_each_event_has_its_level_and_its_sentence(event: Event, level: int) -> None:

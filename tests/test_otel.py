@@ -21,9 +21,9 @@ from opentelemetry.semconv.metrics.http_metrics import HTTP_CLIENT_REQUEST_DURAT
 from opentelemetry.trace import SpanKind, StatusCode, Tracer
 from support import ROOT, session_on
 
-from teak_async import Identify, Limits, Retry, TeakError, TeakSession, Timeout
+from teak_async import Identify, Limits, RetryPolicy, TeakError, TeakSession, Timeout
 from teak_async.errors import Delivery
-from teak_async.events import Answered, Started, Waited
+from teak_async.events import AttemptStarted, PermitAcquired, ResponseReceived
 from teak_async.otel import BOUNDARIES, TOGETHER, OpenTelemetry
 from teak_async.sandbox import IDENTIFY, STATUS, Sandbox
 
@@ -100,7 +100,7 @@ async def test_submitted_and_bulk_calls_lie_below_their_callers_span(telemetry: 
 async def test_every_try_is_a_span_with_its_number_of_resends(telemetry: Telemetry, sandbox: Sandbox) -> None:
     """The first has none; each says how it ended."""
     sandbox.add_player("p1")
-    sandbox.fail_next("status", "error_before", "answer_lost")
+    sandbox.fail_next("status", "error_before", "response_lost")
     async with session_on(sandbox, on_event=telemetry.hook) as teak:
         await teak.desktop_push.opt_out("p1")
     ended = [
@@ -202,7 +202,7 @@ async def test_the_address_has_no_query_no_category_and_no_password(
         raise ConnectionRefusedError
 
     monkeypatch.setattr("aiohttp.TCPConnector.connect", fail)
-    once = Retry(attempts=1)
+    once = RetryPolicy(max_attempts=1)
     async with TeakSession("1", "canary-secret", base_url=base_url, retry=once, on_event=telemetry.hook) as teak:
         with pytest.raises(TeakError):
             await teak.desktop_push.status("canary-player")
@@ -224,7 +224,7 @@ async def test_nothing_is_kept_of_calls_that_ended(telemetry: Telemetry) -> None
     """Also of those that timed out, were refused, or whose caller left, on several sessions with one hook."""
     async with (
         Sandbox(identify=3) as server,
-        session_on(server, limits=Limits(identify=4), timeout=Timeout(answer=0.2), on_event=telemetry.hook) as teak,
+        session_on(server, limits=Limits(identify=4), timeout=Timeout(response=0.2), on_event=telemetry.hook) as teak,
         session_on(server, share=teak, on_event=telemetry.hook) as other,
     ):
         server.fail_next("identify", "stall")
@@ -241,14 +241,14 @@ async def test_nothing_is_kept_of_calls_that_ended(telemetry: Telemetry) -> None
 def begins(hook: OpenTelemetry, *calls: int) -> None:
     """Tell it of tries that begin."""
     for call in calls:
-        hook(Waited("identify", "live", call, 1, 0.25))
-        hook(Started("identify", "live", call, 1, "http://teak.test"))
+        hook(PermitAcquired("identify", "live", call, 1, 0.25))
+        hook(AttemptStarted("identify", "live", call, 1, "http://teak.test"))
 
 
 def ends(hook: OpenTelemetry, *calls: int) -> None:
     """Tell it of their ends."""
     for call in calls:
-        hook(Answered("identify", "live", call, 1, 201, Delivery.DONE, None, 0.05, 0.05))
+        hook(ResponseReceived("identify", "live", call, 1, 201, Delivery.DONE, None, 0.05, 0.05))
 
 
 async def test_tries_are_told_together(telemetry: Telemetry) -> None:

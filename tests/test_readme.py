@@ -160,7 +160,7 @@ async def a_game_server(block: Block, stage: Stage) -> None:
     assert stage.sessions() == {"p1": 1}
     assert stage.printed() == "1 US opt_in\n"
     async with TeakSession() as teak:
-        stage.server.fail_next("identify", "answer_lost")
+        stage.server.fail_next("identify", "response_lost")
         await names["arrived"](teak, "p2", "203.0.113.9")
         await names["arrived"](teak, "p3", "nowhere")
     assert stage.sessions() == {"p1": 1, "p2": 1}
@@ -187,8 +187,8 @@ async def a_backfill(block: Block, stage: Stage) -> None:
         assert stage.sessions() == {f"p{number}": 1 for number in range(20) if number != 7}
     first, report, again = stage.printed().splitlines()
     assert first.startswith("7 not_sent Identify: country_code")
-    assert report.startswith("Report(total=20, succeeded=19, failed=1, in_doubt=0, skipped=0, failed_earlier=0, sent=19,")
-    assert again.startswith("Report(total=20, succeeded=0, failed=0, in_doubt=0, skipped=20, failed_earlier=1,")
+    assert report.startswith("BulkReport(total=20, succeeded=19, failed=1, in_doubt=0, skipped=0, failed_earlier=0, sent=19,")
+    assert again.startswith("BulkReport(total=20, succeeded=0, failed=0, in_doubt=0, skipped=20, failed_earlier=1,")
 
 
 @drives("producer | teak-async status -")
@@ -213,7 +213,7 @@ async def a_batch_job(block: Block, stage: Stage) -> None:
     assert (await stage.shell(category)).code == 0
     assert {player.categories["sales"] for player in players} == {"opt_out"}
 
-    stage.server.fail_next("identify", "answer_lost")
+    stage.server.fail_next("identify", "response_lost")
     assert (await stage.shell(identify)).code == Exit.IN_DOUBT
     assert stage.sessions() == dict.fromkeys(names, 1)
 
@@ -264,7 +264,7 @@ async def a_fastapi_server(block: Block, stage: Stage) -> None:
 async def judge_logins(stage: Stage, login: Callable[[str], Awaitable[Any]]) -> None:
     """A login records a session and gets its number, or the truth about it."""
     assert await login("p1") == {"session": "1", "delivery": "done"}
-    stage.server.fail_next("identify", "answer_lost")
+    stage.server.fail_next("identify", "response_lost")
     unknown = await login("p2")
     assert (unknown["session"], unknown["delivery"]) == (None, "unknown")
     assert "the connection was lost" in unknown["why"]
@@ -321,7 +321,7 @@ async def a_tick_loop(block: Block, stage: Stage) -> None:
     assert stage.printed().startswith("p3 not_sent Identify: client_ip")
 
     async with TeakSession(backlog=1) as teak:
-        stage.server.fail_next("identify", "answer_lost")
+        stage.server.fail_next("identify", "response_lost")
         names["tick"](teak, [("p4", address), ("p5", address)])
     full, lost = stage.printed().splitlines()
     assert full.startswith("p5 not_sent 1 submitted calls are waiting already")
@@ -364,7 +364,7 @@ async def a_nightly_job(block: Block, stage: Stage) -> None:
         out, err = await asyncio.wait_for(process.communicate(), WAIT)
     assert (process.returncode, err) == (1, b"")
     done = f"succeeded={299 - before}, failed=0, in_doubt=0, skipped={before + 1}, failed_earlier=1"
-    assert out.decode().startswith(f"Report(total=300, {done}, ")
+    assert out.decode().startswith(f"BulkReport(total=300, {done}, ")
     assert stage.sessions() == {f"p{number}": 1 for number in range(1, 300)}
 
 
@@ -397,7 +397,7 @@ async def a_listener(block: Block, stage: Stage) -> None:
     names = block.run()
     await names["counted"]()
     assert names["answers"] == {("identify", 201): 1}
-    stage.server.fail_next("identify", "refused")
+    stage.server.fail_next("identify", "rate_limited")
     await names["counted"]()
     assert names["answers"] == {("identify", 201): 2, ("identify", 429): 1, ("identify", "waited long"): 1}
     assert stage.printed() == "/v2/identify: 200 -> 160 of 200 a second\n"

@@ -51,7 +51,7 @@ from teak_async import (
     PlayerNotFound,
     RateLimited,
     Request,
-    Retry,
+    RetryPolicy,
     ServerError,
     SessionClosed,
     SetCategorySubscription,
@@ -332,8 +332,8 @@ def listening(work: Awaitable[None]) -> None:
 
 
 def session(secret: str, url: str, **options: Any) -> TeakSession:
-    options.setdefault("timeout", Timeout(connect=2, answer=2))
-    options.setdefault("retry", Retry(attempts=2, refusals=0, wait=0.001, outage=0))
+    options.setdefault("timeout", Timeout(connect=2, response=2))
+    options.setdefault("retry", RetryPolicy(max_attempts=2, max_rate_limited=0, initial_wait=0.001, outage=0))
     return TeakSession("1", secret, base_url=url, limits=Limits(5000, 5000), **options)
 
 
@@ -446,7 +446,7 @@ def test_connections(ear: Ear, tmp_path: Path, answer: Any, scheme: str, kinds: 
     """However a connection ends, or does not begin, on a pool of ours or of the caller's, nothing tells the secret."""
 
     async def calls() -> None:
-        options: dict[str, Any] = {"timeout": Timeout(connect=0.1, answer=0.05)}
+        options: dict[str, Any] = {"timeout": Timeout(connect=0.1, response=0.05)}
         async with aiohttp.ClientSession() as http:
             if own:
                 options["http"] = http
@@ -509,7 +509,7 @@ def test_left(ear: Ear, tmp_path: Path, answer: Any, *, closing: bool) -> None:
     """A call that is cancelled, or whose session is closed meanwhile, leaves no trace of the secret."""
 
     async def calls() -> None:
-        teak = session(SECRET, server.url, retry=Retry(wait=0.5), timeout=Timeout(connect=1, answer=0.2))
+        teak = session(SECRET, server.url, retry=RetryPolicy(initial_wait=0.5), timeout=Timeout(connect=1, response=0.2))
         async with teak:
             tasks = [asyncio.create_task(teak.call(request)) for request in requests()]
             while not server.came.is_set():

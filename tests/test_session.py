@@ -26,7 +26,7 @@ from teak_async import (
     PlayerSession,
     RateLimited,
     Request,
-    Retry,
+    RetryPolicy,
     ServerError,
     SessionClosed,
     SetCategorySubscription,
@@ -142,7 +142,7 @@ async def test_invalid_requests_are_not_sent(teak: TeakSession, sandbox: Sandbox
 
 SPOILED: list[tuple[str, type[TeakError], Delivery]] = [
     ("reset", ConnectionLost, Delivery.UNKNOWN),
-    ("answer_lost", ConnectionLost, Delivery.UNKNOWN),
+    ("response_lost", ConnectionLost, Delivery.UNKNOWN),
     ("error_before", ServerError, Delivery.UNKNOWN),
     ("error_after", ServerError, Delivery.UNKNOWN),
     ("not_json", UnexpectedResponse, Delivery.UNKNOWN),
@@ -163,7 +163,7 @@ async def test_an_identify_of_unknown_fate_is_never_repeated(
 ) -> None:
     """One request reaches the server, and the error says that nobody knows."""
     slow.fail_next("identify", fault)
-    async with session_on(slow, timeout=Timeout(connect=1, answer=0.1)) as teak:
+    async with session_on(slow, timeout=Timeout(connect=1, response=0.1)) as teak:
         with pytest.raises(error) as failed:
             await teak.identify("p1", country_code="US")
     assert (failed.value.delivery, failed.value.attempts) == (delivery, 1)
@@ -174,7 +174,7 @@ async def test_an_identify_of_unknown_fate_is_never_repeated(
 async def test_reads_and_sets_are_repeated(slow: Sandbox, fault: Any) -> None:
     """A read or a set whose try was spoiled is made again; a change says that its previous state may be our own."""
     slow.fail_next("status", fault, fault)
-    async with session_on(slow, timeout=Timeout(connect=1, answer=0.1)) as teak:
+    async with session_on(slow, timeout=Timeout(connect=1, response=0.1)) as teak:
         change = await teak.desktop_push.opt_out("p1")
         slow.fail_next("status", fault)
         status = await teak.desktop_push.status("p1")
@@ -187,7 +187,7 @@ async def test_reads_and_sets_are_repeated(slow: Sandbox, fault: Any) -> None:
 
 async def test_a_call_that_gives_up_says_what_any_of_its_tries_may_have_done(slow: Sandbox) -> None:
     """When an early try of a set may have been applied, a later refusal does not make the call rejected."""
-    slow.fail_next("status", "answer_lost")
+    slow.fail_next("status", "response_lost")
     async with session_on(slow) as teak:
         call = asyncio.create_task(teak.desktop_push.opt_out("p1"))
         while not slow.requests:
@@ -199,8 +199,10 @@ async def test_a_call_that_gives_up_says_what_any_of_its_tries_may_have_done(slo
 
 
 async def test_no_server_is_not_sent_and_is_tried_again() -> None:
-    """An identify that found no connection is tried as often as `Retry` says, and was never sent."""
-    async with TeakSession("1", "s", base_url="http://127.0.0.1:1", retry=Retry(attempts=3, wait=0.001)) as teak:
+    """An identify that found no connection is tried as often as `RetryPolicy` says, and was never sent."""
+    async with TeakSession(
+        "1", "s", base_url="http://127.0.0.1:1", retry=RetryPolicy(max_attempts=3, initial_wait=0.001)
+    ) as teak:
         with pytest.raises(ConnectFailed) as failed:
             await teak.identify("p1", country_code="US")
         assert (failed.value.delivery, failed.value.attempts) == (Delivery.NOT_SENT, 3)
@@ -212,18 +214,18 @@ async def test_a_refused_identify_is_repeated_after_the_pause(sandbox: Sandbox) 
     async with Sandbox(identify=3) as tight, session_on(tight, limits=Limits(identify=4)) as teak:
         await asyncio.gather(*(teak.identify(f"p{number}", country_code="US") for number in range(4)))
         rate = teak.rates[IDENTIFY]
-        assert (rate.refused, rate.limit, rate.allowance) == (1, 4, 3)
+        assert (rate.rate_limited, rate.limit, rate.allowance) == (1, 4, 3)
         assert all(player.sessions == 1 for player in tight.players.values())
         assert len(tight.players) == 4
 
 
 async def test_a_call_refused_too_often_gives_up_as_rejected() -> None:
-    """After as many refusals as `Retry` allows the call fails, and was certainly not done."""
+    """After as many refusals as `RetryPolicy` allows the call fails, and was certainly not done."""
     with aioresponses() as server:
         server.post(
             "http://teak.test/v2/identify", status=429, body=sample("identify.429"), repeat=True, response_class=Answering
         )
-        async with TeakSession("1", "s", base_url="http://teak.test", retry=Retry(refusals=0)) as teak:
+        async with TeakSession("1", "s", base_url="http://teak.test", retry=RetryPolicy(max_rate_limited=0)) as teak:
             with pytest.raises(RateLimited) as refused:
                 await teak.identify("p1", country_code="US")
     assert (refused.value.delivery, refused.value.attempts) == (Delivery.REJECTED, 1)
@@ -409,7 +411,7 @@ async def test_cancelling_at_every_moment_leaks_no_permit(sandbox: Sandbox) -> N
 async def test_closing_does_not_wait_for_the_abandoned() -> None:
     """Answers nobody waits for any more do not hold up the end."""
     async with Sandbox(faults=Faults(stall_for=30)) as server:
-        async with session_on(server, timeout=Timeout(answer=30)) as teak:
+        async with session_on(server, timeout=Timeout(response=30)) as teak:
             server.fail_next("identify", "stall")
             call = asyncio.create_task(teak.identify("p1", country_code="US"))
             while not server.requests:
@@ -422,7 +424,7 @@ async def test_closing_does_not_wait_for_the_abandoned() -> None:
 async def test_cancelling_close_ends_everything() -> None:
     """A close that is itself cancelled leaves no task and no connection behind."""
     async with Sandbox(faults=Faults(stall_for=30)) as server:
-        teak = await session_on(server, timeout=Timeout(answer=30)).open()
+        teak = await session_on(server, timeout=Timeout(response=30)).open()
         server.fail_next("identify", "stall")
         call = asyncio.create_task(teak.identify("p1", country_code="US"))
         while not server.requests:
@@ -438,8 +440,8 @@ async def test_cancelling_close_ends_everything() -> None:
 async def test_closing_ends_a_pause_between_tries(sandbox: Sandbox) -> None:
     """A call that waits for its next try hears of the closing, and says what its last try may have done."""
     sandbox.add_player("p1")
-    sandbox.fail_next("status", "answer_lost")
-    teak = await session_on(sandbox, retry=Retry(wait=60, longest_wait=60)).open()
+    sandbox.fail_next("status", "response_lost")
+    teak = await session_on(sandbox, retry=RetryPolicy(initial_wait=60, max_wait=60)).open()
     call = asyncio.create_task(teak.desktop_push.opt_out("p1"))
     while not (sandbox.requests and not teak.caller.attempts):
         await asyncio.sleep(0.001)
@@ -487,7 +489,7 @@ async def test_a_callers_aiohttp_session_is_used_and_not_closed(sandbox: Sandbox
 
 
 FAULTS = Faults(
-    seed=7, reset=0.02, answer_lost=0.02, error_before=0.02, error_after=0.02, stall=0.02, not_json=0.02, stall_for=0.6
+    seed=7, reset=0.02, response_lost=0.02, error_before=0.02, error_after=0.02, stall=0.02, not_json=0.02, stall_for=0.6
 )
 
 
@@ -501,7 +503,7 @@ async def test_delivery_agrees_with_the_server_for_every_call() -> None:
     make: Callable[[int], Request] = _make
     async with (
         Sandbox(identify=100_000, faults=FAULTS) as server,
-        session_on(server, limits=Limits(identify=2_000), timeout=Timeout(connect=5, answer=0.5)) as teak,
+        session_on(server, limits=Limits(identify=2_000), timeout=Timeout(connect=5, response=0.5)) as teak,
     ):
         told = {}
         async with teak.bulk(make(number) for number in range(count)) as run:

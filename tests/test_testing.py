@@ -21,7 +21,7 @@ from teak_async import (
     Limits,
     PlayerNotFound,
     RateLimited,
-    Retry,
+    RetryPolicy,
     ServerError,
     SessionClosed,
     TeakError,
@@ -41,7 +41,7 @@ async def test_arrival(teak_session, teak_sandbox):
     assert teak_sandbox.players["p1"].sessions == 1
 
 async def test_lost(teak_session, teak_sandbox):
-    teak_sandbox.fail_next("identify", "answer_lost")
+    teak_sandbox.fail_next("identify", "response_lost")
     with pytest.raises(TeakError) as lost:
         await teak_session.identify("p1", country_code="US")
     assert lost.value.delivery == "unknown"
@@ -160,12 +160,12 @@ def test_it_is_registered() -> None:
     ("fault", "kind", "delivery", "sessions"),
     [
         ("reset", ConnectionLost, Delivery.UNKNOWN, 0),
-        ("answer_lost", ConnectionLost, Delivery.UNKNOWN, 1),
+        ("response_lost", ConnectionLost, Delivery.UNKNOWN, 1),
         ("error_before", ServerError, Delivery.UNKNOWN, 0),
         ("error_after", ServerError, Delivery.UNKNOWN, 1),
         ("not_json", UnexpectedResponse, Delivery.UNKNOWN, 1),
         ("stall", TimedOut, Delivery.UNKNOWN, 1),
-        ("refused", RateLimited, Delivery.REJECTED, 0),
+        ("rate_limited", RateLimited, Delivery.REJECTED, 0),
     ],
 )
 async def test_every_fault_is_a_line(
@@ -173,7 +173,7 @@ async def test_every_fault_is_a_line(
 ) -> None:
     """What is to go wrong next is said in a line, and what became of it at the server is seen in another."""
     teak_sandbox.fail_next("identify", fault)
-    teak = teak_sandbox.session(retry=Retry(refusals=0), timeout=Timeout(connect=2, answer=0.2))
+    teak = teak_sandbox.session(retry=RetryPolicy(max_rate_limited=0), timeout=Timeout(connect=2, response=0.2))
     with pytest.raises(kind) as failed:
         await teak.identify("p1", country_code="US")
     assert failed.value.delivery is delivery
@@ -183,7 +183,7 @@ async def test_every_fault_is_a_line(
 
 async def test_shares_of_faults_and_limits(teak_sandbox: TeakSandbox) -> None:
     """A server that has time for all can be made strict, or bad, in the middle of a test."""
-    teak = teak_sandbox.session(retry=Retry(attempts=1, refusals=0))
+    teak = teak_sandbox.session(retry=RetryPolicy(max_attempts=1, max_rate_limited=0))
     teak_sandbox.set_limits(identify=1)
     await teak.identify("p1", country_code="US")
     with pytest.raises(RateLimited):

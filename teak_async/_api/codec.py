@@ -42,9 +42,9 @@ from teak_async.models import CategorySubscriptionChange, PlayerSession, Request
 from .credentials import Credentials
 from .endpoints import ENDPOINTS, Endpoint
 
-MOST_RETRY_AFTER = 3600.0
+MAX_RETRY_AFTER = 3600.0
 """Seconds. A longer `Retry-After` is taken as this: a wrong clock somewhere must not stop a game for a year."""
-MOST_SAID = 500
+MAX_SAID = 500
 """Characters of a server's own words in a message."""
 
 
@@ -198,12 +198,12 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
     """Seconds that an answer asks to wait, or `None`; a date is read against the answer's own `Date`."""
     value = headers.get("Retry-After", "").strip()
     if value.isascii() and value.isdigit():
-        return min(float(value[:10]), MOST_RETRY_AFTER)
+        return min(float(value[:10]), MAX_RETRY_AFTER)
     try:
         seconds = (parsedate_to_datetime(value) - parsedate_to_datetime(headers.get("Date", ""))).total_seconds()
     except (ValueError, TypeError, OverflowError):
         return None
-    return min(max(seconds, 0.0), MOST_RETRY_AFTER)
+    return min(max(seconds, 0.0), MAX_RETRY_AFTER)
 
 
 def _where(location: str) -> str:
@@ -238,7 +238,7 @@ def _object(body: bytes) -> dict[str, Any] | None:
 
 def _words(said: str) -> str:
     """A server's own words, of a length and of characters that any log can take."""
-    return said[:MOST_SAID].encode(errors="backslashreplace").decode()
+    return said[:MAX_SAID].encode(errors="backslashreplace").decode()
 
 
 def _messages(errors: Any) -> dict[str, tuple[str, ...]]:

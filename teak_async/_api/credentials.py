@@ -8,7 +8,7 @@ from html.entities import codepoint2name
 
 from attrs import field, frozen
 
-LEAST_SECRET = 8
+MIN_SECRET = 8
 """Characters. Real secrets have many more."""
 
 
@@ -22,11 +22,11 @@ class Credentials:
 
     def __attrs_post_init__(self) -> None:
         # A secret of a few letters cannot be told from the words around it, and to replace it would spoil the answer.
-        known = len(self.secret_key) >= LEAST_SECRET
-        echo = re.compile(b"".join(map(_written_as, self.secret_key))) if known else None
+        known = len(self.secret_key) >= MIN_SECRET
+        echo = re.compile(b"".join(map(_forms_of, self.secret_key))) if known else None
         object.__setattr__(self, "_echo", echo)
 
-    def cleanse(self, body: bytes) -> bytes:
+    def redact(self, body: bytes) -> bytes:
         """Take the secret out of what a server sent, in whatever form it is written there."""
         if self._echo is None:
             return body
@@ -36,7 +36,7 @@ class Credentials:
         return body
 
 
-def _written_as(letter: str) -> bytes:
+def _forms_of(letter: str) -> bytes:
     """A pattern for all that may stand for a character: itself, percent-encoded, escaped as in JSON, or as in HTML.
 
     Each of them may be encoded or escaped once more, as an address is that stands within another address. The repetitions

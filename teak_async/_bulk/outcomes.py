@@ -52,7 +52,7 @@ class Outcome:
 
 
 @frozen
-class Report:
+class BulkReport:
     """The count of a run. `succeeded + failed + in_doubt + skipped == total`, always.
 
     Attributes:

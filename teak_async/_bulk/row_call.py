@@ -23,13 +23,13 @@ from teak_async.models import Request, Response
 
 from .outcomes import Outcome, Row
 
-LEAST_INTENDED = 8
+MIN_INTENTS = 8
 """Rows intended ahead of their send at first."""
-MOST_INTENDED = GROUP // 2
+MAX_INTENTS = GROUP // 2
 """Rows intended ahead of their send at most. The other half of a group is for what was answered and is not written yet."""
 
 
-class Lead:
+class IntentSlots:
     """Places for rows that are intended and have no permit yet: after a kill they are in doubt, so they are few.
 
     There is one more each time that sends have to wait for intents: on a slow disk, at a high limit, or behind a slow input.
@@ -39,7 +39,7 @@ class Lead:
         most: places at most.
     """
 
-    def __init__(self, least: int = LEAST_INTENDED, most: int = MOST_INTENDED) -> None:
+    def __init__(self, least: int = MIN_INTENTS, most: int = MAX_INTENTS) -> None:
         self._size = least
         self._most = most
         self._free = asyncio.Semaphore(least)
@@ -64,7 +64,7 @@ class Lead:
 
 
 @define
-class Hand:
+class RunContext:
     """What the rows in hand of one run have in common.
 
     Attributes:
@@ -78,7 +78,7 @@ class Hand:
     ahead: asyncio.Semaphore
     deadline: float | None
     journal: Journal | None = None
-    lead: Lead = field(factory=Lead)
+    lead: IntentSlots = field(factory=IntentSlots)
     trouble: TeakError | None = None
 
 
@@ -96,7 +96,7 @@ class RowCall(Call):
 
     __slots__ = ("_first", "_hand", "_intended", "_leads", "_written", "entry", "index", "line")
 
-    def __init__(self, index: int, row: Row, hand: Hand) -> None:
+    def __init__(self, index: int, row: Row, hand: RunContext) -> None:
         super().__init__(cast(Request, row.request), Lane.BULK, hand.deadline)
         self.index = index
         self.line = row.line
@@ -104,18 +104,18 @@ class RowCall(Call):
         self._hand = hand
         self._first = self._intended = self._leads = self._written = False
 
-    async def come_first(self) -> None:
+    async def reserve_lookahead(self) -> None:
         """Wait until there is room for one more player, whose first row in hand this is."""
         await self._hand.ahead.acquire()
         self._first = True
 
-    async def intend(self) -> None:
+    async def write_intent(self) -> None:
         journal = self._hand.journal
         if journal is None or self.entry is None or self._intended:
             return
         await self._hand.lead.take()
         self._intended = self._leads = True
-        await journal.intend(self.entry)
+        await journal.write_intent(self.entry)
         self._hand.lead.written()
         self._written = True
 
@@ -127,16 +127,16 @@ class RowCall(Call):
             self._hand.lead.give_back(written=self._written)
             self._leads = self._written = False
 
-    def withdraw(self) -> None:
+    def retract_intent(self) -> None:
         self.granted()
         self._hand.trouble = self.error
         if self._hand.journal is not None and self.entry is not None and self._intended and not self.resent:
             self._intended = False
-            self._hand.journal.withdraw(self.entry)
+            self._hand.journal.retract_intent(self.entry)
 
 
 @frozen
-class Unreadable:
+class InvalidRow:
     """A row that asks for nothing."""
 
     index: int
@@ -146,13 +146,13 @@ class Unreadable:
     attempts: int = 0
 
 
-def outcome_of(taken: RowCall | Unreadable, response: Response | None, error: TeakError | None) -> Outcome:
+def outcome_of(taken: RowCall | InvalidRow, response: Response | None, error: TeakError | None) -> Outcome:
     """How a row ended."""
     delivery = Delivery.DONE if error is None else error.delivery
     request = taken.request if isinstance(taken, RowCall) else None
     return Outcome(taken.index, request, response, error, delivery, taken.attempts, taken.line)
 
 
-def left_in_doubt() -> ConnectionLost:
+def in_doubt_error() -> ConnectionLost:
     """What a row ends with that an earlier run may have sent, and that is not sent now."""
     return ConnectionLost("an earlier run ended without knowing whether this was done")

@@ -11,7 +11,7 @@ Rules of this module:
 - Rows of one player keep their input order.
 - With a journal, an intent is durable before its row is sent, and an outcome is given out when its result is durable, or
   when it cannot become so: then nobody else tells what became of the row.
-- On resuming nothing is sent before all that the journal knows was seen again in the input, unless `MOST_HELD` rows of it
+- On resuming nothing is sent before all that the journal knows was seen again in the input, unless `MAX_HELD` rows of it
   would have to be held back for that.
 - An identify that an earlier run left in doubt stays in doubt until an answer says that it was done.
 - A row that fails is an outcome. A run ends early, and finishes what was sent, only when no row could do better: the
@@ -32,8 +32,8 @@ from types import TracebackType
 from typing import Any, Self
 
 from teak_async._api.endpoints import ENDPOINTS, Effect
-from teak_async._client.executor import Caller
-from teak_async._journal.database import Known
+from teak_async._client.executor import CallExecutor
+from teak_async._journal.database import KnownRow
 from teak_async._journal.journal import DOUBTED, FINISHED, Entry, Journal
 from teak_async._limits.bucket import GRANTS_A_TURN
 from teak_async._limits.session_limits import Limits
@@ -49,15 +49,15 @@ from teak_async.errors import (
 )
 from teak_async.models import Response
 
-from .outcomes import Outcome, Report, Row, each, result_of
-from .row_call import Hand, RowCall, Unreadable, left_in_doubt, outcome_of
+from .outcomes import BulkReport, Outcome, Row, each, result_of
+from .row_call import InvalidRow, RowCall, RunContext, in_doubt_error, outcome_of
 
-MOST_IN_HAND = 500
+MAX_IN_FLIGHT = 500
 """Rows in hand at most, whatever the limit: each may have a connection of its own, and systems allow about a thousand."""
-MOST_AHEAD = 250
+MAX_LOOKAHEAD = 250
 """Players in hand at most who wait for their first permit; half a second's worth, at most limits, of an input that comes in
 pages. With 500, at a very high limit, Python's collector of garbage went through them all time and again, for 5 ms each."""
-MOST_HELD = 10_000
+MAX_HELD = 10_000
 """Unfinished rows of an earlier run held back at most, some 3 kB each, until the whole input has shown to be the same."""
 ENDING = (SessionClosed, JournalError, Forbidden, GameNotFound)
 """Errors of a row that every other row would get, too."""
@@ -76,7 +76,7 @@ class BulkRun:
 
     def __init__(
         self,
-        caller: Caller,
+        caller: CallExecutor,
         limits: Limits,
         requests: Iterable[Any] | AsyncIterable[Any],
         path: str | Path | None,
@@ -94,9 +94,9 @@ class BulkRun:
         self._path = path
         self._about = dict(about)
         self._resend_in_doubt = resend_in_doubt
-        self._capacity = asyncio.Semaphore(min(max(limits.identify, limits.subscription), MOST_IN_HAND))
-        ahead = min(ceil(max(limits.identify, limits.subscription) / 2), MOST_AHEAD)
-        self._hand = Hand(asyncio.Semaphore(ahead), deadline)
+        self._capacity = asyncio.Semaphore(min(max(limits.identify, limits.subscription), MAX_IN_FLIGHT))
+        ahead = min(ceil(max(limits.identify, limits.subscription) / 2), MAX_LOOKAHEAD)
+        self._hand = RunContext(asyncio.Semaphore(ahead), deadline)
         self._players: dict[str, deque[RowCall]] = {}
         self._tasks: dict[asyncio.Task[None], RowCall] = {}
         self._outcomes: asyncio.Queue[Outcome | None] = asyncio.Queue()
@@ -108,11 +108,11 @@ class BulkRun:
         self._succeeded = self._failed = self._in_doubt = self._skipped = self._failed_earlier = self._sent = 0
 
     @property
-    def report(self) -> Report:
+    def report(self) -> BulkReport:
         """The count so far."""
         now = self._ended or (asyncio.get_running_loop().time() if self._main else 0.0)
         elapsed = now - self._began if self._began else 0.0
-        return Report(
+        return BulkReport(
             total=self._succeeded + self._failed + self._in_doubt + self._skipped,
             succeeded=self._succeeded,
             failed=self._failed,
@@ -174,10 +174,10 @@ class BulkRun:
         self._capacity.release()
         return outcome
 
-    def __await__(self) -> Generator[Any, None, Report]:
+    def __await__(self) -> Generator[Any, None, BulkReport]:
         return self._drain().__await__()
 
-    async def _drain(self) -> Report:
+    async def _drain(self) -> BulkReport:
         async with self:
             async for _ in self:
                 pass
@@ -250,7 +250,7 @@ class BulkRun:
             await asyncio.wait(self._tasks)
 
     async def _pull(self) -> None:
-        held: list[tuple[RowCall | Unreadable, Known | None]] = []
+        held: list[tuple[RowCall | InvalidRow, KnownRow | None]] = []
         index = -1
         last = -1 if self.journal is None else self.journal.last
         async with aclosing(each(self._source)) as rows:
@@ -260,12 +260,12 @@ class BulkRun:
                 index += 1
                 row = item if isinstance(item, Row) else Row(item)
                 try:
-                    taken: RowCall | Unreadable = RowCall(index, row, self._hand)
+                    taken: RowCall | InvalidRow = RowCall(index, row, self._hand)
                 except InvalidRequest as unknown:
                     error = row.request if isinstance(row.request, InvalidRequest) else unknown
                     source = str(error) if row.source is None else row.source
                     entry = None if self.journal is None else Entry.of(index, None, source)
-                    taken = Unreadable(index, row.line, error, entry)
+                    taken = InvalidRow(index, row.line, error, entry)
                 if index > last:
                     await self._release(held)
                     await self._begin(taken, None)
@@ -276,13 +276,13 @@ class BulkRun:
                         self._failed_earlier += known.state != "done"
                     else:
                         held.append((taken, known))
-                        if len(held) >= MOST_HELD:
+                        if len(held) >= MAX_HELD:
                             await self._release(held)
         if index < last:
             raise JournalError(f"{self._path}: the journal of a longer input: {last + 1:,} rows, and here are {index + 1:,}")
         await self._release(held)
 
-    async def _known(self, taken: RowCall | Unreadable) -> Known | None:
+    async def _known(self, taken: RowCall | InvalidRow) -> KnownRow | None:
         """What the journal knows of a row of an earlier run, which has to be the same row."""
         assert self.journal is not None
         assert taken.entry is not None
@@ -293,16 +293,16 @@ class BulkRun:
             raise JournalError(f"{self._path}: the journal of another input: {where} is not what it was; {sent}")
         return known
 
-    async def _release(self, held: list[tuple[RowCall | Unreadable, Known | None]]) -> None:
+    async def _release(self, held: list[tuple[RowCall | InvalidRow, KnownRow | None]]) -> None:
         for taken, known in held:
             await self._begin(taken, known)
         held.clear()
 
-    async def _begin(self, taken: RowCall | Unreadable, known: Known | None) -> None:
+    async def _begin(self, taken: RowCall | InvalidRow, known: KnownRow | None) -> None:
         await self._capacity.acquire()
         if not self._began:
             self._began = asyncio.get_running_loop().time()
-        if isinstance(taken, Unreadable):
+        if isinstance(taken, InvalidRow):
             self._settle(taken, None, taken.error)
         elif known is None or known.state not in DOUBTED:
             await self._admit(taken)
@@ -312,9 +312,9 @@ class BulkRun:
             if self._resend_in_doubt or not taken.uncertain:
                 await self._admit(taken)
             elif known.state == "in_doubt":
-                self._publish(outcome_of(taken, None, left_in_doubt()))  # the journal has it, and why
+                self._publish(outcome_of(taken, None, in_doubt_error()))  # the journal has it, and why
             else:
-                self._settle(taken, None, left_in_doubt())
+                self._settle(taken, None, in_doubt_error())
         if taken.index % GRANTS_A_TURN == 0:
             await asyncio.sleep(0)  # as the grants: rows of players in hand, and those that cannot be sent, wait for nothing
 
@@ -323,7 +323,7 @@ class BulkRun:
         if (queue := self._players.get(player)) is not None:
             queue.append(call)
             return
-        await call.come_first()
+        await call.reserve_lookahead()
         self._players[player] = deque([call])
         task = asyncio.create_task(self._play(player))
         self._tasks[task] = call
@@ -338,7 +338,7 @@ class BulkRun:
             while queue and not self._stopping:
                 call = self._tasks[task] = queue.popleft()
                 try:
-                    self._settle(call, await self._caller.perform(call), None)
+                    self._settle(call, await self._caller.execute(call), None)
                 except (asyncio.CancelledError, *ENDING):
                     self._leave(call)
                     raise
@@ -356,22 +356,22 @@ class BulkRun:
 
     def _leave(self, call: RowCall) -> None:
         """Tell of a row that was left: only where a try of it may have been done is that an outcome."""
-        error = call.error or (left_in_doubt() if call.uncertain else None)
+        error = call.error or (in_doubt_error() if call.uncertain else None)
         if error is not None and error.delivery is Delivery.UNKNOWN:
             self._settle(call, None, error)
         else:
-            call.withdraw()
+            call.retract_intent()
 
     def _break(self, error: BaseException) -> None:
         self._broken = self._broken or error
         self.stop()
 
-    def _settle(self, taken: RowCall | Unreadable, response: Response | None, error: TeakError | None) -> None:
+    def _settle(self, taken: RowCall | InvalidRow, response: Response | None, error: TeakError | None) -> None:
         outcome = outcome_of(taken, response, error)
         if self.journal is None or taken.entry is None:
             self._publish(outcome)
         elif isinstance(error, DeadlinePassed) and outcome.delivery is Delivery.NOT_SENT and isinstance(taken, RowCall):
-            taken.withdraw()  # no result: a resumed run with a later deadline sends it
+            taken.retract_intent()  # no result: a resumed run with a later deadline sends it
             self._publish(outcome)
         else:
 

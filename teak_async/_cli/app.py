@@ -60,7 +60,7 @@ Output = Annotated[
     typer.Option("--output", "-o", help="Write results (JSON Lines, one a row) there, not to standard output."),
 ]
 Format = Annotated[Form | None, typer.Option("--format", help="The input's format, where its name and look do not tell.")]
-Limit = Annotated[
+MaxRate = Annotated[
     int | None,
     typer.Option(min=1, help="Requests per second: a share of the documented limit, or more where Teak allows you more."),
 ]
@@ -92,7 +92,7 @@ class Options(NamedTuple):
     base_url: str
     output: Path | None
     form: Form | None
-    limit: int | None
+    rate: int | None
     journal: Path | None
     resend_in_doubt: bool
     deadline: datetime | None
@@ -105,14 +105,14 @@ def _options(
     base_url: BaseUrl = API,
     output: Output = None,
     form: Format = None,
-    limit: Limit = None,
+    rate: MaxRate = None,
     journal: JournalFile = None,
     resend_in_doubt: ResendInDoubt = False,
     deadline: By = None,
     dry_run: DryRun = False,
     quiet: Quiet = False,
 ) -> Options:
-    return Options(file, base_url, output, form, limit, journal, resend_in_doubt, deadline, dry_run, quiet)
+    return Options(file, base_url, output, form, rate, journal, resend_in_doubt, deadline, dry_run, quiet)
 
 
 def _of_file(command: Callable[..., None]) -> Callable[..., None]:
@@ -210,7 +210,7 @@ def sandbox(
     delay: Annotated[float, typer.Option(min=0, help="Seconds each way.")] = 0.0,
     jitter: Annotated[float, typer.Option(min=0, help="Up to so many seconds more each way.")] = 0.0,
     reset: Annotated[float, typer.Option(min=0, max=1, help="Share reset before the work.")] = 0.0,
-    answer_lost: Annotated[float, typer.Option(min=0, max=1, help="Share whose answer is lost after the work.")] = 0.0,
+    response_lost: Annotated[float, typer.Option(min=0, max=1, help="Share whose answer is lost after the work.")] = 0.0,
     error_before: Annotated[float, typer.Option(min=0, max=1, help="Share answered 500 before the work.")] = 0.0,
     error_after: Annotated[float, typer.Option(min=0, max=1, help="Share answered 502 after the work.")] = 0.0,
     stall: Annotated[float, typer.Option(min=0, max=1, help="Share whose answer comes late.")] = 0.0,
@@ -230,7 +230,7 @@ def sandbox(
             "delay": delay,
             "jitter": jitter,
             "reset": reset,
-            "answer_lost": answer_lost,
+            "response_lost": response_lost,
             "error_before": error_before,
             "error_after": error_after,
             "stall": stall,

@@ -26,9 +26,9 @@ from teak_async.sandbox import GAME_ID, SECRET_KEY, Faults, Sandbox
 from teak_async.sandbox.limit_models import WINDOWS
 
 from .demo import run_demo
-from .input import InputError, Kind, Rows, identify_kind, state_kind, status_kind
-from .job import Job, OutputError, rehearse, run_job, same_file, silence_broken_pipe
-from .report import counts, describe_record, describe_rehearsal, write_back
+from .input import InputError, RowReader, RowSchema, identify_kind, state_kind, status_kind
+from .job import Job, OutputError, dry_run_job, run_job, same_file, silence_broken_pipe
+from .report import counts, describe_dry_run, describe_summary, export_rows
 
 if TYPE_CHECKING:
     from .app import Options
@@ -52,13 +52,13 @@ def run_report(journal: Path, failed: Path | None, in_doubt: Path | None, *, as_
     try:
         record = look(journal)
         for path, chosen in ((failed, ("failed",)), (in_doubt, ("in_doubt", "intent"))):
-            if path is not None and (missing := write_back(journal, record, path, *chosen)):
+            if path is not None and (missing := export_rows(journal, record, path, *chosen)):
                 typer.echo(f"{path}: rows that were too long to be kept are missing: {missing:,}", err=True)
     except (InputError, TeakError) as error:
         raise _fail(str(error)) from None
     except OSError as error:
         raise _fail(f"{error.filename}: {error.strerror}") from None
-    typer.echo(json.dumps(counts(record)) if as_json else describe_record(record))
+    typer.echo(json.dumps(counts(record)) if as_json else describe_summary(record))
 
 
 def run_sandbox(server_options: Mapping[str, Any], faults: Mapping[str, Any]) -> None:
@@ -78,9 +78,9 @@ def run_demo_of(players: int, window: str) -> None:
     raise typer.Exit(asyncio.run(run_demo(players, window)))
 
 
-def _run(label: str, kind: Kind, options: Options) -> None:
+def _run(label: str, kind: RowSchema, options: Options) -> None:
     gc.freeze()  # else each collection goes through all that was imported, and holds the loop up for 20 ms
-    limits = Limits() if options.limit is None else Limits(options.limit, options.limit)
+    limits = Limits() if options.rate is None else Limits(options.rate, options.rate)
     most = limits.identify if label == "identify" else limits.subscription
     deadline = options.deadline
     try:
@@ -92,7 +92,7 @@ def _run(label: str, kind: Kind, options: Options) -> None:
         session = TeakSession(base_url=options.base_url, limits=limits)
         job = Job(
             label,
-            Rows(options.file, kind, options.form),
+            RowReader(options.file, kind, options.form),
             most,
             options.output,
             options.quiet,
@@ -101,8 +101,8 @@ def _run(label: str, kind: Kind, options: Options) -> None:
             deadline,
         )
         if options.dry_run:
-            rehearsal = asyncio.run(rehearse(job, session.game_id))
-            typer.echo(describe_rehearsal(rehearsal))
+            rehearsal = asyncio.run(dry_run_job(job, session.game_id))
+            typer.echo(describe_dry_run(rehearsal))
             raise typer.Exit(rehearsal.exit)
         code, _ = asyncio.run(run_job(job, session))
     except KeyboardInterrupt:

@@ -14,7 +14,7 @@ from teak_async._limits.session_limits import Limits
 from teak_async._session import TeakSession
 from teak_async.sandbox import IDENTIFY, Sandbox
 
-from .input import Rows, identify_kind
+from .input import RowReader, identify_kind
 from .job import Exit, Job, run_job
 
 _ZONES = ("America/New_York", "Europe/Paris", "Asia/Tokyo", "America/Sao_Paulo", "Australia/Sydney")
@@ -44,7 +44,7 @@ async def run_demo(players: int, window: str) -> int:
                 f"about {max(players / 200, 1):.0f} s at the limit:"
             )
             session = TeakSession(server.game_id, server.secret_key, base_url=server.url)
-            rows = Rows(str(source), identify_kind())
+            rows = RowReader(str(source), identify_kind())
             job = Job("identify", rows, Limits().identify, output=Path(folder, "results.jsonl"))
             code, report = await run_job(job, session)
             seen = server.seen[IDENTIFY]

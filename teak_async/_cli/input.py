@@ -29,7 +29,7 @@ from teak_async._bulk.outcomes import Row
 from teak_async.errors import InvalidRequest
 from teak_async.models import GetSubscription, Identify, Request, SetCategorySubscription, SetSubscription, State
 
-MOST_LINE = 1 << 20
+MAX_LINE = 1 << 20
 """Bytes of a line at most; a longer one is a failed row."""
 STDIN = 0
 """The descriptor of standard input."""
@@ -43,7 +43,7 @@ class InputError(Exception):
 
 
 @frozen
-class Kind:
+class RowSchema:
     """What a command makes of a row.
 
     Attributes:
@@ -59,7 +59,7 @@ class Kind:
     filled: tuple[str, ...] = ()
 
 
-def identify_kind() -> Kind:
+def identify_kind() -> RowSchema:
     """Rows for `Identify`."""
     columns = ("user_id", "client_ip", "country_code", "timezone_id", "email", "deep_link")
 
@@ -70,15 +70,15 @@ def identify_kind() -> Kind:
             return "a column client_ip or country_code (client_ip 127.0.0.1 where neither is known)"
         return None
 
-    return Kind(columns, lambda parameters: Identify(**parameters), check)
+    return RowSchema(columns, lambda parameters: Identify(**parameters), check)
 
 
-def status_kind() -> Kind:
+def status_kind() -> RowSchema:
     """Rows for `GetSubscription`."""
-    return Kind(("user_id",), lambda parameters: GetSubscription(**parameters), _needs_user_id)
+    return RowSchema(("user_id",), lambda parameters: GetSubscription(**parameters), _needs_user_id)
 
 
-def state_kind(state: State, category: str | None) -> Kind:
+def state_kind(state: State, category: str | None) -> RowSchema:
     """Rows for `SetSubscription`, or for `SetCategorySubscription` where a category is given, here or in the row."""
 
     def make(parameters: dict[str, Any]) -> Request:
@@ -88,21 +88,21 @@ def state_kind(state: State, category: str | None) -> Kind:
         return SetCategorySubscription(state=state, **parameters)
 
     # An empty cell in a column of categories is a slip, and must not opt the player out of everything.
-    return Kind(("user_id", "category"), make, _needs_user_id, () if category else ("category",))
+    return RowSchema(("user_id", "category"), make, _needs_user_id, () if category else ("category",))
 
 
 def _needs_user_id(found: tuple[str, ...]) -> str | None:
     return None if "user_id" in found else "a column user_id"
 
 
-class Rows:
+class RowReader:
     """The rows of a file, or of standard input for `-`. Iterating gives them as a bulk run takes them.
 
     Raises:
         InputError: when the file as a whole cannot be used.
     """
 
-    def __init__(self, path: str, kind: Kind, form: str | None = None) -> None:
+    def __init__(self, path: str, kind: RowSchema, form: str | None = None) -> None:
         self.name = "standard input" if path == "-" else path
         self._path = path
         self._kind = kind
@@ -155,7 +155,7 @@ class Rows:
     def _first(self) -> tuple[int, bytes]:
         for line, raw in self._numbered:
             if raw is None:
-                raise InputError(f"{self.name}, line {line}: longer than {MOST_LINE} bytes; is this CSV or JSON Lines?")
+                raise InputError(f"{self.name}, line {line}: longer than {MAX_LINE} bytes; is this CSV or JSON Lines?")
             if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
                 raise InputError(f"{self.name}: this is UTF-16 text; save it as UTF-8")
             data = raw.removeprefix(b"\xef\xbb\xbf") if line == 1 else raw
@@ -191,7 +191,7 @@ class Rows:
         source = "" if data is None else data.decode(errors="surrogateescape").rstrip("\r\n")
         try:
             if data is None:
-                raise InvalidRequest(f"longer than {MOST_LINE} bytes")
+                raise InvalidRequest(f"longer than {MAX_LINE} bytes")
             parameters = {name: value for name, value in read(data).items() if value is not None}
             parameters.setdefault("user_id", "")
             return Row(self._kind.make(parameters), source, line)
@@ -249,10 +249,10 @@ def _numbered(file: BinaryIO, name: str) -> Iterator[tuple[int, bytes | None]]:
     """Give lines with their numbers; `None` for one that is too long, of which no more than that is held."""
     number = 0
     try:
-        while data := file.readline(MOST_LINE + 1):
+        while data := file.readline(MAX_LINE + 1):
             number += 1
-            if len(data) > MOST_LINE and not data.endswith(b"\n"):
-                while (rest := file.readline(MOST_LINE)) and not rest.endswith(b"\n"):
+            if len(data) > MAX_LINE and not data.endswith(b"\n"):
+                while (rest := file.readline(MAX_LINE)) and not rest.endswith(b"\n"):
                     pass
                 yield number, None
             else:

@@ -26,17 +26,17 @@ from typing import Any, TextIO, cast
 from attrs import frozen
 
 from teak_async._api.codec import unstructure
-from teak_async._bulk.outcomes import Outcome, Report
+from teak_async._bulk.outcomes import BulkReport, Outcome
 from teak_async._bulk.run import BulkRun
 from teak_async._client.deadline import Deadline, loop_time
-from teak_async._journal.database import Known, check_place, check_run, is_new, look, states
+from teak_async._journal.database import KnownRow, check_place, check_run, is_new, look, states
 from teak_async._journal.journal import DOUBTED, FINISHED, Entry
 from teak_async._session import TeakSession
 from teak_async.errors import Forbidden, GameNotFound, InvalidRequest, JournalError
 from teak_async.models import GetSubscription, Identify
 
-from .input import InputError, Rows
-from .progress import Meter, clock
+from .input import InputError, RowReader
+from .progress import ProgressReporter, clock
 
 ERRORS = "backslashreplace"
 """What becomes of a character that no encoding has, and that a server may send: a backslash escape, which is still JSON.
@@ -73,7 +73,7 @@ class Job:
     """
 
     label: str
-    rows: Rows
+    rows: RowReader
     limit: int
     output: Path | None = None
     quiet: bool = False
@@ -87,7 +87,7 @@ class Job:
         return {"command": self.label, "form": self.rows.form, "header": self.rows.header}
 
 
-async def run_job(job: Job, session: TeakSession) -> tuple[Exit, Report]:
+async def run_job(job: Job, session: TeakSession) -> tuple[Exit, BulkReport]:
     """Run it to its end or to an interrupt.
 
     Args:
@@ -111,7 +111,7 @@ async def run_job(job: Job, session: TeakSession) -> tuple[Exit, Report]:
         )
         with (
             _output(job, run, resumed=resumed) as (output, start),
-            Meter(job.label, job.limit, total, quiet=job.quiet) as meter,
+            ProgressReporter(job.label, job.limit, total, quiet=job.quiet) as meter,
         ):
             async with session, run, _shown(meter, run):
                 with _interrupts(run, meter) as interrupts:
@@ -138,7 +138,7 @@ def _how_to_go_on(job: Job) -> str:
 
 
 @frozen
-class Rehearsal:
+class DryRun:
     """What a job would do.
 
     Attributes:
@@ -186,7 +186,7 @@ class Rehearsal:
         return ceil(max(self.to_send - self.limit * max(self.time_left, 0), 0))
 
 
-async def rehearse(job: Job, game_id: str) -> Rehearsal:
+async def dry_run_job(job: Job, game_id: str) -> DryRun:
     """Read and check the whole input and the journal, and send nothing.
 
     Raises:
@@ -201,7 +201,7 @@ async def rehearse(job: Job, game_id: str) -> Rehearsal:
         job.rows.close()
 
 
-async def _rehearse(job: Job, known: Iterator[tuple[int, Known]]) -> Rehearsal:
+async def _rehearse(job: Job, known: Iterator[tuple[int, KnownRow]]) -> DryRun:
     rows = unreadable = finished = failed = in_doubt = resent = 0
     problems: list[str] = []
     index, following = next(known, (-1, None))
@@ -228,10 +228,10 @@ async def _rehearse(job: Job, known: Iterator[tuple[int, Known]]) -> Rehearsal:
         raise JournalError(f"{job.journal}: the journal of a longer input: it knows row {index}, and here are {rows} rows")
     until = loop_time(job.deadline)
     time_left = inf if until is None else until - asyncio.get_running_loop().time()
-    return Rehearsal(rows, unreadable, finished, failed, in_doubt, resent, tuple(problems), job.limit, time_left)
+    return DryRun(rows, unreadable, finished, failed, in_doubt, resent, tuple(problems), job.limit, time_left)
 
 
-def _known_rows(job: Job, game_id: str) -> Iterator[tuple[int, Known]]:
+def _known_rows(job: Job, game_id: str) -> Iterator[tuple[int, KnownRow]]:
     if job.journal is None:
         return iter(())
     check_place(job.journal)
@@ -241,7 +241,7 @@ def _known_rows(job: Job, game_id: str) -> Iterator[tuple[int, Known]]:
     return states(job.journal)
 
 
-def verdict(report: Report, *, interrupted: bool = False) -> Exit:
+def verdict(report: BulkReport, *, interrupted: bool = False) -> Exit:
     """The exit code of a run, which is about the whole of its journal."""
     if interrupted:
         return Exit.INTERRUPTED
@@ -250,7 +250,7 @@ def verdict(report: Report, *, interrupted: bool = False) -> Exit:
     return Exit.SOME_FAILED if report.failed or report.failed_earlier else Exit.SUCCEEDED
 
 
-def summary(report: Report, *, interrupted: bool = False) -> str:
+def summary(report: BulkReport, *, interrupted: bool = False) -> str:
     """The run in one line."""
     counts = f"{report.succeeded:,} succeeded, {report.failed:,} failed, {report.in_doubt:,} in doubt"
     skipped = f", {report.skipped:,} skipped" if report.skipped else ""
@@ -337,7 +337,7 @@ def _add_to(file: TextIO, path: Path) -> None:
 
 
 @asynccontextmanager
-async def _shown(meter: Meter, run: BulkRun) -> AsyncIterator[None]:
+async def _shown(meter: ProgressReporter, run: BulkRun) -> AsyncIterator[None]:
     """Show the run's count time and again, also while no row ends."""
 
     async def show() -> None:
@@ -353,7 +353,7 @@ async def _shown(meter: Meter, run: BulkRun) -> AsyncIterator[None]:
 
 
 @contextmanager
-def _interrupts(run: BulkRun, meter: Meter) -> Iterator[list[int]]:
+def _interrupts(run: BulkRun, meter: ProgressReporter) -> Iterator[list[int]]:
     """Stop the run at the first interrupt and abort it at the second; gives the list of those that came."""
     loop = asyncio.get_running_loop()
     came: list[int] = []

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.text import Text
 
-from teak_async._bulk.outcomes import Report
+from teak_async._bulk.outcomes import BulkReport
 
 if TYPE_CHECKING:
     from typing import Self
@@ -39,10 +39,10 @@ class Counted(Protocol):
     def trouble(self) -> Exception | None: ...
 
     @property
-    def report(self) -> Report: ...
+    def report(self) -> BulkReport: ...
 
 
-class Pace:
+class RateEstimator:
     """How many rows a second were sent lately. Pure."""
 
     def __init__(self) -> None:
@@ -58,7 +58,7 @@ class Pace:
         return (sent - before) / (elapsed - began) if elapsed > began else 0.0
 
 
-class Meter:
+class ProgressReporter:
     """Shows how far a run has come.
 
     Args:
@@ -75,7 +75,7 @@ class Meter:
         self._quiet = quiet
         self._console = Console(file=sys.stderr, highlight=False, soft_wrap=True)
         self._bar: Progress | None = None
-        self._pace = Pace()
+        self._pace = RateEstimator()
 
     @property
     def every(self) -> float:
@@ -122,7 +122,7 @@ class Meter:
             self._console.print(Text(message))
 
 
-def describe(report: Report, limit: int, total: int | None, rate: float, retries: int = 0) -> str:
+def describe(report: BulkReport, limit: int, total: int | None, rate: float, retries: int = 0) -> str:
     """Rate beside the limit, time to go, and what went wrong, in words."""
     parts = [f"{rate:.0f}/s of {limit}/s"]
     if total is not None and rate > 0 and report.total < total:

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from teak_async._journal.database import Record, sources
+from teak_async._journal.database import JournalSummary, sources
 from teak_async.errors import JournalError
 
 from .input import InputError
-from .job import Rehearsal, same_file
+from .job import DryRun, same_file
 from .progress import clock
 
 STATES: Mapping[str, str] = {
@@ -28,12 +28,12 @@ RARE = ("unread",)
 """States that people are told of only where a row is in them."""
 
 
-def counts(record: Record) -> dict[str, int | str]:
+def counts(record: JournalSummary) -> dict[str, int | str]:
     """The counts of a journal by state, and what it is of."""
     return {**record.about, "total": sum(record.states.values()), **{state: record.states.get(state, 0) for state in STATES}}
 
 
-def describe_record(record: Record) -> str:
+def describe_summary(record: JournalSummary) -> str:
     """The same, for people."""
     total = sum(record.states.values())
     lines = [f"{record.about.get('command', 'bulk run')} for game {record.about.get('game_id')}: {total:,} rows begun"]
@@ -42,7 +42,7 @@ def describe_record(record: Record) -> str:
     return "\n".join(lines)
 
 
-def write_back(journal: Path, record: Record, path: Path, *states: str) -> int:
+def export_rows(journal: Path, record: JournalSummary, path: Path, *states: str) -> int:
     """Write the rows in some states to a file in the input's own format; gives how many could not be, too long to be kept.
 
     Raises:
@@ -66,7 +66,7 @@ def write_back(journal: Path, record: Record, path: Path, *states: str) -> int:
     return missing
 
 
-def describe_rehearsal(rehearsal: Rehearsal) -> str:
+def describe_dry_run(rehearsal: DryRun) -> str:
     """What a run would do, for people."""
     finished = f"{rehearsal.finished:,} finished before"
     finished += f" ({rehearsal.failed:,} of which had failed)" if rehearsal.failed else ""

@@ -29,7 +29,7 @@ from teak_async._api.credentials import Credentials
 from teak_async._api.endpoints import ENDPOINTS, Effect
 from teak_async._limits.bucket import Lane
 from teak_async._limits.session_limits import Budget
-from teak_async._notify import Tells
+from teak_async._notify import Notifier
 from teak_async.errors import (
     ConnectionLost,
     DeadlinePassed,
@@ -40,11 +40,11 @@ from teak_async.errors import (
     TeakError,
     UnexpectedResponse,
 )
-from teak_async.events import Answered, Refused, Repeated, Started, Unanswered, Waited
+from teak_async.events import AttemptFailed, AttemptStarted, PermitAcquired, RateLimitHit, ResponseReceived, RetryScheduled
 from teak_async.models import CategorySubscriptionChange, Request, Response, SubscriptionChange
 
 from .attempt import Attempt
-from .retry import Retry, decide
+from .retry import RetryPolicy, decide
 from .transport import Answer, Exchange, Transport
 
 _numbers = count(1)
@@ -108,17 +108,17 @@ class Call:
         """How events name its present try."""
         return self.endpoint.name, self.lane.value, self.number, self.attempts
 
-    async def intend(self) -> None:
+    async def write_intent(self) -> None:
         """Told before each try; a run with a journal writes the intent here."""
 
     def granted(self) -> None:
         """Told when the try has its permit."""
 
-    def withdraw(self) -> None:
+    def retract_intent(self) -> None:
         """Told when the try was certainly not done and another one will follow, or may in a later run."""
 
 
-class Caller:
+class CallExecutor:
     """Makes the calls of one session.
 
     Args:
@@ -133,9 +133,9 @@ class Caller:
         self,
         transport: Transport,
         credentials: Credentials,
-        retry: Retry,
+        retry: RetryPolicy,
         bucket_of: Callable[[str], Budget],
-        tells: Tells,
+        tells: Notifier,
     ) -> None:
         self._transport = transport
         self._credentials = credentials
@@ -165,7 +165,7 @@ class Caller:
             else:
                 attempt.exchange.interrupt(ConnectionLost("the session was closed before the answer came"))
 
-    async def perform(self, call: Call) -> Response:
+    async def execute(self, call: Call) -> Response:
         """Make a call: as many tries as it may have, and the truth about all of them."""
         endpoint = call.endpoint
         bucket = self.bucket_of(endpoint.budget)
@@ -173,7 +173,7 @@ class Caller:
         cut_off_at: float | None = None
         ticket: int | None = None
         while True:
-            call.asked_at = asyncio.get_running_loop().time() if self._tells.hears() else None
+            call.asked_at = asyncio.get_running_loop().time() if self._tells.is_enabled() else None
             try:
                 ticket = await self._permit(call, bucket, ticket)
                 call.granted()
@@ -206,22 +206,22 @@ class Caller:
             call.cut = wait is not None and call.last
             if wait is None or call.last:
                 raise result
-            if self._tells.hears(logging.INFO):
-                self._tells.tell(Repeated(*call.told, type(result).__name__, wait))
+            if self._tells.is_enabled(logging.INFO):
+                self._tells.emit(RetryScheduled(*call.told, type(result).__name__, wait))
             if not call.uncertain:
-                call.withdraw()
+                call.retract_intent()
             if wait:
                 await self._pause(wait, call.deadline)
 
     async def _permit(self, call: Call, bucket: Budget, ticket: int | None) -> int:
         """Wait for a permit, unless the deadline passes meanwhile."""
         if call.deadline is None:
-            await call.intend()
+            await call.write_intent()
             return await bucket.acquire(call.lane, ticket)
         if asyncio.get_running_loop().time() >= call.deadline:
             raise TimeoutError
         async with asyncio.timeout_at(call.deadline):
-            await call.intend()
+            await call.write_intent()
             return await bucket.acquire(call.lane, ticket)
 
     async def _pause(self, seconds: float, deadline: float | None) -> None:
@@ -258,8 +258,8 @@ class Caller:
         try:
             if call.asked_at is not None:
                 told = call.told
-                self._tells.tell(Waited(*told, began - call.asked_at))
-                self._tells.tell(Started(*told, self._transport.server))
+                self._tells.emit(PermitAcquired(*told, began - call.asked_at))
+                self._tells.emit(AttemptStarted(*told, self._transport.server))
             if call.message is None:
                 # Not before it has a permit: a hundred thousand calls may wait for one, and what waits is kept small.
                 call.message = encode(call.endpoint, call.request, self._credentials)
@@ -271,9 +271,9 @@ class Caller:
             else:
                 bucket.lost()
             self._end(exchange)
-            if self._tells.hears(logging.WARNING):
+            if self._tells.is_enabled(logging.WARNING):
                 became = Delivery.NOT_SENT if not_sent else Delivery.UNKNOWN
-                self._tells.tell(Unanswered(*call.told, became, type(failure).__name__, loop.time() - began))
+                self._tells.emit(AttemptFailed(*call.told, became, type(failure).__name__, loop.time() - began))
             if isinstance(failure, TeakError):
                 return failure
             raise
@@ -291,17 +291,17 @@ class Caller:
             on_wire = loop.time() - began
             bucket.answered(on_wire, answer.round_trip, warm=answer.warm)
             self._end(exchange)
-        if call.asked_at is not None or (isinstance(result, TeakError) and self._tells.hears(logging.WARNING)):
+        if call.asked_at is not None or (isinstance(result, TeakError) and self._tells.is_enabled(logging.WARNING)):
             self._tell_answer(call, bucket, answer, result, on_wire)
         return result
 
     def _tell_answer(self, call: Call, bucket: Budget, answer: Answer, result: Response | TeakError, on_wire: float) -> None:
         error = result if isinstance(result, TeakError) else None
         became, what = (Delivery.DONE, None) if error is None else (error.delivery, type(error).__name__)
-        self._tells.tell(Answered(*call.told, answer.status, became, what, answer.round_trip, on_wire))
+        self._tells.emit(ResponseReceived(*call.told, answer.status, became, what, answer.round_trip, on_wire))
         if isinstance(error, RateLimited):
             allowance = bucket.window.allowance(asyncio.get_running_loop().time())
-            self._tells.tell(Refused(*call.told, call.endpoint.budget, error.retry_after, allowance))
+            self._tells.emit(RateLimitHit(*call.told, call.endpoint.budget, error.retry_after, allowance))
 
     def _end(self, exchange: Exchange) -> None:
         del self.attempts[exchange]

@@ -10,7 +10,7 @@ Rules of this module:
 - On a connection pool of our own we know the instant before the first byte is written. So "not sent" is known, not
   guessed, and round trips are measured without the time for connecting. On a caller's `aiohttp.ClientSession` the kind of
   exception has to tell: less is known to be unsent, and no credit is earned.
-- An answer is small. One that is larger than `MOST_BODY` is not read to its end.
+- An answer is small. One that is larger than `MAX_BODY` is not read to its end.
 - What every call does is kept short: one timer for all exchanges, the headers once for the session, those of an answer read
   only where somebody asks. Each of these was measured (`python -m benchmarks cpu`).
 """
@@ -32,7 +32,7 @@ from teak_async.errors import ConnectFailed, ConnectionLost, Delivery, TeakError
 
 HEADERS = ("Content-Type", "Date", "Location", "Retry-After")
 """The headers of an answer that are read."""
-MOST_BODY = 1 << 20
+MAX_BODY = 1 << 20
 """Bytes of an answer that are read at most; Teak's have a few hundred."""
 KEEP_ALIVE = 15.0
 """Seconds that an idle connection is kept: less than servers keep theirs, so that they seldom close one as we write."""
@@ -44,24 +44,24 @@ class Timeout:
 
     Attributes:
         connect: seconds for name resolution, connecting and TLS.
-        answer: seconds from sending to the whole answer.
+        response: seconds from sending to the whole response.
     """
 
     connect: float = field(default=10.0, validator=gt(0))
-    answer: float = field(default=30.0, validator=gt(0))
+    response: float = field(default=30.0, validator=gt(0))
 
 
-class _Told(Mapping[str, str]):
+class RedactedHeaders(Mapping[str, str]):
     """The headers of an answer, cleansed when they are read; most answers are understood without them."""
 
-    __slots__ = ("_cleanse", "_headers")
+    __slots__ = ("_headers", "_redact")
 
-    def __init__(self, headers: Mapping[str, str], cleanse: Callable[[bytes], bytes]) -> None:
+    def __init__(self, headers: Mapping[str, str], redact: Callable[[bytes], bytes]) -> None:
         self._headers = headers
-        self._cleanse = cleanse
+        self._redact = redact
 
     def __getitem__(self, name: str) -> str:
-        return self._cleanse(self._headers[name].encode(errors="replace")).decode()
+        return self._redact(self._headers[name].encode(errors="replace")).decode()
 
     def __iter__(self) -> Iterator[str]:
         return (name for name in HEADERS if name in self._headers)
@@ -103,7 +103,7 @@ class Exchange:
 
     __slots__ = ("_patience", "_refused_write", "cancel", "error", "exact", "sent_at", "warm")
 
-    def __init__(self, patience: Patience, *, exact: bool) -> None:
+    def __init__(self, patience: ResponseTimer, *, exact: bool) -> None:
         self.exact = exact
         self._patience = patience
         self.cancel: Callable[[], object] | None = None
@@ -182,7 +182,7 @@ class Exchange:
         return ConnectionLost(f"the connection was lost before the answer was whole: {what}")
 
 
-class Patience:
+class ResponseTimer:
     """Ends exchanges that take too long. All have the same time, so the oldest is always the next: one timer does."""
 
     def __init__(self, seconds: float) -> None:
@@ -266,19 +266,19 @@ class Transport:
         base_url: str,
         timeout: Timeout,
         user_agent: str,
-        cleanse: Callable[[bytes], bytes],
+        redact: Callable[[bytes], bytes],
         http: aiohttp.ClientSession | None,
     ) -> None:
         self._base = _checked(base_url)
         self.server = str(URL(self._base).with_user(None)).rstrip("/")
-        self._cleanse = cleanse
+        self._redact = redact
         self._connecting = aiohttp.ClientTimeout(total=None, connect=timeout.connect)
         # An answer is shorter than its compression would save; uncompressed, no bomb can hide in it.
         self._headers = {"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": user_agent}
         self._http = http
         self._ours = http is None
         # On a pool of ours the time begins with the write, since connecting has its own; elsewhere with the exchange.
-        self._patience = Patience(timeout.answer if self._ours else timeout.connect + timeout.answer)
+        self._patience = ResponseTimer(timeout.response if self._ours else timeout.connect + timeout.response)
 
     def open(self) -> None:
         """Make the connection pool, on the running loop."""
@@ -337,9 +337,9 @@ class Transport:
             raise_for_status=False,
             auto_decompress=False,
         )
-        body = self._cleanse(await _read(response))
+        body = self._redact(await _read(response))
         round_trip = 0.0 if exchange.sent_at is None else asyncio.get_running_loop().time() - exchange.sent_at
-        return Answer(response.status, _Told(response.headers, self._cleanse), body, round_trip, exchange.warm)
+        return Answer(response.status, RedactedHeaders(response.headers, self._redact), body, round_trip, exchange.warm)
 
     def _url(self, message: Message) -> URL:
         address = self._base + message.path
@@ -356,7 +356,7 @@ async def _read(response: aiohttp.ClientResponse) -> bytes:
         async for part in response.content.iter_any():
             parts.append(part)
             size += len(part)
-            if size > MOST_BODY:
+            if size > MAX_BODY:
                 break
         else:
             return b"".join(parts)

@@ -63,7 +63,7 @@ _UPSERT = """ON CONFLICT (idx) DO UPDATE SET state = excluded.state, attempts = 
 
 
 @frozen
-class Known:
+class KnownRow:
     """What an earlier run wrote of a row."""
 
     digest: str
@@ -242,13 +242,13 @@ def state_of(connection: sqlite3.Connection) -> tuple[int, Counter[str]]:
     return last, Counter(dict(connection.execute(recent, (time.time() - RECENT,))))
 
 
-def chunk(start: int, connection: sqlite3.Connection) -> dict[int, Known]:
+def chunk(start: int, connection: sqlite3.Connection) -> dict[int, KnownRow]:
     select = "SELECT idx, digest, state FROM rows WHERE idx >= ? AND idx < ?"
-    return {index: Known(digest, state) for index, digest, state in connection.execute(select, (start, start + CHUNK))}
+    return {index: KnownRow(digest, state) for index, digest, state in connection.execute(select, (start, start + CHUNK))}
 
 
 @frozen
-class Record:
+class JournalSummary:
     """What a journal says of its run.
 
     Attributes:
@@ -260,7 +260,7 @@ class Record:
     states: dict[str, int]
 
 
-def look(path: str | Path) -> Record:
+def look(path: str | Path) -> JournalSummary:
     """Read a journal's counts, also while its run goes on.
 
     Raises:
@@ -269,7 +269,7 @@ def look(path: str | Path) -> Record:
     with _reading(path) as connection:
         states = dict(connection.execute("SELECT state, count(*) FROM rows GROUP BY state"))
         about = dict(connection.execute("SELECT name, value FROM run WHERE name <> 'log'"))
-        return Record(about, states)
+        return JournalSummary(about, states)
 
 
 def sources(path: str | Path, *states: str) -> Iterator[Text]:
@@ -281,11 +281,11 @@ def sources(path: str | Path, *states: str) -> Iterator[Text]:
             yield source
 
 
-def states(path: str | Path) -> Iterator[tuple[int, Known]]:
+def states(path: str | Path) -> Iterator[tuple[int, KnownRow]]:
     """Give what a journal knows of each row, by index."""
     with _reading(path) as connection:
         for index, digest, state in connection.execute("SELECT idx, digest, state FROM rows ORDER BY idx"):
-            yield index, Known(digest, state)
+            yield index, KnownRow(digest, state)
 
 
 @contextmanager

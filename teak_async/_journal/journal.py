@@ -48,7 +48,7 @@ from teak_async._api.codec import as_json
 from teak_async._api.endpoints import ENDPOINTS
 from teak_async.models import Request
 
-from .database import CHUNK, Known, Text, Values, chunk, state_of
+from .database import CHUNK, KnownRow, Text, Values, chunk, state_of
 from .writer import Writer
 
 
@@ -144,7 +144,7 @@ class Journal:
 
     def __init__(self, writer: Writer, last: int, spent: Counter[str]) -> None:
         self._writer = writer
-        self._known: dict[int, Known] = {}
+        self._known: dict[int, KnownRow] = {}
         self._read = 0
         self.last = last
         self.spent = spent
@@ -177,18 +177,18 @@ class Journal:
             raise
         return cls(writer, last, spent)
 
-    async def known(self, index: int) -> Known | None:
+    async def known(self, index: int) -> KnownRow | None:
         """What an earlier run wrote of a row; to be asked in the order of the input."""
         while index >= self._read and self._read <= self.last:
             start, self._read = self._read, self._read + CHUNK
             self._known = await self._writer.read(partial(chunk, start))
         return self._known.pop(index, None)
 
-    async def intend(self, entry: Entry) -> None:
+    async def write_intent(self, entry: Entry) -> None:
         """Write that a row is about to be sent; durable on return."""
         await self._writer.written(_values(entry, INTENT))
 
-    def withdraw(self, entry: Entry) -> None:
+    def retract_intent(self, entry: Entry) -> None:
         """Write that an intended row was certainly not done, and may be sent again."""
         self._writer.put(_values(entry, WAITING))
 

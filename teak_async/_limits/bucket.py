@@ -1,6 +1,6 @@
 """One token bucket per limited path: who gets the next permit, and when.
 
-Theory of operation. `Window` says how many permits there are; this module hands them out on the event loop. Calls wait in
+Theory of operation. `PermitWindow` says how many permits there are; this module hands them out on the event loop. Calls wait in
 two lanes. The live lane goes before the bulk lane, first come first served inside each. The bulk lane has a feeder, which
 asks `aiolimiter` for a turn before each permit, at a little less than what the permits can sustain: bulk work becomes an
 even stream that seldom takes the last permit, so a live call finds one free or about to be. Live calls skip the pace and
@@ -27,11 +27,11 @@ from math import ceil
 from aiolimiter import AsyncLimiter
 from attrs import frozen
 
-from teak_async._notify import Tells
+from teak_async._notify import Notifier
 from teak_async.errors import SessionClosed
-from teak_async.events import LimitChanged, Paused
+from teak_async.events import AllowanceChanged, BucketPaused
 
-from .permits import LEAST_PAUSE, SECOND, Window
+from .permits import MIN_PAUSE, SECOND, PermitWindow
 
 PACE = 0.995
 """Bulk's share of what the permits can sustain: what is left over is why a live call during bulk finds a permit."""
@@ -65,7 +65,7 @@ class Rate:
         in_window: permits out: requests on the wire, and those answered within about the last second.
         waiting_live: calls waiting for a permit.
         waiting_bulk: calls of bulk runs waiting for a permit.
-        refused: answers 429 since the session was opened.
+        rate_limited: answers 429 since the session was opened.
         credit: seconds by which permits come back earlier than one second after the answer.
         paused: seconds until anything may be sent again; 0 when nothing is paused.
     """
@@ -75,7 +75,7 @@ class Rate:
     in_window: int
     waiting_live: int
     waiting_bulk: int
-    refused: int
+    rate_limited: int
     credit: float
     paused: float
 
@@ -123,10 +123,10 @@ class Bucket:
         tells: who hears of its pauses and of what refusals leave of the limit.
     """
 
-    def __init__(self, name: str, limit: int, tells: Tells | None = None) -> None:
+    def __init__(self, name: str, limit: int, tells: Notifier | None = None) -> None:
         self.name = name
-        self.window = Window(limit)
-        self._tells = Tells(None) if tells is None else tells
+        self.window = PermitWindow(limit)
+        self._tells = Notifier(None) if tells is None else tells
         self._told = limit
         self._recovery: asyncio.TimerHandle | None = None
         self._queues = {lane: _Queue() for lane in Lane}
@@ -151,7 +151,7 @@ class Bucket:
             in_window=window.taken(now),
             waiting_live=self._live.waiting,
             waiting_bulk=self._bulk.waiting,
-            refused=window.refused,
+            rate_limited=window.rate_limited,
             credit=window.credit.at(now),
             paused=max(0.0, window.paused_until - now),
         )
@@ -209,7 +209,7 @@ class Bucket:
         self._dispatch()
 
     def answered(self, on_wire: float, round_trip: float = 0.0, *, warm: bool = False) -> None:
-        """Say that the answer to a request came; see `Window.answered`."""
+        """Say that the answer to a request came; see `PermitWindow.answered`."""
         self.window.answered(self._loop.time(), on_wire, round_trip, warm=warm)
         if self._live.waiting or self._bulk.waiting:
             self._dispatch()
@@ -231,20 +231,20 @@ class Bucket:
         self.window.refuse(now, sent_at, wait)
         longer = self.window.paused_until - max(paused_until, now)
         # All that were on the wire may come back refused: each moves the end by a little, which is no news.
-        if (paused_until <= now or longer >= LEAST_PAUSE) and self._tells.hears(logging.INFO):
-            self._tells.tell(Paused(self.name, self.window.paused_until - now))
+        if (paused_until <= now or longer >= MIN_PAUSE) and self._tells.is_enabled(logging.INFO):
+            self._tells.emit(BucketPaused(self.name, self.window.paused_until - now))
         self._tell_allowance()
 
     def _tell_allowance(self) -> None:
         """Tell what the allowance has become, now and until it is the limit again."""
         now, window = self._loop.time(), self.window
         before, self._told = self._told, window.allowance(now)
-        if self._told != before and self._tells.hears(logging.WARNING if self._told < before else logging.INFO):
-            self._tells.tell(LimitChanged(self.name, window.limit, before, self._told))
+        if self._told != before and self._tells.is_enabled(logging.WARNING if self._told < before else logging.INFO):
+            self._tells.emit(AllowanceChanged(self.name, window.limit, before, self._told))
         if self._recovery is not None:
             self._recovery.cancel()
             self._recovery = None
-        if self._told < window.limit and not self._closed and self._tells.hears(logging.INFO):
+        if self._told < window.limit and not self._closed and self._tells.is_enabled(logging.INFO):
             # It is won back in steps, one at each full second after the pause.
             ahead = (window.paused_until - now) % SECOND if now >= window.paused_until else window.paused_until - now + SECOND
             self._recovery = self._loop.call_later(ahead + TELL_LATER, self._tell_allowance)

@@ -7,7 +7,7 @@ server, fixed or sliding, ever holds more than L, whatever the network does.
 
 The price is throughput: L / (1 s + round trip). The credit wins most of it back. When m is no more than the shortest
 time up plus the shortest time down, the permit may come back m earlier and the argument still holds: shift the server's
-clock by the shortest time up. No client can know m for sure; `Credit` takes the shortest round trip of the last one to two
+clock by the shortest time up. No client can know m for sure; `RttCredit` takes the shortest round trip of the last one to two
 hundred answers less a margin for what it did not see, and forgets it all when the route may have changed.
 
 Rules of this module:
@@ -27,13 +27,13 @@ from collections import deque
 SECOND = 1.0
 GUARD = 0.001
 """Seconds that a permit stays out longer: covers two clocks whose rates differ by a thousandth, at 0.1 % of throughput."""
-LEAST_PAUSE = 0.1
+MIN_PAUSE = 0.1
 """Seconds. Even where a server asks for no wait, the refused call has to be back at the head of its lane first."""
 HOLD = SECOND + GUARD
 """Seconds from an answer, or from a failure, until the permit is back; less the credit."""
 
 
-class Credit:
+class RttCredit:
     """How many seconds earlier than one second after the answer a permit may come back.
 
     The samples are kept as two generations, each as its count, shortest and sum, so a sample costs no memory.
@@ -90,7 +90,7 @@ class Credit:
         return min(max(shortest - margin, 0.0), self.MOST)
 
 
-class Window:
+class PermitWindow:
     """The permits of one budget."""
 
     CUT = 0.8
@@ -116,14 +116,14 @@ class Window:
         "credit",
         "limit",
         "paused_until",
-        "refused",
+        "rate_limited",
     )
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
-        self.credit = Credit()
+        self.credit = RttCredit()
         self.paused_until = float("-inf")
-        self.refused = 0
+        self.rate_limited = 0
         self._out = 0
         self._unswept = 0
         self._on_wire = 0.0
@@ -221,8 +221,8 @@ class Window:
             sent_at: when its request was sent; one sent before the last cut says nothing about the present allowance.
             wait: seconds that the server asked for; one second where it did not say.
         """
-        self.refused += 1
-        self.paused_until = max(self.paused_until, now + (SECOND if wait is None else max(wait, LEAST_PAUSE)))
+        self.rate_limited += 1
+        self.paused_until = max(self.paused_until, now + (SECOND if wait is None else max(wait, MIN_PAUSE)))
         if sent_at >= self._cut_at:
             self._cut_to = max(1, int(self.allowance(now) * self.CUT))
             self._cut_at = now

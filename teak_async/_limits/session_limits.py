@@ -21,7 +21,7 @@ from attrs import field, frozen
 from attrs.validators import ge, instance_of
 
 from teak_async._api.endpoints import ENDPOINTS
-from teak_async._notify import LOG, Tells
+from teak_async._notify import LOG, Notifier
 from teak_async.errors import SessionClosed
 
 from .bucket import Bucket, Lane
@@ -42,7 +42,7 @@ class Limits:
     subscription: int = field(default=300, validator=[instance_of(int), ge(1)])
 
 
-class Guest:
+class BucketHandle:
     """A bucket of another session's: the same permits and the same lanes; closing it ends the guest's own calls only."""
 
     def __init__(self, bucket: Bucket) -> None:
@@ -85,10 +85,10 @@ class Guest:
             future.set_exception(_closed())
 
 
-Budget: TypeAlias = Bucket | Guest
+Budget: TypeAlias = Bucket | BucketHandle
 
 
-class Budgets:
+class SessionLimits:
     """What one session spends from.
 
     Args:
@@ -108,7 +108,7 @@ class Budgets:
         ValueError: when it cannot share with the host.
     """
 
-    def __init__(self, game_id: str, server: str, limits: Limits | None, tells: Tells, host: Budgets | None) -> None:
+    def __init__(self, game_id: str, server: str, limits: Limits | None, tells: Notifier, host: SessionLimits | None) -> None:
         if host is not None and limits is not None:
             raise ValueError("limits= and share= together: the limits of the shared session hold; leave limits= out")
         if host is not None and host.game_id != game_id:
@@ -149,7 +149,7 @@ class Budgets:
                 " give each session its part with limits=Limits(...)"
             )
         else:
-            self.buckets.update((path, Guest(bucket)) for path, bucket in self.own.items())
+            self.buckets.update((path, BucketHandle(bucket)) for path, bucket in self.own.items())
         self.loop = loop
 
     def close(self) -> None:
@@ -166,13 +166,13 @@ class Budgets:
         return self.loop is not None and not self.loop.is_closed()
 
 
-_OPEN: WeakSet[Budgets] = WeakSet()
+_OPEN: WeakSet[SessionLimits] = WeakSet()
 """Those with buckets of their own, of the whole process."""
 _LOCK = threading.Lock()
 """Sessions may be opened on loops of several threads."""
 
 
-def _register(new: Budgets) -> None:
+def _register(new: SessionLimits) -> None:
     """Note what was opened, and warn when it makes too much together with others."""
     with _LOCK:
         others = [old.limits for old in _OPEN if (old.game_id, old.server) == (new.game_id, new.server) and old.alive]
@@ -181,7 +181,7 @@ def _register(new: Budgets) -> None:
         _warn(new, [*others, new.limits])
 
 
-def _warn(new: Budgets, all_limits: list[Limits]) -> None:
+def _warn(new: SessionLimits, all_limits: list[Limits]) -> None:
     together = Limits(sum(limits.identify for limits in all_limits), sum(limits.subscription for limits in all_limits))
     most = [Limits(), *all_limits]  # who has split the limits has taken the remedy
     if together.identify <= max(limits.identify for limits in most) and together.subscription <= max(

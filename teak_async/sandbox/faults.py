@@ -7,8 +7,8 @@ from typing import Literal
 
 from attrs import frozen
 
-Fault = Literal["reset", "answer_lost", "error_before", "error_after", "stall", "not_json", "refused"]
-_DRAWN: tuple[Fault, ...] = ("reset", "answer_lost", "error_before", "error_after", "stall", "not_json")
+Fault = Literal["reset", "response_lost", "error_before", "error_after", "stall", "not_json", "rate_limited"]
+_DRAWN: tuple[Fault, ...] = ("reset", "response_lost", "error_before", "error_after", "stall", "not_json")
 """What a share can be given for; the rest is only for the next request."""
 
 
@@ -21,7 +21,7 @@ class Faults:
         delay: seconds each way.
         jitter: seconds; up to so much more each way, evenly spread.
         reset: the connection is reset before the work.
-        answer_lost: the work is done, then the connection is closed.
+        response_lost: the work is done, then the connection is closed.
         error_before: a 500 before the work.
         error_after: the work is done, then a 502.
         stall: the work is done, and the answer comes `stall_for` seconds late.
@@ -35,7 +35,7 @@ class Faults:
     delay: float = 0.0
     jitter: float = 0.0
     reset: float = 0.0
-    answer_lost: float = 0.0
+    response_lost: float = 0.0
     error_before: float = 0.0
     error_after: float = 0.0
     stall: float = 0.0

@@ -15,7 +15,7 @@ from typing import Protocol
 from attrs import define, field
 
 
-class Judge(Protocol):
+class LimitModel(Protocol):
     """Decides, request by request, what a limit lets through."""
 
     def __init__(self, limit: int) -> None: ...
@@ -114,7 +114,7 @@ class TokenBucket:
         return True
 
 
-WINDOWS: dict[str, type[Judge]] = {
+WINDOWS: dict[str, type[LimitModel]] = {
     "sliding": Sliding,
     "fixed": Fixed,
     "counter": WindowCounter,
@@ -124,7 +124,7 @@ WINDOWS: dict[str, type[Judge]] = {
 
 
 @define
-class Seen:
+class PathStats:
     """What the server saw on one path.
 
     Attributes:

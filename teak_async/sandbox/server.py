@@ -30,7 +30,7 @@ from aiohttp import web
 from attrs import asdict, define, field, frozen
 
 from .faults import Fault, Faults
-from .limit_models import WINDOWS, Seen
+from .limit_models import WINDOWS, PathStats
 
 if TYPE_CHECKING:
     from typing import Self
@@ -40,7 +40,7 @@ SECRET_KEY = "sandbox-secret"  # noqa: S105 - the stand-in's own, and public
 IDENTIFY = "/v2/identify"
 STATUS = "/v2/desktop_push/subscription_status"
 CATEGORY = "/v2/desktop_push/subscription_status/:category_identifier"
-MOST_REQUESTS = 100_000
+MAX_REQUESTS = 100_000
 """Requests remembered at most; the counts go on."""
 
 CALLS = {"identify": IDENTIFY, "status": STATUS, "category": CATEGORY}
@@ -124,8 +124,8 @@ class Sandbox:
         self.secret_key = secret_key
         self.url = ""
         self.players: dict[str, Player] = {}
-        self.requests: deque[Received] = deque(maxlen=MOST_REQUESTS)
-        self.seen: dict[str, Seen] = {IDENTIFY: Seen(), STATUS: Seen(), CATEGORY: Seen()}
+        self.requests: deque[Received] = deque(maxlen=MAX_REQUESTS)
+        self.seen: dict[str, PathStats] = {IDENTIFY: PathStats(), STATUS: PathStats(), CATEGORY: PathStats()}
         self._window = WINDOWS[window]
         self.set_limits(identify, subscription)
         self.set_faults(faults)
@@ -205,7 +205,7 @@ class Sandbox:
         status, done = 500, False
         answer: dict[str, Any] = {}
         if fault not in ("reset", "error_before"):
-            if fault != "refused" and self._judges[path].allows(now):
+            if fault != "rate_limited" and self._judges[path].allows(now):
                 status, answer = self._answer(request.method, path, category, parameters)
                 done = status in (200, 201)
             else:
@@ -234,7 +234,7 @@ class Sandbox:
         if fault == "stall":
             await asyncio.sleep(faults.stall_for)
         await self._travel()
-        if fault in ("reset", "answer_lost"):
+        if fault in ("reset", "response_lost"):
             _cut(request, hard=fault == "reset")
         if fault in ("error_before", "error_after"):
             return web.Response(

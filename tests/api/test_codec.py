@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import sample
 
-from teak_async._api.codec import MOST_RETRY_AFTER, Message, decode, encode, retry_after, unstructure
-from teak_async._api.credentials import LEAST_SECRET, Credentials
+from teak_async._api.codec import MAX_RETRY_AFTER, Message, decode, encode, retry_after, unstructure
+from teak_async._api.credentials import MIN_SECRET, Credentials
 from teak_async._api.endpoints import ENDPOINTS
 from teak_async.errors import (
     Delivery,
@@ -204,7 +204,7 @@ def test_no_repr_has_the_secret(asked: Request) -> None:
 )
 def test_answers_are_cleansed(echo: bytes) -> None:
     """The secret is taken out of an answer that echoes it: plain, percent-encoded, as JSON or HTML, and what mixes these."""
-    cleansed = CREDENTIALS.cleanse(b"before " + echo + b" and " + echo + b" after")
+    cleansed = CREDENTIALS.redact(b"before " + echo + b" and " + echo + b" after")
     assert b"s3cr3t" not in cleansed
     assert cleansed.count(b"[secret]") == 2
     assert cleansed.startswith(b"before ")
@@ -215,14 +215,14 @@ def test_answers_are_cleansed(echo: bytes) -> None:
 def test_answers_without_the_secret_stay(kind: type[Request]) -> None:
     """An answer that does not echo the secret is not changed by cleansing."""
     body = sample(SUCCESS[kind])
-    assert CREDENTIALS.cleanse(body) == body
+    assert CREDENTIALS.redact(body) == body
 
 
-@pytest.mark.parametrize(("length", "found"), [(LEAST_SECRET - 1, True), (LEAST_SECRET, False)])
+@pytest.mark.parametrize(("length", "found"), [(MIN_SECRET - 1, True), (MIN_SECRET, False)])
 def test_short_secrets(length: int, found: bool) -> None:
     """A word that is too short for a secret is left alone, since replacing it would spoil what else the answer says."""
     word = "opt_in_or_out"[:length]
-    assert (word.encode() in Credentials("1", word).cleanse(b'{"state": "opt_in_or_out"}')) is found
+    assert (word.encode() in Credentials("1", word).redact(b'{"state": "opt_in_or_out"}')) is found
 
 
 @pytest.mark.parametrize("secret", ["🔑 of the house", "a.b*c[d]$", "line\nbreak\ttab", "back\\slash"])
@@ -230,22 +230,22 @@ def test_any_text_can_be_a_secret(secret: str) -> None:
     """Characters that mean something in a pattern, or take more than one unit to write, are known again, too."""
     credentials = Credentials("1", secret)
     for echo in (secret, json.dumps(secret)[1:-1], quote(secret), quote_plus(secret), html.escape(secret)):
-        assert credentials.cleanse(f"<{echo}>".encode()) == b"<[secret]>"
-    assert credentials.cleanse(b"a-b*c[d]$ &") == b"a-b*c[d]$ &"
+        assert credentials.redact(f"<{echo}>".encode()) == b"<[secret]>"
+    assert credentials.redact(b"a-b*c[d]$ &") == b"a-b*c[d]$ &"
 
 
 def test_a_hostile_answer_does_not_hold_us_up() -> None:
     """An answer of the largest size, made to be slow to search, is searched in a moment."""
     began = time.perf_counter()
     for piece in (b"\\", b"%25", b"&amp;", b"s3cr3t&"):
-        CREDENTIALS.cleanse(piece * ((1 << 20) // len(piece)))
+        CREDENTIALS.redact(piece * ((1 << 20) // len(piece)))
     assert time.perf_counter() - began < 5
 
 
 def test_an_echoed_secret_is_in_no_error() -> None:
     """An error made of a cleansed answer has the secret nowhere."""
     body = json.dumps({"errors": {SECRET: [f"no such key {SECRET}"]}}).encode()
-    error = failure(Identify, 400, CREDENTIALS.cleanse(body))
+    error = failure(Identify, 400, CREDENTIALS.redact(body))
     assert error.message == "identify: [secret] no such key [secret]"
     assert "s3cr3t" not in repr(vars(error))
 
@@ -693,12 +693,12 @@ def test_a_success_that_says_otherwise(kind: type[Request], said: Any) -> None:
         (" 17 ", 17.0),
         ("007", 7.0),
         ("3600", 3600.0),
-        ("3601", MOST_RETRY_AFTER),
-        ("9" * 5_000, MOST_RETRY_AFTER),
+        ("3601", MAX_RETRY_AFTER),
+        ("9" * 5_000, MAX_RETRY_AFTER),
         ("Wed, 21 Oct 2026 07:28:05 GMT", 5.0),
         ("Wed, 21 Oct 2026 09:28:05 +0200", 5.0),
         ("Wed, 21 Oct 2026 07:27:00 GMT", 0.0),
-        ("Wed, 21 Oct 2099 07:28:00 GMT", MOST_RETRY_AFTER),
+        ("Wed, 21 Oct 2099 07:28:00 GMT", MAX_RETRY_AFTER),
         ("", None),
         ("soon", None),
         ("-1", None),

@@ -10,12 +10,12 @@ import pytest
 
 from teak_async import ConnectFailed, Identify, InvalidRequest
 from teak_async._bulk.outcomes import Row
-from teak_async._bulk.row_call import Hand, Lead, RowCall
+from teak_async._bulk.row_call import IntentSlots, RowCall, RunContext
 from teak_async._journal.database import states
 from teak_async._journal.journal import Journal
 
 
-async def taken(lead: Lead) -> int:
+async def taken(lead: IntentSlots) -> int:
     """Take all places that are free."""
     count = 0
     while True:
@@ -29,7 +29,7 @@ async def taken(lead: Lead) -> int:
 
 async def test_a_lead_has_as_many_places_as_said() -> None:
     """Whoever asks for one more place waits for one to be given back, and gets that."""
-    lead = Lead(3, 5)
+    lead = IntentSlots(3, 5)
     assert await taken(lead) == 3
     lead.give_back(written=False)
     assert await taken(lead) == 1
@@ -37,7 +37,7 @@ async def test_a_lead_has_as_many_places_as_said() -> None:
 
 async def test_a_lead_grows_where_sends_wait_for_intents() -> None:
     """A send that leaves no durable intent behind makes a place more, and there are never more than the most."""
-    lead = Lead(3, 5)
+    lead = IntentSlots(3, 5)
     await taken(lead)
     for free in (2, 2, 1, 1):
         lead.written()
@@ -47,7 +47,7 @@ async def test_a_lead_grows_where_sends_wait_for_intents() -> None:
 
 async def test_a_lead_stays_small_where_intents_wait_for_sends() -> None:
     """While durable intents are left at every send, the places are as many as at first."""
-    lead = Lead(3, 5)
+    lead = IntentSlots(3, 5)
     await taken(lead)
     lead.written()
     for _ in range(10):
@@ -63,24 +63,24 @@ async def journal(tmp_path: Path) -> AsyncIterator[Journal]:
     await journal.close()
 
 
-def a_hand(journal: Journal | None = None) -> Hand:
-    return Hand(asyncio.Semaphore(1), None, journal, Lead(1, 1))
+def a_hand(journal: Journal | None = None) -> RunContext:
+    return RunContext(asyncio.Semaphore(1), None, journal, IntentSlots(1, 1))
 
 
-def a_row(hand: Hand) -> RowCall:
+def a_row(hand: RunContext) -> RowCall:
     return RowCall(0, Row(Identify("p1", country_code="US")), hand)
 
 
 async def test_an_intent_is_durable_before_the_send(journal: Journal, tmp_path: Path) -> None:
-    """When `intend` returns, the file has the intent; a row left after that is waiting again, and its place is free."""
+    """When `write_intent` returns, the file has the intent; a row left after that is waiting again, and its place is free."""
     hand = a_hand(journal)
     call = a_row(hand)
-    await call.intend()
-    await call.intend()
+    await call.write_intent()
+    await call.write_intent()
     assert [known.state for _, known in states(tmp_path / "run.db")] == ["intent"]
     assert await taken(hand.lead) == 0
     call.error = ConnectFailed("no connection")
-    call.withdraw()
+    call.retract_intent()
     assert hand.trouble is call.error
     assert await taken(hand.lead) == 1
     await journal.close()
@@ -91,7 +91,7 @@ async def test_a_place_is_given_back_once(journal: Journal) -> None:
     """A row keeps its place in the lead until its permit, and another permit gives none back."""
     hand = a_hand(journal)
     call = a_row(hand)
-    await call.intend()
+    await call.write_intent()
     assert await taken(hand.lead) == 0
     call.granted()
     call.granted()
@@ -102,7 +102,7 @@ async def test_room_ahead_is_for_the_first_permit() -> None:
     """Only a player's first row in hand waits for room ahead, and only its first permit makes room."""
     hand = a_hand()
     call = a_row(hand)
-    await call.come_first()
+    await call.reserve_lookahead()
     assert hand.ahead.locked()
     call.granted()
     assert not hand.ahead.locked()
@@ -114,7 +114,7 @@ async def test_room_ahead_is_for_the_first_permit() -> None:
 async def test_without_a_journal_nothing_is_intended() -> None:
     """Such a row takes no place in the lead."""
     hand = a_hand()
-    await a_row(hand).intend()
+    await a_row(hand).write_intent()
     assert await taken(hand.lead) == 1
 
 

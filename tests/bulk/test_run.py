@@ -18,7 +18,7 @@ from teak_async import (
     Outcome,
     PlayerNotFound,
     Request,
-    Retry,
+    RetryPolicy,
     SessionClosed,
     SetSubscription,
     State,
@@ -224,7 +224,7 @@ async def test_a_broken_input_ends_the_run_after_what_was_sent(
     assert len(server.players) == 20
 
 
-class Rows:
+class RowReader:
     """An input that can be iterated in both ways, and writes down when it was left."""
 
     def __init__(self) -> None:
@@ -243,9 +243,9 @@ class Rows:
 
 
 @pytest.mark.parametrize("given", [aiter, iter, lambda rows: rows])
-async def test_the_input_is_closed(fast: TeakSession, given: Callable[[Rows], Any]) -> None:
+async def test_the_input_is_closed(fast: TeakSession, given: Callable[[RowReader], Any]) -> None:
     """A generator gets its `finally` when the run is left early, be it given or made by what is given."""
-    rows = Rows()
+    rows = RowReader()
     async with fast.bulk(given(rows)) as run:
         async for _ in run:
             break
@@ -266,8 +266,8 @@ async def test_a_session_closed_under_a_run_ends_it(server: Sandbox) -> None:
 async def test_a_row_that_may_have_been_done_is_told_when_the_run_is_left(server: Sandbox) -> None:
     """Between two tries of a set, leaving the run counts the row in doubt; a row that was only refused is not told."""
     server.add_player("p1")
-    server.fail_next("status", "answer_lost")
-    teak = session_on(server, retry=Retry(wait=60, longest_wait=60))
+    server.fail_next("status", "response_lost")
+    teak = session_on(server, retry=RetryPolicy(initial_wait=60, max_wait=60))
     async with teak, teak.bulk([SetSubscription("p1", State.OPT_OUT)]) as run:
         while not (server.requests and not teak.caller.attempts):
             await asyncio.sleep(0.001)
@@ -311,7 +311,9 @@ async def test_a_run_sits_out_an_outage(fast: TeakSession) -> None:
     """While no connection can be had rows wait, and when the server is back they all succeed, each sent once."""
     async with Sandbox() as gone:
         port = int(gone.url.rpartition(":")[2])
-    teak = TeakSession(gone.game_id, gone.secret_key, base_url=gone.url, limits=FAST, retry=Retry(attempts=2, wait=0.01))
+    teak = TeakSession(
+        gone.game_id, gone.secret_key, base_url=gone.url, limits=FAST, retry=RetryPolicy(max_attempts=2, initial_wait=0.01)
+    )
     async with teak, teak.bulk(identifies(50)) as run:
         while run.trouble is None:
             await asyncio.sleep(0.005)

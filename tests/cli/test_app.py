@@ -23,7 +23,7 @@ from typer.testing import CliRunner
 
 from teak_async import __version__, _session
 from teak_async._cli.app import API, WINDOWS, app, run
-from teak_async._cli.input import MOST_LINE
+from teak_async._cli.input import MAX_LINE
 from teak_async.sandbox import IDENTIFY, Faults, Sandbox, limit_models
 
 SECRET = "not-for-other-eyes"
@@ -144,7 +144,7 @@ async def test_status_tells_the_state(tmp_path: Path) -> None:
 async def test_in_doubt(tmp_path: Path) -> None:
     """A session that may have been recorded is in doubt, and the exit code says so."""
     async with fast() as server:
-        server.fail_next("identify", "answer_lost")
+        server.fail_next("identify", "response_lost")
         ended = await ask(server, "identify", players(tmp_path, 1))
         assert server.players["p0"].sessions == 1
     assert (ended.code, ended.rows[0]["delivery"]) == (3, "unknown")
@@ -170,7 +170,7 @@ async def test_format(tmp_path: Path) -> None:
     assert (ended.code, ended.rows[0]["line"]) == (0, 1)
 
 
-@pytest.mark.parametrize(("arguments", "limit"), [(("identify",), 200), (("status",), 300), (("identify", "--limit", "7"), 7)])
+@pytest.mark.parametrize(("arguments", "limit"), [(("identify",), 200), (("status",), 300), (("identify", "--rate", "7"), 7)])
 async def test_limit(tmp_path: Path, arguments: tuple[str, ...], limit: int) -> None:
     """The limit is the documented one of the command's call, or the share that was asked for."""
     source = tmp_path / "in.jsonl"
@@ -192,7 +192,7 @@ async def test_wrong_secret(tmp_path: Path, quiet: tuple[str, ...]) -> None:
     """A wrong secret stops the run at once, names what to look at, quiet or not, and is not shown."""
     async with fast() as server:
         wrong = "someone-elses-secret"
-        ended = await ask(server, "identify", players(tmp_path, 1000), "--limit", 50, *quiet, TEAK_SECRET_KEY=wrong)
+        ended = await ask(server, "identify", players(tmp_path, 1000), "--rate", 50, *quiet, TEAK_SECRET_KEY=wrong)
         assert server.seen[IDENTIFY].requests <= 100
         assert server.players == {}
     assert ended.code == 2
@@ -202,7 +202,7 @@ async def test_wrong_secret(tmp_path: Path, quiet: tuple[str, ...]) -> None:
 
 
 @pytest.mark.parametrize("command", ["identify", "status"])
-@pytest.mark.parametrize("fault", ["reset", "answer_lost", "error_before", "error_after", "not_json"])
+@pytest.mark.parametrize("fault", ["reset", "response_lost", "error_before", "error_after", "not_json"])
 async def test_the_secret_is_not_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str, fault: str) -> None:
     """Whatever goes wrong, the secret is in no output, though a call that reads has it in its address."""
     monkeypatch.setattr("teak_async._client.executor.decide", lambda *_: None)  # the first failure is the last
@@ -298,8 +298,8 @@ async def test_port_in_use() -> None:
     [
         (("identify",), "Missing argument"),
         (("identfy", "x"), "identify"),
-        (("identify", "x", "--limt", "4"), "--limit"),
-        (("identify", "x", "--limit", "0"), "greater than or equal to 1"),
+        (("identify", "x", "--rat", "4"), "--rate"),
+        (("identify", "x", "--rate", "0"), "greater than or equal to 1"),
         (("identify", "x", "--format", "xml"), "jsonl"),
         (("identify", "x", "--secret-key", "s"), "No such option"),
         (("sandbox", "--reset", "2"), "less than or equal to 1"),
@@ -402,7 +402,7 @@ def test_interrupted_before_the_first_row(tmp_path: Path, monkeypatch: pytest.Mo
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("teak_async._cli.commands.Rows", interrupt)
+    monkeypatch.setattr("teak_async._cli.commands.RowReader", interrupt)
     assert invoke("identify", "-", **credentials(NOWHERE)) == Ended(130, "", "")
 
 
@@ -432,7 +432,7 @@ async def test_interrupted(tmp_path: Path) -> None:
     """Ctrl-C sends nothing new, ends what is on the wire, and every session of the server's is in the results."""
     async with (
         fast(faults=Faults(delay=0.1)) as server,
-        started(server.url, "identify", players(tmp_path, 2000), "--limit", 100) as process,
+        started(server.url, "identify", players(tmp_path, 2000), "--rate", 100) as process,
     ):
         await requests(server, 20)
         process.send_signal(signal.SIGINT)
@@ -465,7 +465,7 @@ async def test_closed_standard_output(tmp_path: Path) -> None:
     """When the reader of the results goes, as `head -1` does, the run ends with one clear line and sends no more."""
     out, into = os.pipe()
     async with fast() as server:
-        async with started(server.url, "identify", players(tmp_path, 5000), "--limit", 2000, stdout=into) as process:
+        async with started(server.url, "identify", players(tmp_path, 5000), "--rate", 2000, stdout=into) as process:
             os.close(into)
             with os.fdopen(out, "rb") as reader:
                 first = await asyncio.to_thread(reader.readline)
@@ -673,7 +673,7 @@ async def test_a_journal_gives_rows_back_byte_by_byte(tmp_path: Path) -> None:
     """What is no UTF-8 comes back as it stood, for in other letters it is another name; what is too long is missed."""
     source, journal, failed = tmp_path / "in.csv", tmp_path / "run.db", tmp_path / "failed.csv"
     broken = b"user_id,country_code\ncaf\xe9,US\n\xef\xbb\xbf\xf0\x9f\x98\x80\0,USA\n"
-    source.write_bytes(broken + b"x" * (MOST_LINE + 1) + b",US\np4,US\n")
+    source.write_bytes(broken + b"x" * (MAX_LINE + 1) + b",US\np4,US\n")
     async with fast() as server:
         assert (await ask(server, "identify", source, "--journal", journal)).code == 1
         told = invoke("report", journal, "--failed", failed)
@@ -688,7 +688,7 @@ async def test_a_journal_gives_failed_rows_back(tmp_path: Path) -> None:
     source.write_text("user_id,client_ip\n p1 ,203.0.113.9\nbroken\np3,nowhere\np4,203.0.113.9\n")
     failed, doubt = tmp_path / "failed.csv", tmp_path / "doubt.csv"
     async with fast() as server:
-        server.fail_next("identify", "answer_lost", "answer_lost")
+        server.fail_next("identify", "response_lost", "response_lost")
         ended = await ask(server, "identify", source, "--journal", journal)
         assert ended.code == 3
         again = await ask(server, "identify", source, "--journal", journal)

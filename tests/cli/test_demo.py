@@ -82,7 +82,7 @@ class Losing(Sandbox):
     """A server whose every answer is lost."""
 
     def __init__(self, **options: Any) -> None:
-        super().__init__(faults=Faults(answer_lost=1.0), **options)
+        super().__init__(faults=Faults(response_lost=1.0), **options)
 
 
 @pytest.mark.parametrize(

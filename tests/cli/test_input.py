@@ -15,7 +15,7 @@ import pytest
 
 from teak_async._bulk.outcomes import Row
 from teak_async._cli import input as module
-from teak_async._cli.input import InputError, Kind, Rows, identify_kind, state_kind, status_kind
+from teak_async._cli.input import InputError, RowReader, RowSchema, identify_kind, state_kind, status_kind
 from teak_async.errors import Delivery, InvalidRequest
 from teak_async.models import GetSubscription, Identify, Request, SetCategorySubscription, SetSubscription, State
 
@@ -48,9 +48,9 @@ def feed(monkeypatch: pytest.MonkeyPatch) -> Iterator[Feed]:
         yield put
 
 
-async def read(path: str = "-", kind: Kind | None = None, form: str | None = None) -> list[tuple[int, Request | str]]:
+async def read(path: str = "-", kind: RowSchema | None = None, form: str | None = None) -> list[tuple[int, Request | str]]:
     """All rows as pairs of line number and request, or the message of what is wrong with it."""
-    rows = Rows(path, kind or identify_kind(), form)
+    rows = RowReader(path, kind or identify_kind(), form)
     found: list[tuple[int, Request | str]] = []
     async for row in rows:
         found.append((row.line, str(row.request) if isinstance(row.request, InvalidRequest) else row.request))
@@ -58,7 +58,7 @@ async def read(path: str = "-", kind: Kind | None = None, form: str | None = Non
     return found
 
 
-def reader(rows: Rows) -> AsyncGenerator[Row, None]:
+def reader(rows: RowReader) -> AsyncGenerator[Row, None]:
     return cast("AsyncGenerator[Row, None]", aiter(rows))
 
 
@@ -136,7 +136,7 @@ def test_form(tmp_path: Path, name: str, form: str | None, content: str, found: 
     """The form is what was said, else what the name says, else what the first line looks like."""
     path = tmp_path / name
     path.write_text(content)
-    rows = Rows(str(path), identify_kind(), form)
+    rows = RowReader(str(path), identify_kind(), form)
     rows.close()
     assert rows.form == found
 
@@ -151,7 +151,7 @@ async def test_file(tmp_path: Path) -> None:
 def test_standard_input_stays_open(feed: Feed) -> None:
     """Closing the rows of standard input does not close it for others."""
     feed(HEADER)
-    Rows("-", identify_kind()).close()
+    RowReader("-", identify_kind()).close()
     os.fstat(module.STDIN)
 
 
@@ -159,7 +159,7 @@ def test_no_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where there is no standard input, as in a daemon, that is said."""
     monkeypatch.setattr(module, "STDIN", 987)
     with pytest.raises(InputError, match="-: Bad file descriptor"):
-        Rows("-", identify_kind())
+        RowReader("-", identify_kind())
 
 
 @pytest.mark.parametrize("content", ["", "player,ip\n", "\ufeff\n"])
@@ -168,7 +168,7 @@ def test_a_file_that_cannot_be_used_is_closed(tmp_path: Path, content: str) -> N
     path = tmp_path / "players.csv"
     path.write_text(content)
     with pytest.raises(InputError):
-        Rows(str(path), identify_kind())
+        RowReader(str(path), identify_kind())
 
 
 async def test_an_empty_cell_is_no_category(feed: Feed) -> None:
@@ -184,7 +184,7 @@ async def test_an_empty_cell_is_no_category(feed: Feed) -> None:
 async def test_a_row_keeps_its_source(feed: Feed) -> None:
     """Each row has the text that it was read from, readable or not, and the header is kept for giving rows back."""
     feed(HEADER + " p1 ,127.0.0.1\r\nnonsense\n")
-    rows = Rows("-", identify_kind())
+    rows = RowReader("-", identify_kind())
     assert [(row.line, row.source) async for row in rows] == [(2, " p1 ,127.0.0.1"), (3, "nonsense")]
     assert rows.header == "user_id,client_ip"
 
@@ -199,7 +199,7 @@ async def test_a_row_keeps_its_source(feed: Feed) -> None:
         (state_kind(State.OPT_IN, "a"), "user_id,category\np1,b\n", SetCategorySubscription("p1", "b", State.OPT_IN)),
     ],
 )
-async def test_kinds(feed: Feed, kind: Kind, content: str, expected: Request) -> None:
+async def test_kinds(feed: Feed, kind: RowSchema, content: str, expected: Request) -> None:
     """Each command makes its own requests of a row; a category in the row wins over the command's."""
     feed(content)
     assert await read(kind=kind) == [(2, expected)]
@@ -233,7 +233,7 @@ def test_unusable_input(feed: Feed, content: str | bytes, problem: str) -> None:
     """Input that cannot be right as a whole is refused at once, with the place and the remedy."""
     feed(content)
     with pytest.raises(InputError) as caught:
-        Rows("-", identify_kind())
+        RowReader("-", identify_kind())
     assert problem in str(caught.value)
     assert str(caught.value).startswith("standard input")
 
@@ -242,7 +242,7 @@ def test_no_hint_without_a_reason(feed: Feed) -> None:
     """A plainly unknown column brings no guess about separators."""
     feed("user_id,name\n")
     with pytest.raises(InputError) as caught:
-        Rows("-", identify_kind())
+        RowReader("-", identify_kind())
     assert "separator" not in str(caught.value)
 
 
@@ -251,16 +251,16 @@ def test_no_such_file(tmp_path: Path, name: str, reason: str) -> None:
     """A path that cannot be opened is named with the reason."""
     path = str(tmp_path / name)
     with pytest.raises(InputError, match=reason) as caught:
-        Rows(path, identify_kind())
+        RowReader(path, identify_kind())
     assert str(caught.value).startswith(path)
 
 
 def test_header_too_long(feed: Feed, monkeypatch: pytest.MonkeyPatch) -> None:
     """A first line without an end is no header, and is not read into memory."""
-    monkeypatch.setattr(module, "MOST_LINE", 64)
+    monkeypatch.setattr(module, "MAX_LINE", 64)
     feed("x" * 1000)
     with pytest.raises(InputError, match="line 1: longer than 64 bytes"):
-        Rows("-", identify_kind())
+        RowReader("-", identify_kind())
 
 
 # What is wrong with one row
@@ -322,7 +322,7 @@ async def test_bad_json_row(feed: Feed, row: bytes, problem: str) -> None:
 async def test_bad_row_keeps_its_errors(feed: Feed) -> None:
     """A row that the request refuses has every problem in its error, and was not sent."""
     feed(HEADER + ",nowhere\n")
-    (error,) = [row.request async for row in Rows("-", identify_kind())]
+    (error,) = [row.request async for row in RowReader("-", identify_kind())]
     assert isinstance(error, InvalidRequest)
     assert list(error.errors) == ["user_id", "client_ip"]
     assert error.delivery is Delivery.NOT_SENT
@@ -332,14 +332,14 @@ async def test_bad_row_keeps_its_errors(feed: Feed) -> None:
 @pytest.mark.parametrize("length", [65, 66, 127, 128, 129, 130, 1000])
 async def test_row_too_long(feed: Feed, monkeypatch: pytest.MonkeyPatch, length: int, end: str) -> None:
     """A line that is too long is one failed row, and the next one is found wherever the long one ends."""
-    monkeypatch.setattr(module, "MOST_LINE", 64)
+    monkeypatch.setattr(module, "MAX_LINE", 64)
     feed(HEADER + "x" * length + end)
     assert await read() == [(2, "line 2: longer than 64 bytes"), (3, P2)]
 
 
 async def test_last_row_too_long(feed: Feed, monkeypatch: pytest.MonkeyPatch) -> None:
     """A line that is too long and never ends is the last row."""
-    monkeypatch.setattr(module, "MOST_LINE", 64)
+    monkeypatch.setattr(module, "MAX_LINE", 64)
     feed(HEADER + "p1,127.0.0.1\n" + "x" * 1000)
     assert await read() == [(2, P1), (3, "line 3: longer than 64 bytes")]
 
@@ -368,7 +368,7 @@ async def test_no_further_ahead(feed: Feed, monkeypatch: pytest.MonkeyPatch) -> 
     used = 0
     header_and_one_in_hand = 2
     async with asyncio.timeout(60):
-        async for _ in Rows("-", identify_kind()):
+        async for _ in RowReader("-", identify_kind()):
             used += 1
             await asyncio.to_thread(bool)
             assert file.lines <= used + 16 + header_and_one_in_hand
@@ -379,7 +379,7 @@ async def test_left_early(feed: Feed) -> None:
     """A reader that is left before its end takes its thread with it, and reads no more."""
     file = Watched((HEADER + "p1,127.0.0.1\n" * 5_000).encode())
     feed(file)
-    async with aclosing(reader(Rows("-", identify_kind()))) as found:
+    async with aclosing(reader(RowReader("-", identify_kind()))) as found:
         assert (await anext(found)).request == P1
     assert await ended_threads()
     assert file.lines < 5_000
@@ -397,7 +397,7 @@ async def test_reading_fails(feed: Feed) -> None:
     file = Watched((HEADER + "p1,127.0.0.1\n" * 10).encode())
     file.fails_at = 4
     feed(file)
-    async with aclosing(reader(Rows("-", identify_kind()))) as found:
+    async with aclosing(reader(RowReader("-", identify_kind()))) as found:
         assert [(await anext(found)).request, (await anext(found)).request] == [P1, P1]
         with pytest.raises(InputError, match="standard input: cannot be read after line 3: the disk is gone"):
             await anext(found)
@@ -410,7 +410,7 @@ async def test_a_slow_pipe_blocks_nobody(feed: Feed) -> None:
     with os.fdopen(out, "rb") as pipe, os.fdopen(into, "wb", buffering=0) as end:
         end.write(HEADER.encode())
         feed(pipe)
-        async with aclosing(reader(Rows("-", identify_kind()))) as found:
+        async with aclosing(reader(RowReader("-", identify_kind()))) as found:
             coming = asyncio.ensure_future(anext(found))
             for _ in range(100):
                 await asyncio.to_thread(bool)
@@ -430,7 +430,7 @@ def test_a_loop_that_is_gone(feed: Feed) -> None:
         feed(pipe)
 
         async def first() -> None:
-            async with aclosing(reader(Rows("-", identify_kind()))) as found:
+            async with aclosing(reader(RowReader("-", identify_kind()))) as found:
                 await anext(found)
 
         asyncio.run(first())
@@ -454,7 +454,7 @@ def test_count_rows(tmp_path: Path, content: str, form: str, count: int) -> None
     """The rows of a file are counted beforehand, without its header and blank lines."""
     path = tmp_path / "players"
     path.write_text(content)
-    rows = Rows(str(path), identify_kind(), form)
+    rows = RowReader(str(path), identify_kind(), form)
     assert rows.count() == count
     rows.close()
 
@@ -463,7 +463,7 @@ def test_count_is_left(tmp_path: Path) -> None:
     """Closing ends a count that goes on in another thread: an interrupt does not wait until a long file was read."""
     path = tmp_path / "players.csv"
     path.write_text(HEADER + "p1,127.0.0.1\n" * 10)
-    rows = Rows(str(path), identify_kind())
+    rows = RowReader(str(path), identify_kind())
     rows.close()
     assert rows.count() is None
 
@@ -471,14 +471,14 @@ def test_count_is_left(tmp_path: Path) -> None:
 def test_count_what_is_no_file(tmp_path: Path, feed: Feed) -> None:
     """What is no plain file cannot be read twice, so it is not counted."""
     feed(HEADER)
-    standard = Rows("-", identify_kind())
+    standard = RowReader("-", identify_kind())
     assert standard.count() is None
     standard.close()
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     writer = os.open(pipe, os.O_RDWR)
     os.write(writer, HEADER.encode())
-    rows = Rows(str(pipe), identify_kind())
+    rows = RowReader(str(pipe), identify_kind())
     assert rows.count() is None
     rows.close()
     os.close(writer)

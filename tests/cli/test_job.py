@@ -11,12 +11,12 @@ from typing import Any, TypeAlias
 import pytest
 from support import FAST, WAIT, fast_sandbox, players_csv, session_on
 
-from teak_async import Forbidden, GameNotFound, Limits, Report, Retry, State, TeakSession
-from teak_async._cli.input import Kind, Rows, identify_kind, state_kind, status_kind
-from teak_async._cli.job import Exit, Job, Rehearsal, run_job, summary, verdict
+from teak_async import BulkReport, Forbidden, GameNotFound, Limits, RetryPolicy, State, TeakSession
+from teak_async._cli.input import RowReader, RowSchema, identify_kind, state_kind, status_kind
+from teak_async._cli.job import DryRun, Exit, Job, run_job, summary, verdict
 from teak_async.sandbox import IDENTIFY, Faults, Sandbox
 
-Result: TypeAlias = tuple[Exit, Report, list[dict[str, Any]]]
+Result: TypeAlias = tuple[Exit, BulkReport, list[dict[str, Any]]]
 
 
 def read(path: Path) -> list[dict[str, Any]]:
@@ -28,7 +28,7 @@ async def run(
     folder: Path,
     session: TeakSession,
     text: str,
-    kind: Kind | None = None,
+    kind: RowSchema | None = None,
     *,
     name: str = "in.csv",
     quiet: bool = False,
@@ -37,7 +37,7 @@ async def run(
     """Run a job from a file to a file."""
     source, target = folder / name, folder / "out.jsonl"
     source.write_text(text, "utf-8")
-    job = Job("some rows", Rows(str(source), kind or identify_kind()), 200, target, quiet, journal)
+    job = Job("some rows", RowReader(str(source), kind or identify_kind()), 200, target, quiet, journal)
     code, report = await asyncio.wait_for(run_job(job, session), WAIT)
     return code, report, read(target)
 
@@ -78,7 +78,7 @@ async def test_identify(tmp_path: Path, name: str, text: str) -> None:
         (state_kind(State.OPT_IN, "sales"), "user_id,category\np,a/b\n", {"category": "a/b", "state": "opt_in"}),
     ],
 )
-async def test_subscriptions(tmp_path: Path, kind: Kind, text: str, said: dict[str, Any]) -> None:
+async def test_subscriptions(tmp_path: Path, kind: RowSchema, text: str, said: dict[str, Any]) -> None:
     """The other kinds of rows are made as what they are, and their answers are in the results."""
     async with fast_sandbox() as server:
         server.add_player("p")
@@ -121,7 +121,7 @@ async def test_bad_row_names_its_parameters(tmp_path: Path) -> None:
 async def test_rows_in_doubt(tmp_path: Path) -> None:
     """An identify whose answer was lost is in doubt and not sent again, and the run says so with its exit code."""
     async with fast_sandbox() as server:
-        server.fail_next("identify", "answer_lost", "reset", "error_after")
+        server.fail_next("identify", "response_lost", "reset", "error_after")
         code, report, rows = await run(tmp_path, session_on(server, limits=FAST), players_csv(3))
         assert server.seen[IDENTIFY].requests == 3
     assert (code, report.in_doubt, report.failed) == (Exit.IN_DOUBT, 3, 0)
@@ -133,7 +133,7 @@ async def test_a_repeated_row(tmp_path: Path) -> None:
     """A change is tried again after a lost answer, and its result counts the tries and owns up to it."""
     async with fast_sandbox() as server:
         server.add_player("p")
-        server.fail_next("status", "answer_lost")
+        server.fail_next("status", "response_lost")
         code, _, [row] = await run(tmp_path, session_on(server, limits=FAST), "user_id\np\n", state_kind(State.OPT_OUT, None))
     assert (code, row["attempts"]) == (Exit.SUCCEEDED, 2)
     assert (row["response"]["previous_state"], row["response"]["repeated"]) == ("opt_out", True)
@@ -210,7 +210,7 @@ async def test_interrupted_while_the_input_is_slow(tmp_path: Path, monkeypatch: 
         writer.write(players_csv(2).encode())
         async with fast_sandbox() as server:
             watch = interrupt_at(server, 2, signal.SIGINT)
-            job = Job("identify", Rows("-", identify_kind()), 200, target)
+            job = Job("identify", RowReader("-", identify_kind()), 200, target)
             code, report = await asyncio.wait_for(run_job(job, session_on(server)), WAIT)
             await watch
         writer.close()
@@ -254,7 +254,7 @@ async def test_results_on_standard_output(tmp_path: Path, capsys: pytest.Capture
     source = tmp_path / "in.csv"
     source.write_text("user_id,country_code\nÉmile,FR\n", "utf-8")
     async with fast_sandbox() as server:
-        code, _ = await run_job(Job("identify", Rows(str(source), identify_kind()), 200), session_on(server))
+        code, _ = await run_job(Job("identify", RowReader(str(source), identify_kind()), 200), session_on(server))
         assert set(server.players) == {"Émile"}
     assert code is Exit.SUCCEEDED
     assert '"user_id": "Émile"' in capsys.readouterr().out
@@ -263,18 +263,18 @@ async def test_results_on_standard_output(tmp_path: Path, capsys: pytest.Capture
 async def test_total_failure(tmp_path: Path) -> None:
     """Where no server is, every row fails as not sent."""
     async with fast_sandbox() as server:
-        session = session_on(server, limits=FAST, retry=Retry(attempts=2, wait=0.01, outage=0))
+        session = session_on(server, limits=FAST, retry=RetryPolicy(max_attempts=2, initial_wait=0.01, outage=0))
     code, report, rows = await run(tmp_path, session, players_csv(3))
     assert (code, report.failed, report.total) == (Exit.SOME_FAILED, 3, 3)
     assert {(row["delivery"], row["attempts"], row["error"]["type"]) for row in rows} == {("not_sent", 2, "ConnectFailed")}
 
 
-def counted(**counts: int) -> Report:
+def counted(**counts: int) -> BulkReport:
     """A report of so many rows in two seconds."""
     parts = {"succeeded": 0, "failed": 0, "in_doubt": 0, "skipped": 0, "failed_earlier": 0} | counts
     total = sum(parts.values()) - parts["failed_earlier"]
     sent = total - parts["skipped"]
-    return Report(total=total, sent=sent, elapsed=2.0, rate=sent / 2.0, **parts)
+    return BulkReport(total=total, sent=sent, elapsed=2.0, rate=sent / 2.0, **parts)
 
 
 @pytest.mark.parametrize(
@@ -290,15 +290,15 @@ def counted(**counts: int) -> Report:
         (counted(failed=1, in_doubt=1), {"interrupted": True}, 130),
     ],
 )
-def test_verdict(report: Report, ends: dict[str, Any], code: int) -> None:
+def test_verdict(report: BulkReport, ends: dict[str, Any], code: int) -> None:
     """The exit code tells the worst that happened."""
     assert verdict(report, **ends) == code
 
 
-def rehearsed(**counts: Any) -> Rehearsal:
+def rehearsed(**counts: Any) -> DryRun:
     """Nine rows at ten a second, four of them finished, and no deadline."""
     parts: dict[str, Any] = {"unreadable": 0, "failed": 0, "in_doubt": 0, "resent": 0, "time_left": inf} | counts
-    return Rehearsal(rows=9, finished=4, first_problems=(), limit=10, **parts)
+    return DryRun(rows=9, finished=4, first_problems=(), limit=10, **parts)
 
 
 @pytest.mark.parametrize(
@@ -316,7 +316,7 @@ def rehearsed(**counts: Any) -> Rehearsal:
         (rehearsed(resent=5, time_left=0.1), 3),
     ],
 )
-def test_a_rehearsal_ends_as_the_run_would(rehearsal: Rehearsal, code: int) -> None:
+def test_a_rehearsal_ends_as_the_run_would(rehearsal: DryRun, code: int) -> None:
     """The exit code of a dry run is that of the run if all that it sends succeeds; doubt that cannot be ended in time stays."""
     assert rehearsal.exit == code
 
@@ -339,7 +339,7 @@ def test_a_rehearsal_counts_what_the_deadline_leaves(time_left: float, late: int
         ),
     ],
 )
-def test_summary(report: Report, interrupted: bool, line: str) -> None:
+def test_summary(report: BulkReport, interrupted: bool, line: str) -> None:
     """A run's end is one line that adds up."""
     assert summary(report, interrupted=interrupted) == line
 

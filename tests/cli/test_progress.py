@@ -7,9 +7,9 @@ import attrs
 import pytest
 from attrs import frozen
 
-from teak_async import Report
+from teak_async import BulkReport
 from teak_async._cli import progress as module
-from teak_async._cli.progress import LATELY, LIVE_EVERY, PLAIN_EVERY, Meter, Pace, clock, describe
+from teak_async._cli.progress import LATELY, LIVE_EVERY, PLAIN_EVERY, ProgressReporter, RateEstimator, clock, describe
 
 
 class Terminal(io.StringIO):
@@ -39,9 +39,9 @@ def _stderr(monkeypatch: pytest.MonkeyPatch, stream: io.StringIO) -> io.StringIO
     return stream
 
 
-def report(total: int, *, failed: int = 0, in_doubt: int = 0, rate: float = 100.0) -> Report:
+def report(total: int, *, failed: int = 0, in_doubt: int = 0, rate: float = 100.0) -> BulkReport:
     """A run so far."""
-    return Report(
+    return BulkReport(
         total=total,
         succeeded=total - failed - in_doubt,
         failed=failed,
@@ -58,7 +58,7 @@ def report(total: int, *, failed: int = 0, in_doubt: int = 0, rate: float = 100.
 class Run:
     """What a meter sees of a run."""
 
-    report: Report
+    report: BulkReport
     retries: int = 0
     trouble: Exception | None = None
 
@@ -85,7 +85,7 @@ def test_clock(seconds: float, shown: str) -> None:
         (report(0, rate=0.0), 700, "0/s of 200/s, 0 failed, 0 in doubt"),
     ],
 )
-def test_describe(so_far: Report, total: int | None, shown: str) -> None:
+def test_describe(so_far: BulkReport, total: int | None, shown: str) -> None:
     """The rate stands beside the limit, and the time to go is told where it can be known."""
     assert describe(so_far, 200, total, so_far.rate) == shown
 
@@ -98,14 +98,14 @@ def test_what_went_before_and_again_is_told() -> None:
 
 def test_trouble_is_named(plain: io.StringIO) -> None:
     """While rows are tried again, the reason stands beside the count."""
-    with Meter("identify", 200, None) as meter:
+    with ProgressReporter("identify", 200, None) as meter:
         meter.show(Run(report(0, rate=0.0), trouble=ConnectionError("no connection")))
     assert plain.getvalue() == "identify: 0, 0/s of 200/s, 0 failed, 0 in doubt; trying again: no connection\n"
 
 
 def test_plain_lines(plain: io.StringIO) -> None:
     """Where standard error is no terminal, each count is a line, and they come every few seconds."""
-    with Meter("identify", 200, 2000) as meter:
+    with ProgressReporter("identify", 200, 2000) as meter:
         assert meter.every == PLAIN_EVERY
         for done in (500, 1000, 2000):
             meter.show(counted(done))
@@ -118,7 +118,7 @@ def test_plain_lines(plain: io.StringIO) -> None:
 
 def test_plain_line_of_unknown_length(plain: io.StringIO) -> None:
     """Where nobody knows how many rows come, no total is made up."""
-    with Meter("status", 300, None) as meter:
+    with ProgressReporter("status", 300, None) as meter:
         meter.show(counted(7))
     assert plain.getvalue() == "status: 7, 100/s of 300/s, 0 failed, 0 in doubt\n"
 
@@ -127,14 +127,14 @@ def test_plain_line_is_not_wrapped(plain: io.StringIO, monkeypatch: pytest.Monke
     """A line stays a line in a log, however narrow the log thinks it is, and brackets are no markup."""
     monkeypatch.setenv("COLUMNS", "20")
     message = "[bold]interrupted[/bold]: finishing what is on the wire"
-    with Meter("status", 300, None) as meter:
+    with ProgressReporter("status", 300, None) as meter:
         meter.say(message)
     assert plain.getvalue() == f"{message}\n"
 
 
 def test_live_line(terminal: io.StringIO) -> None:
     """On a terminal one line is drawn again and again, as often as eyes can follow."""
-    with Meter("identify", 200, 2000) as meter:
+    with ProgressReporter("identify", 200, 2000) as meter:
         assert meter.every == LIVE_EVERY
         meter.show(counted(11))
         meter.show(counted(44, failed=1))
@@ -148,7 +148,7 @@ def test_live_line(terminal: io.StringIO) -> None:
 
 def test_live_line_gives_way(terminal: io.StringIO) -> None:
     """What is said during the live line stands as a line of its own, and the cursor comes back at the end."""
-    with Meter("identify", 200, None) as meter:
+    with ProgressReporter("identify", 200, None) as meter:
         meter.show(counted(1))
         meter.say("interrupted")
     assert "interrupted\n" in terminal.getvalue()
@@ -159,7 +159,7 @@ def test_live_line_gives_way(terminal: io.StringIO) -> None:
 def test_quiet(stream: str, request: pytest.FixtureRequest) -> None:
     """A quiet meter shows nothing, on a terminal or off it."""
     shown: io.StringIO = request.getfixturevalue(stream)
-    with Meter("identify", 200, 10, quiet=True) as meter:
+    with ProgressReporter("identify", 200, 10, quiet=True) as meter:
         meter.show(counted(5))
         meter.show(counted(10))
     assert shown.getvalue() == ""
@@ -167,7 +167,7 @@ def test_quiet(stream: str, request: pytest.FixtureRequest) -> None:
 
 def test_nothing_on_standard_output(terminal: io.StringIO, capsys: pytest.CaptureFixture[str]) -> None:
     """Standard output is for results alone."""
-    with Meter("identify", 200, 10) as meter:
+    with ProgressReporter("identify", 200, 10) as meter:
         meter.show(counted(10))
     assert capsys.readouterr().out == ""
     assert terminal.getvalue()
@@ -176,7 +176,7 @@ def test_nothing_on_standard_output(terminal: io.StringIO, capsys: pytest.Captur
 @pytest.mark.parametrize("every", [LIVE_EVERY, PLAIN_EVERY])
 def test_the_time_to_go_is_true_after_ten_seconds(every: float) -> None:
     """With a slow first second, and again ten seconds after an outage of a minute, the rate is within 5 % of what follows."""
-    pace = Pace()
+    pace = RateEstimator()
 
     def ended(elapsed: float) -> int:
         outage = min(max(elapsed - 60, 0), 60)
@@ -193,6 +193,6 @@ def test_the_time_to_go_is_true_after_ten_seconds(every: float) -> None:
 
 def test_the_rate_before_any_time_has_passed() -> None:
     """No time, no rate; the first seconds count from the start."""
-    pace = Pace()
+    pace = RateEstimator()
     assert pace.rate(0.0, 0) == 0
     assert pace.rate(2.0, 100) == 50

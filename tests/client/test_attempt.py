@@ -7,7 +7,7 @@ import pytest
 
 from teak_async import ConnectionLost, SessionClosed, TeakError
 from teak_async._client.attempt import Attempt
-from teak_async._client.transport import Exchange, Patience
+from teak_async._client.transport import Exchange, ResponseTimer
 
 
 class Work:
@@ -15,7 +15,7 @@ class Work:
 
     def __init__(self, *, sent: bool) -> None:
         loop = asyncio.get_running_loop()
-        self.exchange = Exchange(Patience(60), exact=True)
+        self.exchange = Exchange(ResponseTimer(60), exact=True)
         self.sent = sent
         self.answer: asyncio.Future[str] = loop.create_future()
         self.ended: object = None
@@ -160,7 +160,7 @@ async def test_work_that_waits_again_after_being_cancelled_is_waited_for() -> No
             await asyncio.sleep(0.001)
             cleaned.set()
 
-    attempt = Attempt(stubborn(), Exchange(Patience(60), exact=True))
+    attempt = Attempt(stubborn(), Exchange(ResponseTimer(60), exact=True))
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(awaited(attempt), 0.01)
     assert cleaned.is_set()
@@ -180,7 +180,7 @@ async def test_the_timeouts_of_the_work_are_its_own() -> None:
         except TimeoutError:
             return "timed out"
 
-    assert await Attempt(slow(), Exchange(Patience(60), exact=True)) == "timed out"
+    assert await Attempt(slow(), Exchange(ResponseTimer(60), exact=True)) == "timed out"
     task = asyncio.current_task()
     assert task is not None
     assert task.cancelling() == 0
@@ -214,7 +214,7 @@ async def test_where_nobody_knows_what_was_sent_a_timeout_of_the_work_is_not_the
             return "timed out"
         return ""
 
-    assert await Attempt(slow(), Exchange(Patience(60), exact=False)) == "timed out"
+    assert await Attempt(slow(), Exchange(ResponseTimer(60), exact=False)) == "timed out"
     task = asyncio.current_task()
     assert task is not None
     assert task.cancelling() == 0
@@ -273,7 +273,7 @@ async def test_a_caller_who_is_cancelled_again_and_again_still_waits_for_the_end
             await asyncio.sleep(0)
             cleaned.set()
 
-    caller = asyncio.create_task(awaited(Attempt(stubborn(), Exchange(Patience(60), exact=True))))
+    caller = asyncio.create_task(awaited(Attempt(stubborn(), Exchange(ResponseTimer(60), exact=True))))
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     for _ in range(2):

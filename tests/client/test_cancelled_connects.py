@@ -10,7 +10,7 @@ import socket
 import pytest
 from support import FAST, sample
 
-from teak_async import Retry, TeakSession, Timeout
+from teak_async import RetryPolicy, TeakSession, Timeout
 
 ROUNDS = 40 if "CI" in os.environ else 2
 PAIRS = 250
@@ -53,7 +53,7 @@ async def test_calls_cancelled_while_connecting_harm_no_other_call(seed: int) ->
     fillers = full(listener)
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     async with TeakSession(
-        "1", "secret-key", base_url=url, limits=FAST, retry=Retry(attempts=1), timeout=Timeout(8, 8)
+        "1", "secret-key", base_url=url, limits=FAST, retry=RetryPolicy(max_attempts=1), timeout=Timeout(8, 8)
     ) as teak:
 
         async def other(number: int) -> float:

@@ -92,7 +92,7 @@ async def test_a_submitted_call_on_the_wire_is_finished() -> None:
 async def test_leaving_in_a_hurry_tells_the_unknown() -> None:
     """Cancelled while it waits, the close leaves what is on the wire, and says that it may have been delivered."""
     async with Sandbox(faults=Faults(stall_for=30)) as server:
-        teak = await session_on(server, timeout=Timeout(answer=30)).open()
+        teak = await session_on(server, timeout=Timeout(response=30)).open()
         server.fail_next("identify", "stall")
         teak.submit(arrival(1))
         while not server.requests:

@@ -15,14 +15,14 @@ from teak_async import (
     ConnectFailed,
     ConnectionLost,
     Delivery,
-    Retry,
+    RetryPolicy,
     TeakError,
     TeakSession,
     TimedOut,
     Timeout,
     UnexpectedResponse,
 )
-from teak_async._client.transport import MOST_BODY
+from teak_async._client.transport import MAX_BODY
 
 SECRET = "canary/secret+key=31"
 BODY = sample("identify.201")
@@ -85,8 +85,8 @@ async def serving(answer: Callable[[Server, asyncio.StreamWriter], Awaitable[Non
 
 
 def session(url: str, **options: Any) -> TeakSession:
-    options.setdefault("timeout", Timeout(connect=1, answer=0.3))
-    options.setdefault("retry", Retry(attempts=2, wait=0.001))
+    options.setdefault("timeout", Timeout(connect=1, response=0.3))
+    options.setdefault("retry", RetryPolicy(max_attempts=2, initial_wait=0.001))
     return TeakSession("1", SECRET, base_url=url, **options)
 
 
@@ -151,7 +151,7 @@ async def test_an_answer_that_never_ends_is_unknown() -> None:
             writer.write(b" ")
             await asyncio.sleep(0.1)
 
-    async with serving(drip) as server, session(server.url, timeout=Timeout(connect=0.2, answer=0.2)) as teak:
+    async with serving(drip) as server, session(server.url, timeout=Timeout(connect=0.2, response=0.2)) as teak:
         with pytest.raises((TimedOut, UnexpectedResponse)) as late:
             await teak.identify("p1", country_code="US")
     assert late.value.delivery is Delivery.UNKNOWN
@@ -195,11 +195,11 @@ async def test_a_huge_answer_is_not_read_to_its_end() -> None:
         except ConnectionError:
             writer.close()
 
-    async with serving(flood) as server, session(server.url, timeout=Timeout(answer=5)) as teak:
+    async with serving(flood) as server, session(server.url, timeout=Timeout(response=5)) as teak:
         with pytest.raises(UnexpectedResponse) as failed:
             await teak.identify("p1", country_code="US")
     assert failed.value.delivery is Delivery.UNKNOWN
-    assert sent < 16 * MOST_BODY
+    assert sent < 16 * MAX_BODY
 
 
 async def refusing() -> str:

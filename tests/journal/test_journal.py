@@ -32,7 +32,7 @@ from teak_async import (
     JournalError,
     Limits,
     Request,
-    Retry,
+    RetryPolicy,
     Row,
     SessionClosed,
     SetSubscription,
@@ -44,9 +44,9 @@ from teak_async._bulk import run as bulk
 from teak_async._bulk.run import BulkRun
 from teak_async._journal import database as store
 from teak_async._journal import journal, writer
-from teak_async._journal.database import GROUP, Known, look, sources, states
+from teak_async._journal.database import GROUP, KnownRow, look, sources, states
 from teak_async._journal.journal import Entry, Journal
-from teak_async.events import Answered, Event
+from teak_async.events import Event, ResponseReceived
 from teak_async.sandbox import GAME_ID, IDENTIFY, SECRET_KEY, STATUS, Faults, Sandbox
 
 ABOUT = {"game_id": "1"}
@@ -69,7 +69,7 @@ def rows(path: Path, columns: str = "idx, state") -> list[Any]:
 async def intend_all(path: Path, requests: Iterator[Request]) -> None:
     """Leave a journal as a run leaves it that was killed with these on the wire."""
     opened = await Journal.open(path, {"game_id": GAME_ID})
-    await asyncio.gather(*(opened.intend(Entry.of(index, request, None)) for index, request in enumerate(requests)))
+    await asyncio.gather(*(opened.write_intent(Entry.of(index, request, None)) for index, request in enumerate(requests)))
     await opened.close()
 
 
@@ -135,9 +135,9 @@ async def test_sets_cut_off_are_sent_again(fast: TeakSession, server: Sandbox, p
 @pytest.mark.parametrize(
     ("again", "options"),
     [
-        ("refused", {"retry": Retry(refusals=0)}),
+        ("refused", {"retry": RetryPolicy(max_rate_limited=0)}),
         ("forbidden", {"secret_key": "wrong"}),
-        ("cut off", {"base_url": "http://127.0.0.1:9", "retry": Retry(attempts=1, outage=0)}),
+        ("cut off", {"base_url": "http://127.0.0.1:9", "retry": RetryPolicy(max_attempts=1, outage=0)}),
         ("late", {}),
         ("left", {"base_url": "http://127.0.0.1:9"}),
         ("left before", {"limits": Limits(1, 1)}),
@@ -145,11 +145,11 @@ async def test_sets_cut_off_are_sent_again(fast: TeakSession, server: Sandbox, p
 )
 async def test_doubt_outlives_a_resending_that_fails(server: Sandbox, path: Path, again: str, options: dict[str, Any]) -> None:
     """Until an answer says that it was done, an identify that may be a session stays in doubt, however it was sent again."""
-    server.fail_next("identify", "answer_lost")
+    server.fail_next("identify", "response_lost")
     async with session_on(server) as teak:
         assert (await teak.bulk(identifies(1), journal=path)).in_doubt == 1
     if again == "refused":
-        server.fail_next("identify", "refused")
+        server.fail_next("identify", "rate_limited")
     given = {"game_id": server.game_id, "secret_key": server.secret_key, "base_url": server.url, **options}
     async with TeakSession(**given) as teak:
         teak.bucket_of(IDENTIFY).spent(1 if again == "left before" else 0)
@@ -256,7 +256,7 @@ async def test_other_input_is_told_apart_with_bounded_memory(
 ) -> None:
     """Of an earlier run's unfinished rows only so many are held back; what was sent by then is said to be in the journal."""
     await intend_all(path, identifies(50))
-    monkeypatch.setattr(bulk, "MOST_HELD", 10)
+    monkeypatch.setattr(bulk, "MAX_HELD", 10)
     with pytest.raises(JournalError, match="row 45 is not what it was; what was sent before it is in the journal"):
         await fast.bulk([*identifies(45), *identifies(50, 46)], journal=path, resend_in_doubt=True)
     assert set(server.players) <= {f"p{number}" for number in range(40)}
@@ -539,9 +539,9 @@ async def test_a_run_that_is_aborted_in_the_moment_of_an_answer(server: Sandbox,
     running: list[BulkRun] = []
 
     def abort_after(event: Event, turns: int = turns) -> None:
-        if isinstance(event, Answered) and turns:
+        if isinstance(event, ResponseReceived) and turns:
             asyncio.get_running_loop().call_soon(abort_after, event, turns - 1)
-        elif isinstance(event, Answered):
+        elif isinstance(event, ResponseReceived):
             running[0].abort()
 
     async with (
@@ -586,7 +586,9 @@ async def test_cancelling_a_run_leaves_a_journal_that_goes_on(path: Path) -> Non
 
 async def test_rows_that_wait_for_a_connection_are_not_in_doubt(path: Path) -> None:
     """A try that found no server was not sent, and the journal says so between the tries."""
-    async with TeakSession(GAME_ID, SECRET_KEY, base_url="http://127.0.0.1:1", retry=Retry(wait=60, longest_wait=60)) as teak:
+    async with TeakSession(
+        GAME_ID, SECRET_KEY, base_url="http://127.0.0.1:1", retry=RetryPolicy(initial_wait=60, max_wait=60)
+    ) as teak:
         async with teak.bulk(identifies(20), journal=path):
             async with asyncio.timeout(20):
                 while [state for _, state in rows(path)] != ["waiting"] * 20:
@@ -747,7 +749,7 @@ async def test_a_deadline_of_a_single_call(fast: TeakSession, server: Sandbox) -
 async def test_a_deadline_says_what_kept_a_call_from_being_sent() -> None:
     """Where no connection could be had until the deadline, the error says so."""
     async with TeakSession(
-        "g", "s", base_url="http://127.0.0.1:9", retry=Retry(attempts=1000, wait=0.01, longest_wait=0.01)
+        "g", "s", base_url="http://127.0.0.1:9", retry=RetryPolicy(max_attempts=1000, initial_wait=0.01, max_wait=0.01)
     ) as teak:
         with pytest.raises(DeadlinePassed, match="its last try: ConnectFailed: no connection: ") as late:
             await teak.identify("p1", country_code="US", deadline=0.2)
@@ -768,14 +770,14 @@ async def test_known_rows_are_told_in_order(path: Path) -> None:
     """What an earlier run wrote is read in pieces, also where rows are missing in between."""
     journal = await Journal.open(path, ABOUT)
     entries = {index: Entry.of(index, request, None) for index, request in enumerate(identifies(1300)) if index % 3}
-    await asyncio.gather(*(journal.intend(entry) for entry in entries.values()))
+    await asyncio.gather(*(journal.write_intent(entry) for entry in entries.values()))
     await journal.close()
     journal = await Journal.open(path, ABOUT)
     assert journal.last == 1298
     found = [await journal.known(index) for index in range(1300)]
     await journal.close()
-    assert found == [Known(entries[index].digest, "intent") if index in entries else None for index in range(1300)]
-    assert dict(states(path)) == {index: Known(entry.digest, "intent") for index, entry in entries.items()}
+    assert found == [KnownRow(entries[index].digest, "intent") if index in entries else None for index in range(1300)]
+    assert dict(states(path)) == {index: KnownRow(entry.digest, "intent") for index, entry in entries.items()}
     assert look(path).states == {"intent": len(entries)}
     assert next(sources(path, "intent", "failed")) == entries[1].source
 
@@ -825,7 +827,7 @@ async def test_sigkill_loses_nothing_and_doubles_nothing(tmp_path: Path, path: P
     draw = random.Random(1)
     source = tmp_path / "players.csv"
     source.write_text("user_id,country_code\n" + "".join(f"p{number},US\n" for number in range(ROWS)))
-    arguments = ["identify", str(source), "--journal", str(path), "--output", str(tmp_path / "out"), "--limit", "500"]
+    arguments = ["identify", str(source), "--journal", str(path), "--output", str(tmp_path / "out"), "--rate", "500"]
     async with sandbox_process("--identify", 500) as url:
         code, left = await killed_until_done(url, arguments, path, draw, KILLS, 1.1)
         players = await players_at(url)
@@ -854,7 +856,7 @@ async def test_sigkill_with_resending_leaves_no_player_without_a_session(tmp_pat
         "--journal",
         str(path),
         "--resend-in-doubt",
-        "--limit",
+        "--rate",
         "500",
         "-o",
         str(tmp_path / "o"),
@@ -878,8 +880,8 @@ async def test_sigkill_with_sets_ends_in_the_last_state(tmp_path: Path, path: Pa
     lines = [f"{name},{wanted[name] if last else 'other'}\n" for last in (False, True) for name in names]
     source.write_text("user_id,category\n" + "".join(lines))
     async with sandbox_process("--identify", 500, "--subscription", 500) as url:
-        await killed_until_done(url, ["identify", str(known), "--limit", "500", "-o", str(tmp_path / "o")], None, draw, 0, 1)
-        arguments = ["opt-out", str(source), "--journal", str(path), "--limit", "500", "-o", str(tmp_path / "out")]
+        await killed_until_done(url, ["identify", str(known), "--rate", "500", "-o", str(tmp_path / "o")], None, draw, 0, 1)
+        arguments = ["opt-out", str(source), "--journal", str(path), "--rate", "500", "-o", str(tmp_path / "out")]
         code, left = await killed_until_done(url, arguments, path, draw, KILLS, 1.1)
         players = await players_at(url)
     assert code == 0
@@ -892,7 +894,7 @@ async def test_an_interrupted_command_says_how_to_go_on(tmp_path: Path, path: Pa
     """Ctrl-C finishes what is on the wire, writes it, and names the journal; repeated, the command does the rest."""
     source = tmp_path / "players.csv"
     source.write_text("user_id,country_code\n" + "".join(f"p{number},US\n" for number in range(400)))
-    arguments = ["identify", str(source), "--journal", str(path), "-o", str(tmp_path / "out.jsonl"), "--limit", "200"]
+    arguments = ["identify", str(source), "--journal", str(path), "-o", str(tmp_path / "out.jsonl"), "--rate", "200"]
     async with sandbox_process() as url:
         process = await command(url, arguments)
         async with aiohttp.ClientSession() as http, asyncio.timeout(20):

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from teak_async._limits.permits import GUARD, SECOND, Credit, Window
+from teak_async._limits.permits import GUARD, SECOND, PermitWindow, RttCredit
 
 
-def feed(credit: Credit, round_trips: list[float], start: float = 0.0) -> float:
+def feed(credit: RttCredit, round_trips: list[float], start: float = 0.0) -> float:
     """Let a credit learn round trips, one every 11 ms; give the time of the last."""
     now = start
     for round_trip in round_trips:
@@ -20,7 +20,7 @@ def feed(credit: Credit, round_trips: list[float], start: float = 0.0) -> float:
 
 def test_a_permit_comes_back_one_second_after_the_answer() -> None:
     """A permit is out from the send until a second after the answer, and no shorter."""
-    window = Window(1)
+    window = PermitWindow(1)
     assert window.take(0.0)
     assert not window.take(5.0), "still on the wire"
     window.answered(5.0, 5.0)
@@ -31,7 +31,7 @@ def test_a_permit_comes_back_one_second_after_the_answer() -> None:
 
 def test_nothing_frees_a_permit_but_an_answer() -> None:
     """While all permits are on the wire there is no moment to wait for."""
-    window = Window(2)
+    window = PermitWindow(2)
     assert window.take(0.0)
     assert window.take(0.0)
     assert window.next_chance(0.0) is None
@@ -39,7 +39,7 @@ def test_nothing_frees_a_permit_but_an_answer() -> None:
 
 def test_an_unsent_permit_comes_back_at_once() -> None:
     """A request that was never sent costs nothing."""
-    window = Window(1)
+    window = PermitWindow(1)
     assert window.take(0.0)
     window.unsent()
     assert window.take(0.0)
@@ -47,7 +47,7 @@ def test_an_unsent_permit_comes_back_at_once() -> None:
 
 def test_a_lost_request_costs_a_whole_second_and_the_credit() -> None:
     """Without an answer there is no credit, for this permit or for any other."""
-    window = Window(3)
+    window = PermitWindow(3)
     now = feed(window.credit, [0.1] * 100)
     assert window.credit.at(now) > 0
     assert window.take(now)
@@ -59,11 +59,11 @@ def test_a_lost_request_costs_a_whole_second_and_the_credit() -> None:
 
 def test_credit_is_earned_by_a_whole_generation() -> None:
     """Ninety-nine answers earn nothing, a hundred do, if they took half a second."""
-    hurried = Credit()
+    hurried = RttCredit()
     for number in range(400):
         hurried.learn(number / 801, 0.1)
     assert hurried.at(0.5) == 0
-    credit = Credit()
+    credit = RttCredit()
     now = feed(credit, [0.1] * 99)
     assert credit.at(now) == 0
     now = feed(credit, [0.1], now)
@@ -72,7 +72,7 @@ def test_credit_is_earned_by_a_whole_generation() -> None:
 
 def test_credit_follows_a_faster_route_at_once() -> None:
     """One shorter round trip lowers the credit without waiting for a generation."""
-    credit = Credit()
+    credit = RttCredit()
     now = feed(credit, [0.12] * 150)
     now = feed(credit, [0.03], now)
     assert credit.at(now) < 0.03
@@ -80,7 +80,7 @@ def test_credit_follows_a_faster_route_at_once() -> None:
 
 def test_credit_follows_a_slower_route_after_two_generations() -> None:
     """The shortest of the last one to two hundred answers counts, so an old short one is forgotten in the end."""
-    credit = Credit()
+    credit = RttCredit()
     now = feed(credit, [0.03] * 100)
     now = feed(credit, [0.12] * 99, now)
     assert credit.at(now) < 0.03
@@ -90,12 +90,12 @@ def test_credit_follows_a_slower_route_after_two_generations() -> None:
 
 def test_credit_is_no_more_than_a_permits_own_round_trip() -> None:
     """Answers that came fast get no credit for slow ones after them."""
-    window = Window(3)
+    window = PermitWindow(3)
     window.take(0.0)
     window.answered(0.004, 0.004, 0.004, warm=True)
     now = feed(window.credit, [0.4] * 300, 0.004)
     assert window.credit.at(now) > 0.3
-    fresh = Window(1)
+    fresh = PermitWindow(1)
     fresh.credit = window.credit
     fresh.take(now)
     fresh.answered(now, 0.004, 0.004)
@@ -106,7 +106,7 @@ def test_credit_is_no_more_than_a_permits_own_round_trip() -> None:
 @pytest.mark.parametrize("limit", [200, 300, 1000])
 def test_a_server_that_is_fast_and_slow_in_turn_breaks_no_window(limit: int) -> None:
     """The worst case for a credit: it is learnt from slow answers, and spent after fast ones."""
-    window = Window(limit)
+    window = PermitWindow(limit)
     flying: list[tuple[float, float]] = []
     stamps: list[float] = []
     for millisecond in range(20_000):
@@ -124,17 +124,17 @@ def test_a_server_that_is_fast_and_slow_in_turn_breaks_no_window(limit: int) -> 
 
 def test_credit_grows_stale() -> None:
     """What was learnt before a pause of ten seconds is not trusted after it."""
-    credit = Credit()
+    credit = RttCredit()
     now = feed(credit, [0.12] * 100)
-    assert credit.at(now + Credit.STALE + 0.1) == 0
-    now = feed(credit, [0.12], now + Credit.STALE + 0.1)
+    assert credit.at(now + RttCredit.STALE + 0.1) == 0
+    now = feed(credit, [0.12], now + RttCredit.STALE + 0.1)
     assert credit.at(now) == 0
 
 
 def test_credit_is_bounded() -> None:
     """A slow server is not taken for a long way."""
-    credit = Credit()
-    assert credit.at(feed(credit, [5.0] * 100)) == Credit.MOST
+    credit = RttCredit()
+    assert credit.at(feed(credit, [5.0] * 100)) == RttCredit.MOST
 
 
 @given(
@@ -145,14 +145,14 @@ def test_credit_is_bounded() -> None:
 def test_credit_stays_below_the_shortest_way_there_and_back(floor: float, jitter: float, seed: object) -> None:
     """With the times up and down spread evenly and apart from each other, the credit is a true lower bound."""
     draw = seed.random  # type: ignore[attr-defined] # Hypothesis names no type
-    credit = Credit()
+    credit = RttCredit()
     now = feed(credit, [floor + jitter * (draw() + draw()) for _ in range(200)])
     assert credit.at(now) <= floor
 
 
 def test_a_refusal_pauses_and_cuts_the_allowance() -> None:
     """Nothing is granted until a second after a refusal, and less than before after it."""
-    window = Window(10)
+    window = PermitWindow(10)
     assert window.take(0.0)
     window.refuse(0.1, 0.0, None)
     window.answered(0.1, 0.1)
@@ -164,7 +164,7 @@ def test_a_refusal_pauses_and_cuts_the_allowance() -> None:
 
 def test_a_refusal_obeys_retry_after() -> None:
     """The server's own figure replaces the second."""
-    window = Window(10)
+    window = PermitWindow(10)
     window.refuse(0.0, 0.0, 7.5)
     assert not window.take(7.4)
     assert window.take(7.5)
@@ -172,23 +172,23 @@ def test_a_refusal_obeys_retry_after() -> None:
 
 def test_refusals_of_one_burst_cut_once() -> None:
     """A request sent before the cut says nothing about the allowance after it."""
-    window = Window(100)
+    window = PermitWindow(100)
     for _ in range(5):
         window.refuse(1.0, 0.9, None)
     assert window.allowance(1.0) == 80
-    assert window.refused == 5
+    assert window.rate_limited == 5
 
 
 def test_the_allowance_is_won_back_step_by_step() -> None:
     """Two seconds after a refusal it grows by a twentieth of the limit a second, to the limit and no further."""
-    window = Window(100)
+    window = PermitWindow(100)
     window.refuse(0.0, 0.0, None)
     assert [window.allowance(second) for second in (1.9, 2.0, 3.0, 5.0, 60.0)] == [80, 85, 90, 100, 100]
 
 
 def test_the_allowance_never_falls_to_nothing() -> None:
     """However often it is refused, a session keeps asking, one at a time."""
-    window = Window(3)
+    window = PermitWindow(3)
     now = 0.0
     for _ in range(20):
         window.refuse(now, now, None)
@@ -198,7 +198,7 @@ def test_the_allowance_never_falls_to_nothing() -> None:
 
 def test_the_rate_counts_the_time_on_the_wire() -> None:
     """Permits that are away for longer sustain less."""
-    window = Window(200)
+    window = PermitWindow(200)
     assert window.rate(0.0) == pytest.approx(200 / (SECOND + GUARD))
     for number in range(100):
         window.take(0.0)

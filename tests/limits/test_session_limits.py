@@ -14,7 +14,7 @@ from support import FAST, session_on
 
 from teak_async import Delivery, Identify, Limits, SessionClosed, TeakSession
 from teak_async._limits import session_limits as budgets
-from teak_async.events import Event, LimitChanged, Paused, Refused
+from teak_async.events import AllowanceChanged, BucketPaused, Event, RateLimitHit
 from teak_async.sandbox import IDENTIFY, STATUS, Faults, Sandbox
 
 
@@ -127,11 +127,11 @@ async def test_refusals_of_guests_are_everybodys() -> None:
         session_on(server, share=owner, on_event=heard["guest"].append) as guest,
     ):
         await asyncio.gather(*(guest.identify(f"g{number}", country_code="US") for number in range(4)))
-        assert owner.rates[IDENTIFY].refused == 1
+        assert owner.rates[IDENTIFY].rate_limited == 1
     told = {name: [type(event) for event in events] for name, events in heard.items()}
-    assert told["owner"] == [Paused, LimitChanged]
-    assert Refused in told["guest"]
-    assert not {Paused, LimitChanged} & set(told["guest"])
+    assert told["owner"] == [BucketPaused, AllowanceChanged]
+    assert RateLimitHit in told["guest"]
+    assert not {BucketPaused, AllowanceChanged} & set(told["guest"])
 
 
 async def test_a_journal_of_a_guest_counts_against_the_shared_limit(sandbox: Sandbox, tmp_path: Any) -> None:

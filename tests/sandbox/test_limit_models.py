@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from teak_async.sandbox.limit_models import WINDOWS, Fixed, Gcra, Seen, Sliding, TokenBucket, WindowCounter
+from teak_async.sandbox.limit_models import WINDOWS, Fixed, Gcra, PathStats, Sliding, TokenBucket, WindowCounter
 
 TICKS = 64
 """Stamps are whole multiples of 1/64 s: exact as floats, so a window's edges are hit and not just missed."""
@@ -138,7 +138,7 @@ def test_a_refused_request_costs_nothing() -> None:
 @settings(deadline=None)
 def test_seen(came: list[int]) -> None:
     """What the server saw is what a plain count over all stamps finds."""
-    seen = Seen()
+    seen = PathStats()
     for stamp in came:
         seen.count(stamp / TICKS)
     assert seen.requests == len(came)
@@ -153,7 +153,7 @@ def test_seen(came: list[int]) -> None:
 @settings(deadline=None)
 def test_rate_after_the_first_second(came: list[int]) -> None:
     """The steady rate is what came after the first second over the time that it took, and 0 where there was none."""
-    seen = Seen()
+    seen = PathStats()
     for stamp in came:
         seen.count(stamp / TICKS)
     later = [stamp for stamp in came if stamp > came[0] + TICKS]
@@ -163,7 +163,7 @@ def test_rate_after_the_first_second(came: list[int]) -> None:
 
 def test_seen_as_dict() -> None:
     """What is shown of a path is its counts and its steady rate."""
-    seen = Seen()
+    seen = PathStats()
     for stamp in (0.0, 1.5, 2.0, 3.0):
         seen.count(stamp)
     seen.refused += 1

@@ -382,7 +382,7 @@ async def test_faulty_answers(
 @pytest.mark.parametrize("always", [False, True])
 @pytest.mark.parametrize(
     ("fault", "error", "done"),
-    [("reset", aiohttp.ClientOSError, False), ("answer_lost", aiohttp.ServerDisconnectedError, True)],
+    [("reset", aiohttp.ClientOSError, False), ("response_lost", aiohttp.ServerDisconnectedError, True)],
 )
 async def test_broken_connections(ask: Plain, fault: Fault, error: type[Exception], done: bool, always: bool) -> None:
     """A reset comes before the work and is one for the system; a lost answer is a closed connection after the work."""
@@ -427,7 +427,7 @@ async def test_fail_next_is_of_one_path(sandbox: Sandbox, ask: Plain) -> None:
 
 async def test_a_refusal_asked_for(sandbox: Sandbox, ask: Plain) -> None:
     """A request may be refused within the limit, as when another process has spent it, and nothing is done."""
-    sandbox.fail_next("identify", "refused")
+    sandbox.fail_next("identify", "rate_limited")
     statuses = [(await ask(sandbox, "POST", IDENTIFY, user_id="p", **ADDRESS))[0] for _ in range(2)]
     assert statuses == [429, 201]
     assert (sandbox.seen[IDENTIFY].refused, sandbox.players["p"].sessions) == (1, 1)
