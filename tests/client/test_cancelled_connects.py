@@ -69,10 +69,11 @@ async def test_calls_cancelled_while_connecting_harm_no_other_call(seed: int) ->
             for _ in range(draw.randrange(5)):
                 await asyncio.sleep(0)
             victim.cancel()
-        async with await asyncio.start_server(answer, sock=listener, backlog=4 * PAIRS):
-            times = await asyncio.gather(*others)
-            ends = await asyncio.gather(*victims, return_exceptions=True)
+        server = await asyncio.start_server(answer, sock=listener, backlog=4 * PAIRS)
+        times = await asyncio.gather(*others)
+        ends = await asyncio.gather(*victims, return_exceptions=True)
     for filler in fillers:
         filler.close()
+    server.close()
     assert all(isinstance(end, asyncio.CancelledError) for end in ends)
     assert max(times) < 7.0
