@@ -21,21 +21,20 @@ class Attempt(Generic[T]):
     Args:
         work: the exchange as a coroutine.
         exchange: what is known of it.
-        on_end: called when the task has ended, also where it was cancelled before its first step and `work` never began.
+        on_end: called when a task that was cancelled has ended: cancelled before its first step, `work` never began.
 
     Attributes:
         left: whether its caller has gone while it may have been sent.
     """
 
-    __slots__ = ("_task", "exchange", "left")
+    __slots__ = ("_on_end", "_task", "exchange", "left")
 
     def __init__(self, work: Coroutine[Any, None, T], exchange: Exchange, on_end: Callable[[], None] | None = None) -> None:
         self.exchange = exchange
         self.left = False
         self._task = asyncio.get_running_loop().create_task(work)
         exchange.cancel = self._task.cancel
-        if on_end is not None:
-            self._task.add_done_callback(lambda _: on_end())
+        self._on_end = on_end
 
     def __await__(self) -> Generator[Any, None, T]:
         return self._result().__await__()
@@ -45,6 +44,10 @@ class Attempt(Generic[T]):
         try:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
+            # Only here and not for every attempt, which would cost a turn's callback a call: its caller waits as long as
+            # a task has not begun, so whoever cancels that, the caller comes by.
+            if (on_end := self._on_end) is not None:
+                task.add_done_callback(lambda _: on_end())
             if task.cancelled() and exchange.error is not None:
                 raise exchange.error from None  # interrupted before its first step
             # Also if it has ended in this very moment: nobody has seen what it returned.

@@ -247,6 +247,7 @@ async def test_a_task_that_is_cancelled_before_it_begins_says_so(exact: bool) ->
     with pytest.raises(asyncio.CancelledError):
         await attempt
     assert asyncio.all_tasks() == before
+    await asyncio.sleep(0)
     assert (work.ended, ends) == (None, [None])
     assert attempt.left is not exact
 
