@@ -1,6 +1,6 @@
 """The command line: `teak-async`, also as `python -m teak_async`.
 
-Rules of this module: it reads options, makes a session and a job, and turns errors into one clear line and an exit code.
+This module has the options and their help; `commands` has what the commands do, and is imported when one is called.
 The secret key is read from the environment only, since arguments are seen by every user of a machine.
 """
 

@@ -44,8 +44,8 @@ class Attempt(Generic[T]):
         try:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
-            # Only here and not for every attempt, which would cost a turn's callback a call: its caller waits as long as
-            # a task has not begun, so whoever cancels that, the caller comes by.
+            # A task that is cancelled before its first step never runs `work`. Its caller still waits then, so the caller's
+            # cancellation is the place to watch for that; a callback for every attempt cost 2 % of a call.
             if (on_end := self._on_end) is not None:
                 task.add_done_callback(lambda _: on_end())
             if task.cancelled() and exchange.error is not None:
