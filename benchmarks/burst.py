@@ -45,14 +45,14 @@ def measure(options: Options) -> Report:
         with served(Setting()) as server:
             took.append(alone(run, server.url, calls))
         met.append(verdict(server.seen, LIMIT))
-    heads = ["all answered after", *(f"refused by {name}" for name in met[0].refused), "busiest second"]
-    refused = [share(statistics.mean(one.refused[name] for one in met)) for name in met[0].refused]
+    heads = ["all answered after", *(f"refused by {name}" for name in met[0].rate_limited), "busiest second"]
+    refused = [share(statistics.mean(one.rate_limited[name] for one in met)) for name in met[0].rate_limited]
     slowest = [max(seconds) for seconds in took]
     row = [spread(slowest) + " s", *refused, f"{max(one.busiest for one in met)}"]
     title = f"burst: {AT_ONCE} live calls at once on an idle session, then {calls:,} bulk calls, loopback, {times(rounds)}"
     figures = {
         "seconds_until_all_answered": slowest,
-        "refused": [one.refused for one in met],
+        "rate_limited": [one.rate_limited for one in met],
         "really_refused": [one.really for one in met],
         "busiest": [one.busiest for one in met],
     }

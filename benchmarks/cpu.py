@@ -159,7 +159,7 @@ def measure(options: Options) -> Report:
         for name in names[turn % len(names) :] + names[: turn % len(names)]:
             with served(Setting(limit=FREE)) as server:
                 cost[name].append(alone(run, CLIENTS[name], server.url, calls))
-            assert (len(server.seen.stamps), server.seen.refused) == (calls + WARM, 0), "not every call was made and done"
+            assert (len(server.seen.stamps), server.seen.rate_limited) == (calls + WARM, 0), "not every call was made and done"
             say(f"cpu, round {turn + 1}: {name}: {cost[name][-1] * 1e6:.0f} µs")
     ratios = {name: [mine / base for mine, base in zip(cost[name], cost[BASE], strict=True)] for name in names}
     with served(Setting(limit=FREE)) as server:

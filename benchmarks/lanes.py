@@ -145,7 +145,7 @@ def measure(options: Options) -> Report:
             "whole_ms": dict(zip(map(str, PERCENTILES), whole, strict=True)),
             "longest_ms": [1000 * max(waits.permit) for waits, _ in found],
             "live_calls": [len(waits.whole) for waits, _ in found],
-            "refused": [run.refused for _, run in found],
+            "rate_limited": [run.rate_limited for _, run in found],
             "really_refused": [run.really for _, run in found],
             "busiest": [run.busiest for _, run in found],
             "used": [run.used for _, run in found],
@@ -156,7 +156,7 @@ def measure(options: Options) -> Report:
         "live calls",
         f"until the permit, {named}",
         f"until the answer, {named}",
-        "refused",
+        "rate_limited",
         "busiest second",
         "limit used",
     )

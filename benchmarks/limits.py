@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from attrs import frozen
 
 from teak_async.sandbox import Faults
-from teak_async.sandbox.limit_models import WINDOWS
+from teak_async.sandbox.limit_models import LIMIT_MODELS
 
 from .peers import CLIENTS, Client
 from .plot import rates
@@ -46,14 +46,14 @@ class Verdict:
     """What became of one run.
 
     Attributes:
-        refused: by each model, the share of the requests.
+        rate_limited: by each model, the share of the requests.
         really: requests that the sandbox refused.
         busiest: the most requests in any one second.
         used: requests per second after the first one, as a share of the limit.
         stamps: seconds after the first.
     """
 
-    refused: dict[str, float]
+    rate_limited: dict[str, float]
     really: int
     busiest: int
     used: float
@@ -63,11 +63,11 @@ class Verdict:
 def judged(stamps: Sequence[float], limit: int) -> dict[str, float]:
     """What each model would have refused of some requests, as a share of them."""
     refused = {}
-    for name, kind in WINDOWS.items():
+    for name, kind in LIMIT_MODELS.items():
         count = 0
         for beginning in range(BEGINNINGS):
             judge = kind(limit)
-            count += sum(not judge.allows(stamp + beginning / BEGINNINGS) for stamp in stamps)
+            count += sum(not judge.admits(stamp + beginning / BEGINNINGS) for stamp in stamps)
         refused[name] = count / BEGINNINGS / len(stamps)
     return refused
 
@@ -75,7 +75,9 @@ def judged(stamps: Sequence[float], limit: int) -> dict[str, float]:
 def verdict(seen: Seen, limit: int) -> Verdict:
     """Judge what the sandbox saw."""
     first = seen.stamps[0]
-    return Verdict(judged(seen.stamps, limit), seen.refused, seen.busiest, seen.used, [stamp - first for stamp in seen.stamps])
+    return Verdict(
+        judged(seen.stamps, limit), seen.rate_limited, seen.busiest, seen.used, [stamp - first for stamp in seen.stamps]
+    )
 
 
 def run(client: Client, url: str, calls: int) -> None:
@@ -117,7 +119,7 @@ def measure(options: Options) -> Report:
         title = f"Requests in the last second at the server; round trip {DRAWN}"
         where.write_text(rates(series, LIMIT, title), encoding="utf-8")
         notes.append(f"Drawn: {where}")
-    heads = ["round trip", "client", *(f"refused by {name}" for name in WINDOWS), "busiest second", "limit used"]
+    heads = ["round trip", "client", *(f"refused by {name}" for name in LIMIT_MODELS), "busiest second", "limit used"]
     rows = [_row(network, name, met) for network, by_client in found.items() for name, met in by_client.items()]
     figures = {
         "calls": calls,
@@ -131,7 +133,7 @@ def measure(options: Options) -> Report:
 
 
 def _row(network: str, name: str, met: list[Verdict]) -> list[str]:
-    refused = [share(statistics.mean(run.refused[model] for run in met)) for model in WINDOWS]
+    refused = [share(statistics.mean(run.rate_limited[model] for run in met)) for model in LIMIT_MODELS]
     used = spread((run.used * 100 for run in met), "{:.1f}")
     return [network, name, *refused, f"{max(run.busiest for run in met)}", f"{used} %"]
 
@@ -141,7 +143,7 @@ def _figures(run: Verdict) -> dict[str, object]:
     for stamp in run.stamps:
         tenths[int(stamp * 10)] += 1
     return {
-        "refused": run.refused,
+        "rate_limited": run.rate_limited,
         "really_refused": run.really,
         "busiest": run.busiest,
         "used": run.used,

@@ -45,7 +45,7 @@ class Setting:
 class Seen:
     """What the sandbox saw on identify: how many it refused, the stamp of each request, and how many at most in a second."""
 
-    refused: int
+    rate_limited: int
     busiest: int
     used: float
     stamps: list[float]
@@ -108,7 +108,7 @@ async def _serve(pipe: Connection, setting: Setting) -> None:
             freezing.cancel()
         seen = server.seen[IDENTIFY]
         stamps = [received.stamp for received in server.requests if received.path == IDENTIFY]
-        pipe.send(Seen(seen.refused, seen.busiest, seen.rate_after_first_second / setting.limit, stamps))
+        pipe.send(Seen(seen.rate_limited, seen.busiest, seen.rate_after_first_second / setting.limit, stamps))
 
 
 async def _freeze(setting: Setting) -> None:

@@ -51,7 +51,7 @@ async def grants(waiting: int) -> tuple[float, bool]:
     await asyncio.sleep(0)
     began = time.process_time()
     for _ in range(GRANTS):
-        bucket.unsent()
+        bucket.release_unused()
         await asyncio.sleep(0)
     cost = (time.process_time() - began) / GRANTS
     await asyncio.sleep(0)
@@ -69,14 +69,14 @@ async def orderly(count: int) -> bool:
     async def caller(number: int) -> None:
         await bucket.acquire(Lane.LIVE)
         order.append(number)
-        bucket.unsent()
+        bucket.release_unused()
 
     callers = [asyncio.create_task(caller(number)) for number in range(count)]
     await asyncio.sleep(0)
     for task in callers[::2]:
         task.cancel()
     await asyncio.sleep(0)
-    bucket.unsent()
+    bucket.release_unused()
     await asyncio.wait(callers)
     return order == list(range(1, count, 2)) and bucket.rate().waiting_live == 0
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import statistics
 
 from teak_async.sandbox import Faults
-from teak_async.sandbox.limit_models import WINDOWS
+from teak_async.sandbox.limit_models import LIMIT_MODELS
 
 from .lanes import LIVE, Waits, meet
 from .limits import Verdict, share
@@ -38,21 +38,28 @@ def measure(options: Options) -> Report:
     rows = [
         (
             network,
-            *(share(statistics.mean(run.refused[model] for _, run in found)) for model in WINDOWS),
+            *(share(statistics.mean(run.rate_limited[model] for _, run in found)) for model in LIMIT_MODELS),
             f"{max(run.busiest for _, run in found)}",
             spread((run.used * 100 for _, run in found), "{:.1f}") + " %",
             f"{max(max(waits.whole) for waits, _ in found):.2f} s",
         )
         for network, found in met.items()
     ]
-    heads = ("round trip", *(f"refused by {name}" for name in WINDOWS), "busiest second", "limit used", "longest live call")
+    heads = (
+        "round trip",
+        *(f"refused by {name}" for name in LIMIT_MODELS),
+        "busiest second",
+        "limit used",
+        "longest live call",
+    )
     title = (
         f"stall: the loop blocked for {STALL:.0f} s, {len(STALLS)} times, in a bulk run of {calls:,} identifies"
         f" with {LIVE:.0f} live calls a second, {times(rounds)}"
     )
     figures = {
         network: [
-            {"refused": run.refused, "really_refused": run.really, "busiest": run.busiest, "used": run.used} for _, run in found
+            {"rate_limited": run.rate_limited, "really_refused": run.really, "busiest": run.busiest, "used": run.used}
+            for _, run in found
         ]
         for network, found in met.items()
     }

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 from attrs import frozen
 
 from teak_async._limits.bucket import Bucket, Lane
-from teak_async.sandbox.limit_models import WINDOWS, PathStats
+from teak_async.sandbox.limit_models import LIMIT_MODELS, PathStats
 
 from .limits import BEGINNINGS, judged, share
 from .processes import LIMIT, alone
@@ -160,7 +160,7 @@ class Traffic:
         await asyncio.sleep(self._way())
         now = self._loop.time()
         self._idle += 1
-        self._bucket.answered(now - granted, now - sent, warm=warm)
+        self._bucket.release_answered(now - granted, now - sent, warm=warm)
 
 
 @frozen
@@ -168,7 +168,7 @@ class Passed:
     """What became of the traffic over one network: its figures, the virtual seconds, and the real ones."""
 
     requests: int
-    refused: dict[str, float]
+    rate_limited: dict[str, float]
     busiest: int
     used: float
     virtual: float
@@ -200,13 +200,13 @@ def measure(options: Options) -> Report:
         (
             name,
             f"{passed.requests:,}",
-            *(share(passed.refused[model]) for model in WINDOWS),
+            *(share(passed.rate_limited[model]) for model in LIMIT_MODELS),
             f"{passed.busiest}",
             f"{passed.used:.1%}",
         )
         for name, passed in met.items()
     ]
-    heads = ("round trip", "requests", *(f"refused by {name}" for name in WINDOWS), "busiest second", "limit used")
+    heads = ("round trip", "requests", *(f"refused by {name}" for name in LIMIT_MODELS), "busiest second", "limit used")
     whole = sum(passed.requests for passed in met.values())
     hours = sum(passed.virtual for passed in met.values()) / 3600
     return Report(
@@ -216,7 +216,7 @@ def measure(options: Options) -> Report:
         {
             name: {
                 "requests": passed.requests,
-                "refused": passed.refused,
+                "rate_limited": passed.rate_limited,
                 "busiest": passed.busiest,
                 "used": passed.used,
                 "virtual_seconds": passed.virtual,

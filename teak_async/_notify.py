@@ -42,7 +42,7 @@ LOG.addHandler(logging.NullHandler())
 Hook = Callable[[Event], object]
 
 _ROUTINE = {PermitAcquired, AttemptStarted}
-"""What every call tells, whatever becomes of it."""
+"""What every call notifier, whatever becomes of it."""
 _RECORDS = {endpoint.name for endpoint in ENDPOINTS.values() if endpoint.effect is Effect.RECORD}
 
 
@@ -148,7 +148,7 @@ def words_of(event: Event) -> str:
         case RetryScheduled():
             return _OF_TRY + "ended with %(error)s and is made again in %(wait).2f s"
         case BucketPaused():
-            return "%(budget)s: nothing is sent for %(pause).1f s"
+            return "%(bucket)s: nothing is sent for %(pause).1f s"
         case AllowanceChanged():
             why = "refused within the limit, so it takes less" if event.allowance < event.before else "won back"
-            return f"%(budget)s: {why}: %(allowance)d of %(limit)d a second, %(before)d before"
+            return f"%(bucket)s: {why}: %(allowance)d of %(limit)d a second, %(before)d before"

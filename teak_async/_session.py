@@ -109,12 +109,12 @@ class TeakSession:
             base_url = os.environ.get("TEAK_BASE_URL") or API
         transport = Transport(base_url, timeout, f"teak_async/{__version__}", self._credentials.redact, http)
         self._transport = transport
-        tells = Notifier(on_event)
+        notifier = Notifier(on_event)
         self.budgets: SessionLimits = SessionLimits(
-            self.game_id, transport.server, limits, tells, None if share is None else share.budgets
+            self.game_id, transport.server, limits, notifier, None if share is None else share.budgets
         )
         self._buckets = self.budgets.buckets
-        self.caller = CallExecutor(transport, self._credentials, retry, self.bucket_of, tells)
+        self.caller = CallExecutor(transport, self._credentials, retry, self.bucket_of, notifier)
         self._state = "not opened yet: use `async with TeakSession(...) as teak:` or `await teak.open()`"
         self._closing = asyncio.Lock()
         self._draining = False

@@ -99,12 +99,12 @@ class RateLimitHit(_OfTry):
     """The answer was a refusal (429). Told beside `ResponseReceived`.
 
     Attributes:
-        budget: the limited path.
+        bucket: the limited path.
         retry_after: seconds that the server asked to wait; `None` where it did not say.
         allowance: requests a second that the session now makes on that path at most.
     """
 
-    budget: str
+    bucket: str
     retry_after: float | None
     allowance: int
 
@@ -127,11 +127,11 @@ class BucketPaused:
     """After a refusal nothing is sent on a path for a while. Told when a pause begins, and when it becomes longer.
 
     Attributes:
-        budget: the limited path.
+        bucket: the limited path.
         pause: seconds from now.
     """
 
-    budget: str
+    bucket: str
     pause: float
 
 
@@ -140,13 +140,13 @@ class AllowanceChanged:
     """Refusals lowered what the session takes of a limit, or a part of it was won back.
 
     Attributes:
-        budget: the limited path.
+        bucket: the limited path.
         limit: requests a second that the session may make when all is well.
         before: what it made at most until now.
         allowance: what it makes at most from now on.
     """
 
-    budget: str
+    bucket: str
     limit: int
     before: int
     allowance: int

@@ -23,7 +23,7 @@ from benchmarks.limits import DRAWN, judged, share
 from benchmarks.peers import CLIENTS
 from benchmarks.processes import Setting, alone, served
 from teak_async.sandbox import IDENTIFY, Sandbox
-from teak_async.sandbox.limit_models import WINDOWS
+from teak_async.sandbox.limit_models import LIMIT_MODELS
 
 SMALL: dict[str, dict[str, Any]] = {
     "limits": {"--calls": 12},
@@ -105,7 +105,7 @@ def test_processes() -> None:
 def test_judged() -> None:
     """Each model refuses half of twice the limit at once; they differ when the other half comes later in the second."""
     refused = judged([0.0] * 20, 10)
-    assert refused == dict.fromkeys(WINDOWS, 0.5)
+    assert refused == dict.fromkeys(LIMIT_MODELS, 0.5)
     later = judged([0.0] * 10 + [0.55] * 10, 10)
     assert (later["sliding"], later["gcra"], later["bucket"]) == (0.5, 0.25, 0.25)
     # A fixed second begins between the two with half of the beginnings.

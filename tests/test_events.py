@@ -71,9 +71,9 @@ async def test_every_kind_of_event_is_told() -> None:
     (lost,) = (event for event in first if isinstance(event, AttemptFailed))
     assert (lost.error, lost.delivery, lost.lane) == ("ConnectionLost", Delivery.UNKNOWN, "live")
     (refused,) = (event for event in heard if isinstance(event, RateLimitHit))
-    assert (refused.budget, refused.retry_after, refused.allowance, refused.attempt) == (IDENTIFY, None, 3, 1)
+    assert (refused.bucket, refused.retry_after, refused.allowance, refused.attempt) == (IDENTIFY, None, 3, 1)
     (paused,) = (event for event in heard if isinstance(event, BucketPaused))
-    assert paused.budget == IDENTIFY
+    assert paused.bucket == IDENTIFY
     assert paused.pause == pytest.approx(1.0)
     changes = [(event.before, event.allowance, event.limit) for event in heard if isinstance(event, AllowanceChanged)]
     assert changes == [(4, 3, 4), (3, 4, 4)]
@@ -122,11 +122,11 @@ async def test_every_refusal_is_told() -> None:
         await asyncio.gather(*(teak.identify(f"p{number}", country_code="US") for number in range(40)))
     seen = server.seen[IDENTIFY]
     counted = kinds(heard)
-    assert counted["RateLimitHit"] == counted["RetryScheduled"] == seen.refused >= 10
-    assert counted["AttemptStarted"] == counted["ResponseReceived"] == seen.requests == 40 + seen.refused
+    assert counted["RateLimitHit"] == counted["RetryScheduled"] == seen.rate_limited >= 10
+    assert counted["AttemptStarted"] == counted["ResponseReceived"] == seen.requests == 40 + seen.rate_limited
     lowered = [event for event in heard if isinstance(event, AllowanceChanged) and event.allowance < event.before]
-    assert 1 <= len(lowered) < seen.refused
-    assert 1 <= counted["BucketPaused"] < seen.refused, "one pause is told once, however many were refused together"
+    assert 1 <= len(lowered) < seen.rate_limited
+    assert 1 <= counted["BucketPaused"] < seen.rate_limited, "one pause is told once, however many were refused together"
 
 
 async def test_no_connection_is_told_for_each_try() -> None:
@@ -314,7 +314,7 @@ async def test_the_log_has_a_line_for_each_trouble_with_its_fields(caplog: pytes
     fields = {vars(record)["teak_event"]: vars(record) for record in caplog.records}
     assert (fields["ratelimithit"]["teak_endpoint"], fields["ratelimithit"]["teak_attempt"]) == ("identify", 1)
     assert (fields["ratelimithit"]["teak_allowance"], fields["allowancechanged"]["teak_limit"]) == (3, 4)
-    assert (fields["bucketpaused"]["teak_budget"], fields["bucketpaused"]["teak_pause"]) == (IDENTIFY, pytest.approx(1.0))
+    assert (fields["bucketpaused"]["teak_bucket"], fields["bucketpaused"]["teak_pause"]) == (IDENTIFY, pytest.approx(1.0))
     assert (fields["retryscheduled"]["teak_error"], fields["retryscheduled"]["teak_wait"]) == ("RateLimited", 0.0)
     assert (fields["attemptfailed"]["teak_delivery"], fields["attemptfailed"]["teak_lane"]) == ("unknown", "live")
     said = [record.getMessage() for record in caplog.records]

@@ -446,7 +446,7 @@ def test_connections(ear: Ear, tmp_path: Path, answer: Any, scheme: str, kinds: 
     """However a connection ends, or does not begin, on a pool of ours or of the caller's, nothing tells the secret."""
 
     async def calls() -> None:
-        options: dict[str, Any] = {"timeout": Timeout(connect=0.1, response=0.05)}
+        options: dict[str, Any] = {"timeout": Timeout(connect=0.1, response=0.05)} if kinds == {TimedOut} else {}
         async with aiohttp.ClientSession() as http:
             if own:
                 options["http"] = http

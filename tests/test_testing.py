@@ -192,7 +192,7 @@ async def test_shares_of_faults_and_limits(teak_sandbox: TeakSandbox) -> None:
     teak_sandbox.set_faults(Faults(error_before=1.0))
     with pytest.raises(ServerError):
         await teak.desktop_push.status("p2")
-    assert {name: (seen.requests, seen.refused) for name, seen in teak_sandbox.seen.items()} == {
+    assert {name: (seen.requests, seen.rate_limited) for name, seen in teak_sandbox.seen.items()} == {
         "identify": (2, 1),
         "status": (1, 0),
         "category": (0, 0),
@@ -232,7 +232,7 @@ async def test_a_submitted_call_may_be_the_first(teak_session: SandboxSession, t
 async def test_fast_by_default(teak_session: SandboxSession, teak_sandbox: TeakSandbox) -> None:
     """Neither side of the default pair holds a test up; a session that keeps to Teak's limits is a line."""
     report = await teak_session.bulk(Identify(f"p{number}", country_code="US") for number in range(600))
-    assert (report.succeeded, teak_sandbox.seen["identify"].refused) == (600, 0)
+    assert (report.succeeded, teak_sandbox.seen["identify"].rate_limited) == (600, 0)
     assert report.rate > 200
     assert teak_sandbox.session(limits=Limits()).limits == Limits(200, 300)
 

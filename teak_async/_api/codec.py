@@ -125,7 +125,7 @@ def unstructure(value: Request | Response) -> dict[str, Any]:
 def encode(endpoint: Endpoint, request: Request, credentials: Credentials) -> Message:
     """Turn a request into what is sent to its endpoint."""
     parameters = _converter.unstructure(request)
-    path = endpoint.budget
+    path = endpoint.bucket
     if endpoint.in_path:
         # Encoded whole: no slash, dot segment or question mark of a user's may choose the path.
         parts = {name: quote(parameters.pop(name), safe="") for name in endpoint.in_path}
@@ -156,10 +156,10 @@ def decode(endpoint: Endpoint, status: int, headers: Mapping[str, str], body: by
         except Exception as problem:  # noqa: BLE001 - cattrs and the hooks raise several kinds
             what = "; ".join(transform_error(problem, path="body"))
         raise _unexpected(endpoint, status, headers, what, Delivery.DONE)
-    raise _error(endpoint, status, headers, body)
+    raise _error_of_status(endpoint, status, headers, body)
 
 
-def _error(endpoint: Endpoint, status: int, headers: Mapping[str, str], body: bytes) -> TeakError:
+def _error_of_status(endpoint: Endpoint, status: int, headers: Mapping[str, str], body: bytes) -> TeakError:
     if 500 <= status < 600:
         return ServerError(f"{endpoint.name}: the server failed with status {status}", status=status)
     if 300 <= status < 400:

@@ -64,13 +64,13 @@ class Endpoint:
     success: int
     channel: str = ""
     says_ok: bool = True
-    budget: str = field(init=False)
+    bucket: str = field(init=False)
     in_path: tuple[str, ...] = field(init=False)
 
     def __attrs_post_init__(self) -> None:
         fields = ("category",) if "{category}" in self.template else ()
         object.__setattr__(self, "in_path", fields)
-        object.__setattr__(self, "budget", self.template.format(channel=self.channel, category=":category_identifier"))
+        object.__setattr__(self, "bucket", self.template.format(channel=self.channel, category=":category_identifier"))
 
 
 _STATUS = "/v2/{channel}/subscription_status"

@@ -45,15 +45,15 @@ class IntentSlots:
         self._free = asyncio.Semaphore(least)
         self._durable = 0
 
-    async def take(self) -> None:
-        """Wait for a place. Exactly one `give_back` has to follow."""
+    async def acquire(self) -> None:
+        """Wait for a place. Exactly one `release` has to follow."""
         await self._free.acquire()
 
     def written(self) -> None:
         """The intent is durable, and the row is ready to be sent."""
         self._durable += 1
 
-    def give_back(self, *, written: bool) -> None:
+    def release(self, *, written: bool) -> None:
         """The row is sent, or left."""
         self._free.release()
         self._durable -= written
@@ -113,22 +113,22 @@ class RowCall(Call):
         journal = self._hand.journal
         if journal is None or self.entry is None or self._intended:
             return
-        await self._hand.lead.take()
+        await self._hand.lead.acquire()
         self._intended = self._leads = True
         await journal.write_intent(self.entry)
         self._hand.lead.written()
         self._written = True
 
-    def granted(self) -> None:
+    def release_slots(self) -> None:
         if self._first:
             self._hand.ahead.release()
             self._first = False
         if self._leads:
-            self._hand.lead.give_back(written=self._written)
+            self._hand.lead.release(written=self._written)
             self._leads = self._written = False
 
     def retract_intent(self) -> None:
-        self.granted()
+        self.release_slots()
         self._hand.trouble = self.error
         if self._hand.journal is not None and self.entry is not None and self._intended and not self.resent:
             self._intended = False

@@ -61,7 +61,7 @@ MAX_HELD = 10_000
 """Unfinished rows of an earlier run held back at most, some 3 kB each, until the whole input has shown to be the same."""
 ENDING = (SessionClosed, JournalError, Forbidden, GameNotFound)
 """Errors of a row that every other row would get, too."""
-BUDGETS = {endpoint.name: endpoint.budget for endpoint in ENDPOINTS.values()}
+BUDGETS = {endpoint.name: endpoint.bucket for endpoint in ENDPOINTS.values()}
 
 
 class BulkRun:
@@ -136,8 +136,8 @@ class BulkRun:
             self.journal = self._hand.journal = await Journal.open(self._path, self._about)
             self.journal.ended.add_done_callback(self._journal_ended)
             try:
-                for name, count in self.journal.spent.items():
-                    self._caller.bucket_of(BUDGETS[name]).spent(count)
+                for name, count in self.journal.recently_sent.items():
+                    self._caller.bucket_of(BUDGETS[name]).charge(count)
             except BaseException:
                 with suppress(JournalError):
                     await self.journal.close()
@@ -242,7 +242,7 @@ class BulkRun:
 
     def _journal_ended(self, ended: asyncio.Future[JournalError | None]) -> None:
         if (failure := ended.result()) is not None:  # with a thread that died nothing will be told any more
-            self._break(failure)
+            self._fail(failure)
             self.abort()
 
     async def _finished(self) -> None:
@@ -267,8 +267,8 @@ class BulkRun:
                     entry = None if self.journal is None else Entry.of(index, None, source)
                     taken = InvalidRow(index, row.line, error, entry)
                 if index > last:
-                    await self._release(held)
-                    await self._begin(taken, None)
+                    await self._start_held(held)
+                    await self._start_row(taken, None)
                 else:
                     known = await self._known(taken)
                     if known is not None and known.state in FINISHED:
@@ -277,10 +277,10 @@ class BulkRun:
                     else:
                         held.append((taken, known))
                         if len(held) >= MAX_HELD:
-                            await self._release(held)
+                            await self._start_held(held)
         if index < last:
             raise JournalError(f"{self._path}: the journal of a longer input: {last + 1:,} rows, and here are {index + 1:,}")
-        await self._release(held)
+        await self._start_held(held)
 
     async def _known(self, taken: RowCall | InvalidRow) -> KnownRow | None:
         """What the journal knows of a row of an earlier run, which has to be the same row."""
@@ -293,43 +293,43 @@ class BulkRun:
             raise JournalError(f"{self._path}: the journal of another input: {where} is not what it was; {sent}")
         return known
 
-    async def _release(self, held: list[tuple[RowCall | InvalidRow, KnownRow | None]]) -> None:
+    async def _start_held(self, held: list[tuple[RowCall | InvalidRow, KnownRow | None]]) -> None:
         for taken, known in held:
-            await self._begin(taken, known)
+            await self._start_row(taken, known)
         held.clear()
 
-    async def _begin(self, taken: RowCall | InvalidRow, known: KnownRow | None) -> None:
+    async def _start_row(self, taken: RowCall | InvalidRow, known: KnownRow | None) -> None:
         await self._capacity.acquire()
         if not self._began:
             self._began = asyncio.get_running_loop().time()
         if isinstance(taken, InvalidRow):
-            self._settle(taken, None, taken.error)
+            self._record(taken, None, taken.error)
         elif known is None or known.state not in DOUBTED:
-            await self._admit(taken)
+            await self._enqueue(taken)
         else:
             taken.resent = True
             taken.uncertain = taken.endpoint.effect is Effect.RECORD
             if self._resend_in_doubt or not taken.uncertain:
-                await self._admit(taken)
+                await self._enqueue(taken)
             elif known.state == "in_doubt":
-                self._publish(outcome_of(taken, None, in_doubt_error()))  # the journal has it, and why
+                self._deliver(outcome_of(taken, None, in_doubt_error()))  # the journal has it, and why
             else:
-                self._settle(taken, None, in_doubt_error())
+                self._record(taken, None, in_doubt_error())
         if taken.index % GRANTS_A_TURN == 0:
             await asyncio.sleep(0)  # as the grants: rows of players in hand, and those that cannot be sent, wait for nothing
 
-    async def _admit(self, call: RowCall) -> None:
+    async def _enqueue(self, call: RowCall) -> None:
         player = call.request.user_id
         if (queue := self._players.get(player)) is not None:
             queue.append(call)
             return
         await call.reserve_lookahead()
         self._players[player] = deque([call])
-        task = asyncio.create_task(self._play(player))
+        task = asyncio.create_task(self._run_player(player))
         self._tasks[task] = call
         task.add_done_callback(self._tasks.pop)
 
-    async def _play(self, player: str) -> None:
+    async def _run_player(self, player: str) -> None:
         """Make one player's calls, one after the other, until none is in hand."""
         queue = self._players[player]
         task = asyncio.current_task()
@@ -338,51 +338,51 @@ class BulkRun:
             while queue and not self._stopping:
                 call = self._tasks[task] = queue.popleft()
                 try:
-                    self._settle(call, await self._caller.execute(call), None)
+                    self._record(call, await self._caller.execute(call), None)
                 except (asyncio.CancelledError, *ENDING):
-                    self._leave(call)
+                    self._abandon(call)
                     raise
                 except TeakError as error:
                     if call.cut:
-                        self._leave(call)
+                        self._abandon(call)
                     else:
-                        self._settle(call, None, error)
+                        self._record(call, None, error)
                 finally:
-                    call.granted()
+                    call.release_slots()
         except Exception as error:  # noqa: BLE001 - raised again by whoever reads the outcomes
-            self._break(error)
+            self._fail(error)
         finally:
             del self._players[player]
 
-    def _leave(self, call: RowCall) -> None:
+    def _abandon(self, call: RowCall) -> None:
         """Tell of a row that was left: only where a try of it may have been done is that an outcome."""
         error = call.error or (in_doubt_error() if call.uncertain else None)
         if error is not None and error.delivery is Delivery.UNKNOWN:
-            self._settle(call, None, error)
+            self._record(call, None, error)
         else:
             call.retract_intent()
 
-    def _break(self, error: BaseException) -> None:
+    def _fail(self, error: BaseException) -> None:
         self._broken = self._broken or error
         self.stop()
 
-    def _settle(self, taken: RowCall | InvalidRow, response: Response | None, error: TeakError | None) -> None:
+    def _record(self, taken: RowCall | InvalidRow, response: Response | None, error: TeakError | None) -> None:
         outcome = outcome_of(taken, response, error)
         if self.journal is None or taken.entry is None:
-            self._publish(outcome)
+            self._deliver(outcome)
         elif isinstance(error, DeadlinePassed) and outcome.delivery is Delivery.NOT_SENT and isinstance(taken, RowCall):
             taken.retract_intent()  # no result: a resumed run with a later deadline sends it
-            self._publish(outcome)
+            self._deliver(outcome)
         else:
 
             def then(failure: Exception | None) -> None:
                 if failure is not None:
-                    self._break(failure)
-                self._publish(outcome)
+                    self._fail(failure)
+                self._deliver(outcome)
 
-            self.journal.settle(taken.entry, result_of(outcome), then)
+            self.journal.record_result(taken.entry, result_of(outcome), then)
 
-    def _publish(self, outcome: Outcome) -> None:
+    def _deliver(self, outcome: Outcome) -> None:
         if outcome.error is None:
             self._succeeded += 1
         elif outcome.delivery is Delivery.UNKNOWN:

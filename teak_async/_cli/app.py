@@ -40,7 +40,7 @@ app = typer.Typer(
 
 
 API = "https://api.gocarrot.com"
-WINDOWS = ("sliding", "fixed", "counter", "gcra", "bucket")
+LIMIT_MODELS = ("sliding", "fixed", "counter", "gcra", "bucket")
 
 
 class Form(StrEnum):
@@ -204,7 +204,7 @@ def report(
 def sandbox(
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8377,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    window: Annotated[str, typer.Option(help=f"How limits are judged: {', '.join(WINDOWS)}.")] = "sliding",
+    window: Annotated[str, typer.Option(help=f"How limits are judged: {', '.join(LIMIT_MODELS)}.")] = "sliding",
     identify: Annotated[int, typer.Option(min=1, help="Limit of identify, requests per second.")] = 200,
     subscription: Annotated[int, typer.Option(min=1, help="Limit of each subscription path.")] = 300,
     delay: Annotated[float, typer.Option(min=0, help="Seconds each way.")] = 0.0,
@@ -245,7 +245,7 @@ def sandbox(
 @app.command()
 def demo(
     players: Annotated[int, typer.Option(min=1, help="How many players to identify.")] = 2000,
-    window: Annotated[str, typer.Option(help=f"How the sandbox judges limits: {', '.join(WINDOWS)}.")] = "sliding",
+    window: Annotated[str, typer.Option(help=f"How the sandbox judges limits: {', '.join(LIMIT_MODELS)}.")] = "sliding",
 ) -> None:
     """Identify a file of made-up players at a sandbox of its own, at the limit, and compare what both sides counted."""
     from .commands import run_demo_of

@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from teak_async._journal.database import look
+from teak_async._journal.database import read_summary
 from teak_async._limits.session_limits import Limits
 from teak_async._session import TeakSession
 from teak_async.errors import TeakError
 from teak_async.models import State
 from teak_async.sandbox import GAME_ID, SECRET_KEY, Faults, Sandbox
-from teak_async.sandbox.limit_models import WINDOWS
+from teak_async.sandbox.limit_models import LIMIT_MODELS
 
 from .demo import run_demo
 from .input import InputError, RowReader, RowSchema, identify_kind, state_kind, status_kind
@@ -50,7 +50,7 @@ def run_report(journal: Path, failed: Path | None, in_doubt: Path | None, *, as_
     if failed is not None and in_doubt is not None and same_file(failed, in_doubt):
         raise _fail(f"{failed}: named for both; write the failed rows and those in doubt to two files")
     try:
-        record = look(journal)
+        record = read_summary(journal)
         for path, chosen in ((failed, ("failed",)), (in_doubt, ("in_doubt", "intent"))):
             if path is not None and (missing := export_rows(journal, record, path, *chosen)):
                 typer.echo(f"{path}: rows that were too long to be kept are missing: {missing:,}", err=True)
@@ -73,8 +73,8 @@ def run_sandbox(server_options: Mapping[str, Any], faults: Mapping[str, Any]) ->
 
 
 def run_demo_of(players: int, window: str) -> None:
-    if window not in WINDOWS:
-        raise _fail(f"--window must be one of {', '.join(WINDOWS)}, not {window!r}")
+    if window not in LIMIT_MODELS:
+        raise _fail(f"--window must be one of {', '.join(LIMIT_MODELS)}, not {window!r}")
     raise typer.Exit(asyncio.run(run_demo(players, window)))
 
 
@@ -101,9 +101,9 @@ def _run(label: str, kind: RowSchema, options: Options) -> None:
             deadline,
         )
         if options.dry_run:
-            rehearsal = asyncio.run(dry_run_job(job, session.game_id))
-            typer.echo(describe_dry_run(rehearsal))
-            raise typer.Exit(rehearsal.exit)
+            dry_run = asyncio.run(dry_run_job(job, session.game_id))
+            typer.echo(describe_dry_run(dry_run))
+            raise typer.Exit(dry_run.exit)
         code, _ = asyncio.run(run_job(job, session))
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
@@ -136,7 +136,7 @@ async def _serve(server: Sandbox) -> None:
 
 def _seen(server: Sandbox) -> str:
     lines = [
-        f"{path}: {seen.requests:,} requests, {seen.refused:,} refused, busiest second {seen.busiest:,}"
+        f"{path}: {seen.requests:,} requests, {seen.rate_limited:,} refused, busiest second {seen.busiest:,}"
         for path, seen in server.seen.items()
     ]
     counted = server.summary()

@@ -29,14 +29,14 @@ from teak_async._api.codec import unstructure
 from teak_async._bulk.outcomes import BulkReport, Outcome
 from teak_async._bulk.run import BulkRun
 from teak_async._client.deadline import Deadline, loop_time
-from teak_async._journal.database import KnownRow, check_place, check_run, is_new, look, states
+from teak_async._journal.database import KnownRow, check_place, check_run, is_new, iter_states, read_summary
 from teak_async._journal.journal import DOUBTED, FINISHED, Entry
 from teak_async._session import TeakSession
 from teak_async.errors import Forbidden, GameNotFound, InvalidRequest, JournalError
 from teak_async.models import GetSubscription, Identify
 
 from .input import InputError, RowReader
-from .progress import ProgressReporter, clock
+from .progress import ProgressReporter, format_duration
 
 ERRORS = "backslashreplace"
 """What becomes of a character that no encoding has, and that a server may send: a backslash escape, which is still JSON.
@@ -128,7 +128,7 @@ async def run_job(job: Job, session: TeakSession) -> tuple[Exit, BulkReport]:
         print(summary(run.report, interrupted=interrupted), file=sys.stderr)
         if interrupted:
             print(_how_to_go_on(job), file=sys.stderr)
-    return verdict(run.report, interrupted=interrupted), run.report
+    return exit_code(run.report, interrupted=interrupted), run.report
 
 
 def _how_to_go_on(job: Job) -> str:
@@ -237,11 +237,11 @@ def _known_rows(job: Job, game_id: str) -> Iterator[tuple[int, KnownRow]]:
     check_place(job.journal)
     if is_new(job.journal):
         return iter(())
-    check_run(job.journal, look(job.journal).about, {"game_id": game_id, **job.about})
-    return states(job.journal)
+    check_run(job.journal, read_summary(job.journal).about, {"game_id": game_id, **job.about})
+    return iter_states(job.journal)
 
 
-def verdict(report: BulkReport, *, interrupted: bool = False) -> Exit:
+def exit_code(report: BulkReport, *, interrupted: bool = False) -> Exit:
     """The exit code of a run, which is about the whole of its journal."""
     if interrupted:
         return Exit.INTERRUPTED
@@ -257,7 +257,7 @@ def summary(report: BulkReport, *, interrupted: bool = False) -> str:
     skipped += f", {report.failed_earlier:,} of which had failed" if report.failed_earlier else ""
     began = "interrupted: " if interrupted else ""
     rows = "1 row" if report.total == 1 else f"{report.total:,} rows"
-    return f"{began}{rows}: {counts}{skipped} in {clock(report.elapsed)} ({report.rate:.1f}/s)"
+    return f"{began}{rows}: {counts}{skipped} in {format_duration(report.elapsed)} ({report.rate:.1f}/s)"
 
 
 def result(outcome: Outcome) -> dict[str, Any]:

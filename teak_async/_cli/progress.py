@@ -126,14 +126,14 @@ def describe(report: BulkReport, limit: int, total: int | None, rate: float, ret
     """Rate beside the limit, time to go, and what went wrong, in words."""
     parts = [f"{rate:.0f}/s of {limit}/s"]
     if total is not None and rate > 0 and report.total < total:
-        parts.append(f"{clock((total - report.total) / rate)} to go")
+        parts.append(f"{format_duration((total - report.total) / rate)} to go")
     parts += [f"{report.failed:,} failed", f"{report.in_doubt:,} in doubt"]
     parts += [f"{retries:,} retries"] if retries else []
     parts += [f"{report.skipped:,} skipped"] if report.skipped else []
     return ", ".join(parts)
 
 
-def clock(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """Seconds as `1:02:03`, `2:03` or `0:03`."""
     whole = round(seconds)
     minutes, rest = divmod(whole, 60)

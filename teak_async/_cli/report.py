@@ -1,4 +1,4 @@
-"""What a journal and a rehearsal say, in words and as files.
+"""What a journal and a dry run say, in words and as files.
 
 Rules of this module: rows are given back as they stood in the input, byte by byte, under its header, so that they can be
 corrected and fed in again as they are. Only those that were too long to be kept are not.
@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from teak_async._journal.database import JournalSummary, sources
+from teak_async._journal.database import JournalSummary, iter_sources
 from teak_async.errors import JournalError
 
 from .input import InputError
 from .job import DryRun, same_file
-from .progress import clock
+from .progress import format_duration
 
 STATES: Mapping[str, str] = {
     "done": "succeeded",
@@ -56,7 +56,7 @@ def export_rows(journal: Path, record: JournalSummary, path: Path, *states: str)
         with path.open("wb") as file:
             if record.about.get("form") == "csv":
                 file.write(record.about["header"].encode() + b"\n")
-            for source in sources(journal, *states):
+            for source in iter_sources(journal, *states):
                 if source:
                     file.write((source.encode() if isinstance(source, str) else source) + b"\n")
                 else:
@@ -66,17 +66,17 @@ def export_rows(journal: Path, record: JournalSummary, path: Path, *states: str)
     return missing
 
 
-def describe_dry_run(rehearsal: DryRun) -> str:
+def describe_dry_run(dry_run: DryRun) -> str:
     """What a run would do, for people."""
-    finished = f"{rehearsal.finished:,} finished before"
-    finished += f" ({rehearsal.failed:,} of which had failed)" if rehearsal.failed else ""
+    finished = f"{dry_run.finished:,} finished before"
+    finished += f" ({dry_run.failed:,} of which had failed)" if dry_run.failed else ""
     lines = [
-        f"{rehearsal.rows:,} rows: {rehearsal.to_send:,} to send, about {clock(rehearsal.seconds)} at {rehearsal.limit}/s",
-        f"  {finished}, {rehearsal.in_doubt:,} in doubt, {rehearsal.unreadable:,} cannot be sent",
-        *(f"  {problem}" for problem in rehearsal.first_problems),
+        f"{dry_run.rows:,} rows: {dry_run.to_send:,} to send, about {format_duration(dry_run.seconds)} at {dry_run.limit}/s",
+        f"  {finished}, {dry_run.in_doubt:,} in doubt, {dry_run.unreadable:,} cannot be sent",
+        *(f"  {problem}" for problem in dry_run.first_problems),
     ]
-    if rehearsal.late:
-        lines.insert(1, f"  the deadline is too early: it leaves at least {rehearsal.late:,} of these unsent")
-    if rehearsal.unreadable > len(rehearsal.first_problems):
-        lines.append(f"  and {rehearsal.unreadable - len(rehearsal.first_problems):,} more")
+    if dry_run.late:
+        lines.insert(1, f"  the deadline is too early: it leaves at least {dry_run.late:,} of these unsent")
+    if dry_run.unreadable > len(dry_run.first_problems):
+        lines.append(f"  and {dry_run.unreadable - len(dry_run.first_problems):,} more")
     return "\n".join([*lines, "Nothing was sent."])

@@ -3,7 +3,7 @@
 Theory of operation. Each try of a call waits for a permit, then runs as an `Attempt`: permit → encode → send → answer →
 permit back → decode. When the caller is cancelled, the attempt is cancelled too as long as nothing was sent. Once bytes may
 be on the wire it goes on by itself until the answer is there or its time is up, since only the answer tells when the permit
-may come back. `retry.decide` says whether there is another try.
+may come back. `retry.next_wait` says whether there is another try.
 
 Rules of this module:
 
@@ -44,8 +44,8 @@ from teak_async.events import AttemptFailed, AttemptStarted, PermitAcquired, Rat
 from teak_async.models import CategorySubscriptionChange, Request, Response, SubscriptionChange
 
 from .attempt import Attempt
-from .retry import RetryPolicy, decide
-from .transport import Answer, Exchange, Transport
+from .retry import RetryPolicy, next_wait
+from .transport import Exchange, RawResponse, Transport
 
 _numbers = count(1)
 
@@ -104,14 +104,14 @@ class Call:
         self.asked_at: float | None = None
 
     @property
-    def told(self) -> tuple[str, str, int, int]:
+    def event_fields(self) -> tuple[str, str, int, int]:
         """How events name its present try."""
         return self.endpoint.name, self.lane.value, self.number, self.attempts
 
     async def write_intent(self) -> None:
         """Told before each try; a run with a journal writes the intent here."""
 
-    def granted(self) -> None:
+    def release_slots(self) -> None:
         """Told when the try has its permit."""
 
     def retract_intent(self) -> None:
@@ -126,7 +126,7 @@ class CallExecutor:
         credentials: sent with each call.
         retry: how persistent to be.
         bucket_of: gives the budget of a path, or raises `SessionClosed`.
-        tells: who hears of what happens.
+        notifier: who hears of what happens.
     """
 
     def __init__(
@@ -135,13 +135,13 @@ class CallExecutor:
         credentials: Credentials,
         retry: RetryPolicy,
         bucket_of: Callable[[str], Budget],
-        tells: Notifier,
+        notifier: Notifier,
     ) -> None:
         self._transport = transport
         self._credentials = credentials
         self._retry = retry
         self.bucket_of = bucket_of
-        self._tells = tells
+        self._notifier = notifier
         self._closed = asyncio.Event()
         self._quiet = asyncio.Event()
         self.attempts: dict[Exchange, Attempt[Response | TeakError]] = {}
@@ -168,15 +168,15 @@ class CallExecutor:
     async def execute(self, call: Call) -> Response:
         """Make a call: as many tries as it may have, and the truth about all of them."""
         endpoint = call.endpoint
-        bucket = self.bucket_of(endpoint.budget)
+        bucket = self.bucket_of(endpoint.bucket)
         refusals = 0
         cut_off_at: float | None = None
         ticket: int | None = None
         while True:
-            call.asked_at = asyncio.get_running_loop().time() if self._tells.is_enabled() else None
+            call.asked_at = asyncio.get_running_loop().time() if self._notifier.is_enabled() else None
             try:
                 ticket = await self._permit(call, bucket, ticket)
-                call.granted()
+                call.release_slots()
                 call.attempts += 1
                 result = await self._attempt(call, bucket)
             except SessionClosed as closed:
@@ -196,7 +196,7 @@ class CallExecutor:
             now = asyncio.get_running_loop().time()
             cut_off_at = (cut_off_at or now) if result.delivery is Delivery.NOT_SENT else None
             cut_off = now - cut_off_at if cut_off_at is not None and call.lane is Lane.BULK else None
-            wait = decide(self._retry, endpoint.effect, result, tries, refusals, random.random(), cut_off)  # noqa: S311 - spreads waits
+            wait = next_wait(self._retry, endpoint.effect, result, tries, refusals, random.random(), cut_off)  # noqa: S311 - spreads waits
             call.uncertain = call.uncertain or result.delivery is Delivery.UNKNOWN
             doubtful = call.uncertain or (call.resent and result.delivery is Delivery.NOT_SENT)
             if doubtful and endpoint.effect is not Effect.READ and result.delivery is not Delivery.DONE:
@@ -206,8 +206,8 @@ class CallExecutor:
             call.cut = wait is not None and call.last
             if wait is None or call.last:
                 raise result
-            if self._tells.is_enabled(logging.INFO):
-                self._tells.emit(RetryScheduled(*call.told, type(result).__name__, wait))
+            if self._notifier.is_enabled(logging.INFO):
+                self._notifier.emit(RetryScheduled(*call.event_fields, type(result).__name__, wait))
             if not call.uncertain:
                 call.retract_intent()
             if wait:
@@ -237,7 +237,7 @@ class CallExecutor:
 
         def end() -> None:
             if exchange in self.attempts:  # the task was cancelled before its first step, so nothing has released the permit
-                bucket.unsent()
+                bucket.release_unused()
                 self._end(exchange)
 
         attempt = self.attempts[exchange] = Attempt(self._exchange(call, bucket, exchange), exchange, end)
@@ -257,9 +257,9 @@ class CallExecutor:
         began = loop.time()
         try:
             if call.asked_at is not None:
-                told = call.told
-                self._tells.emit(PermitAcquired(*told, began - call.asked_at))
-                self._tells.emit(AttemptStarted(*told, self._transport.server))
+                told = call.event_fields
+                self._notifier.emit(PermitAcquired(*told, began - call.asked_at))
+                self._notifier.emit(AttemptStarted(*told, self._transport.server))
             if call.message is None:
                 # Not before it has a permit: a hundred thousand calls may wait for one, and what waits is kept small.
                 call.message = encode(call.endpoint, call.request, self._credentials)
@@ -267,13 +267,13 @@ class CallExecutor:
         except BaseException as failure:
             not_sent = exchange.unsent or (isinstance(failure, TeakError) and failure.delivery is Delivery.NOT_SENT)
             if not_sent:
-                bucket.unsent()
+                bucket.release_unused()
             else:
-                bucket.lost()
+                bucket.release_lost()
             self._end(exchange)
-            if self._tells.is_enabled(logging.WARNING):
+            if self._notifier.is_enabled(logging.WARNING):
                 became = Delivery.NOT_SENT if not_sent else Delivery.UNKNOWN
-                self._tells.emit(AttemptFailed(*call.told, became, type(failure).__name__, loop.time() - began))
+                self._notifier.emit(AttemptFailed(*call.event_fields, became, type(failure).__name__, loop.time() - began))
             if isinstance(failure, TeakError):
                 return failure
             raise
@@ -282,26 +282,28 @@ class CallExecutor:
             result = decode(call.endpoint, answer.status, answer.headers, answer.body)
         except TeakError as error:
             if isinstance(error, RateLimited):
-                bucket.refuse(began, error.retry_after)
+                bucket.record_rate_limit(began, error.retry_after)
             result = error
         except Exception as error:  # noqa: BLE001 - an answer that no line here foresaw must not cost the call its truth
             what = f"{call.endpoint.name}: the answer could not be understood ({type(error).__name__})"
             result = UnexpectedResponse(what, status=answer.status)
         finally:
             on_wire = loop.time() - began
-            bucket.answered(on_wire, answer.round_trip, warm=answer.warm)
+            bucket.release_answered(on_wire, answer.round_trip, warm=answer.warm)
             self._end(exchange)
-        if call.asked_at is not None or (isinstance(result, TeakError) and self._tells.is_enabled(logging.WARNING)):
+        if call.asked_at is not None or (isinstance(result, TeakError) and self._notifier.is_enabled(logging.WARNING)):
             self._tell_answer(call, bucket, answer, result, on_wire)
         return result
 
-    def _tell_answer(self, call: Call, bucket: Budget, answer: Answer, result: Response | TeakError, on_wire: float) -> None:
+    def _tell_answer(
+        self, call: Call, bucket: Budget, answer: RawResponse, result: Response | TeakError, on_wire: float
+    ) -> None:
         error = result if isinstance(result, TeakError) else None
         became, what = (Delivery.DONE, None) if error is None else (error.delivery, type(error).__name__)
-        self._tells.emit(ResponseReceived(*call.told, answer.status, became, what, answer.round_trip, on_wire))
+        self._notifier.emit(ResponseReceived(*call.event_fields, answer.status, became, what, answer.round_trip, on_wire))
         if isinstance(error, RateLimited):
             allowance = bucket.window.allowance(asyncio.get_running_loop().time())
-            self._tells.emit(RateLimitHit(*call.told, call.endpoint.budget, error.retry_after, allowance))
+            self._notifier.emit(RateLimitHit(*call.event_fields, call.endpoint.bucket, error.retry_after, allowance))
 
     def _end(self, exchange: Exchange) -> None:
         del self.attempts[exchange]

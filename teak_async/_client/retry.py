@@ -45,7 +45,7 @@ _REPEATED = {
 }
 
 
-def decide(
+def next_wait(
     retry: RetryPolicy,
     effect: Effect,
     error: TeakError,

@@ -71,7 +71,7 @@ class RedactedHeaders(Mapping[str, str]):
 
 
 @frozen
-class Answer:
+class RawResponse:
     """What came back.
 
     Attributes:
@@ -101,11 +101,11 @@ class Exchange:
         unsent: certainly no byte has left, nor will without the exchange going on.
     """
 
-    __slots__ = ("_patience", "_refused_write", "cancel", "error", "exact", "sent_at", "warm")
+    __slots__ = ("_refused_write", "_timer", "cancel", "error", "exact", "sent_at", "warm")
 
     def __init__(self, patience: ResponseTimer, *, exact: bool) -> None:
         self.exact = exact
-        self._patience = patience
+        self._timer = patience
         self.cancel: Callable[[], object] | None = None
         self.error: TeakError | None = None
         self.sent_at: float | None = None
@@ -122,18 +122,18 @@ class Exchange:
     def writing(self, now: float, transport: asyncio.Transport | None) -> None:
         """The request is about to be written: said once when its connection is had, and again just before the first byte."""
         if self.sent_at is None:
-            self._patience.watch(self, now)
+            self._timer.watch(self, now)
         self.sent_at = now
         self._refused_write = transport is None or transport.is_closing()
 
     def begin(self) -> None:
         """It is about to be made."""
         if not self.exact:
-            self._patience.watch(self, asyncio.get_running_loop().time())
+            self._timer.watch(self, asyncio.get_running_loop().time())
 
     def expire(self) -> None:
         """Its time is up."""
-        self.interrupt(self.explain(TimeoutError()))
+        self.interrupt(self.translate_error(TimeoutError()))
 
     def interrupt(self, error: TeakError) -> None:
         """End it with an error, wherever it waits."""
@@ -143,7 +143,7 @@ class Exchange:
 
     def end(self) -> None:
         """It is over, whatever came of it."""
-        self._patience.forget(self)
+        self._timer.forget(self)
         self.cancel = None
 
     async def __call__(self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
@@ -152,10 +152,10 @@ class Exchange:
         try:
             return await handler(request)
         except Exception as error:  # noqa: BLE001 - whatever it was, it ended the exchange
-            failure = self.explain(error)
+            failure = self.translate_error(error)
         raise failure
 
-    def explain(self, error: Exception) -> TeakError:
+    def translate_error(self, error: Exception) -> TeakError:
         """Turn what aiohttp or the system raised into ours, with the delivery as far as it is known."""
         if isinstance(error, TeakError):
             return error
@@ -278,7 +278,7 @@ class Transport:
         self._http = http
         self._ours = http is None
         # On a pool of ours the time begins with the write, since connecting has its own; elsewhere with the exchange.
-        self._patience = ResponseTimer(timeout.response if self._ours else timeout.connect + timeout.response)
+        self._timer = ResponseTimer(timeout.response if self._ours else timeout.connect + timeout.response)
 
     def open(self) -> None:
         """Make the connection pool, on the running loop."""
@@ -292,15 +292,15 @@ class Transport:
 
     async def close(self) -> None:
         """Close the connection pool, unless it is the caller's."""
-        self._patience.close()
+        self._timer.close()
         if self._ours and self._http is not None:
             await self._http.close()
 
     def begin(self) -> Exchange:
         """Make the record of the next exchange."""
-        return Exchange(self._patience, exact=self._ours)
+        return Exchange(self._timer, exact=self._ours)
 
-    async def send(self, message: Message, exchange: Exchange) -> Answer:
+    async def send(self, message: Message, exchange: Exchange) -> RawResponse:
         """Send one request and read its answer.
 
         Raises:
@@ -315,13 +315,13 @@ class Transport:
                 raise
             failure = exchange.error
         except Exception as error:  # noqa: BLE001 - as above
-            failure = exchange.explain(error)
+            failure = exchange.translate_error(error)
         finally:
             exchange.end()
         failure.__context__ = None
         raise failure.with_traceback(None)
 
-    async def _exchange(self, message: Message, exchange: Exchange) -> Answer:
+    async def _exchange(self, message: Message, exchange: Exchange) -> RawResponse:
         # In a frame of its own, because aiohttp's response shows the address, and the frame of `send` is seen in errors.
         assert self._http is not None
         if self._http.closed:
@@ -339,7 +339,7 @@ class Transport:
         )
         body = self._redact(await _read(response))
         round_trip = 0.0 if exchange.sent_at is None else asyncio.get_running_loop().time() - exchange.sent_at
-        return Answer(response.status, RedactedHeaders(response.headers, self._redact), body, round_trip, exchange.warm)
+        return RawResponse(response.status, RedactedHeaders(response.headers, self._redact), body, round_trip, exchange.warm)
 
     def _url(self, message: Message) -> URL:
         address = self._base + message.path

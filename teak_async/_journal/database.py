@@ -96,7 +96,7 @@ def checkpoint(connection: sqlite3.Connection) -> None:
         connection.execute("UPDATE run SET value = 'here' WHERE name = 'log'")
 
 
-def stay(file: Path, found: os.stat_result, path: Path) -> None:
+def check_unmoved(file: Path, found: os.stat_result, path: Path) -> None:
     """See that the file is still where it was found.
 
     Raises:
@@ -109,7 +109,7 @@ def stay(file: Path, found: os.stat_result, path: Path) -> None:
     raise JournalError(f"{path}: the journal was removed, moved or replaced while the run went on; {remedy}")
 
 
-def locked(file: Path, path: Path) -> sqlite3.Connection:
+def acquire_lock(file: Path, path: Path) -> sqlite3.Connection:
     """Take the lock. It is held as long as the connection is open; the system lets go of it even when the process is killed."""
     check_place(path)
     try:
@@ -172,7 +172,7 @@ def _size(file: Path) -> int:
     return file.stat().st_size if file.is_file() else 0
 
 
-def opened(file: Path, path: Path, about: dict[str, str]) -> sqlite3.Connection:
+def open_database(file: Path, path: Path, about: dict[str, str]) -> sqlite3.Connection:
     """Open a journal to write it, or make it.
 
     Raises:
@@ -235,14 +235,14 @@ def check_run(path: Path, found: Mapping[str, str], about: Mapping[str, str]) ->
             raise JournalError(f"{path}: the journal of another run: {was}; give this one its own journal")
 
 
-def state_of(connection: sqlite3.Connection) -> tuple[int, Counter[str]]:
+def read_resume_point(connection: sqlite3.Connection) -> tuple[int, Counter[str]]:
     last = connection.execute("SELECT coalesce(max(idx), -1) FROM rows").fetchone()[0]
     # An intent may have been sent up to the very kill. A clock set back since then makes rows look recent, which is safe.
     recent = "SELECT call, count(*) FROM rows WHERE at > ? AND state <> 'waiting' AND call IS NOT NULL GROUP BY call"
     return last, Counter(dict(connection.execute(recent, (time.time() - RECENT,))))
 
 
-def chunk(start: int, connection: sqlite3.Connection) -> dict[int, KnownRow]:
+def read_known(start: int, connection: sqlite3.Connection) -> dict[int, KnownRow]:
     select = "SELECT idx, digest, state FROM rows WHERE idx >= ? AND idx < ?"
     return {index: KnownRow(digest, state) for index, digest, state in connection.execute(select, (start, start + CHUNK))}
 
@@ -260,7 +260,7 @@ class JournalSummary:
     states: dict[str, int]
 
 
-def look(path: str | Path) -> JournalSummary:
+def read_summary(path: str | Path) -> JournalSummary:
     """Read a journal's counts, also while its run goes on.
 
     Raises:
@@ -272,7 +272,7 @@ def look(path: str | Path) -> JournalSummary:
         return JournalSummary(about, states)
 
 
-def sources(path: str | Path, *states: str) -> Iterator[Text]:
+def iter_sources(path: str | Path, *states: str) -> Iterator[Text]:
     """Give the rows in some states as they stood in the input, in its order; what was no UTF-8 as bytes."""
     with _reading(path) as connection:
         marks = ", ".join("?" * len(states))
@@ -281,7 +281,7 @@ def sources(path: str | Path, *states: str) -> Iterator[Text]:
             yield source
 
 
-def states(path: str | Path) -> Iterator[tuple[int, KnownRow]]:
+def iter_states(path: str | Path) -> Iterator[tuple[int, KnownRow]]:
     """Give what a journal knows of each row, by index."""
     with _reading(path) as connection:
         for index, digest, state in connection.execute("SELECT idx, digest, state FROM rows ORDER BY idx"):

@@ -48,7 +48,7 @@ from teak_async._api.codec import as_json
 from teak_async._api.endpoints import ENDPOINTS
 from teak_async.models import Request
 
-from .database import CHUNK, KnownRow, Text, Values, chunk, state_of
+from .database import CHUNK, KnownRow, Text, Values, read_known, read_resume_point
 from .writer import Writer
 
 
@@ -147,7 +147,7 @@ class Journal:
         self._known: dict[int, KnownRow] = {}
         self._read = 0
         self.last = last
-        self.spent = spent
+        self.recently_sent = spent
         self.ended = writer.ended
 
     @classmethod
@@ -165,7 +165,7 @@ class Journal:
         writer.start()
         try:
             await writer.opened
-            state = writer.read(state_of)
+            state = writer.read(read_resume_point)
             await asyncio.wait({state, writer.ended}, return_when=asyncio.FIRST_COMPLETED)
             if not state.done() and (failure := writer.ended.result()) is not None:
                 raise failure
@@ -181,7 +181,7 @@ class Journal:
         """What an earlier run wrote of a row; to be asked in the order of the input."""
         while index >= self._read and self._read <= self.last:
             start, self._read = self._read, self._read + CHUNK
-            self._known = await self._writer.read(partial(chunk, start))
+            self._known = await self._writer.read(partial(read_known, start))
         return self._known.pop(index, None)
 
     async def write_intent(self, entry: Entry) -> None:
@@ -192,7 +192,7 @@ class Journal:
         """Write that an intended row was certainly not done, and may be sent again."""
         self._writer.put(_values(entry, WAITING))
 
-    def settle(self, entry: Entry, result: Result, then: Callable[[Exception | None], None]) -> None:
+    def record_result(self, entry: Entry, result: Result, then: Callable[[Exception | None], None]) -> None:
         """Write how a row ended; `then` is called once that is durable, or with what prevented it."""
         self._writer.put(_values(entry, result), lambda failure, _: then(failure))
 

@@ -22,7 +22,7 @@ from typing import Any
 
 from teak_async.errors import JournalError
 
-from .database import GROUP, Values, checkpoint, locked, opened, stay, write
+from .database import GROUP, Values, acquire_lock, check_unmoved, checkpoint, open_database, write
 
 GATHER = 0.03
 """Seconds for which a group is gathered that is less than half full; at the documented limits that is a dozen rows."""
@@ -90,10 +90,10 @@ class Writer(threading.Thread):
     def run(self) -> None:
         try:
             file = Path(os.path.realpath(self._path))
-            with closing(locked(file, self._path)), closing(opened(file, self._path, self._about)) as connection:
+            with closing(acquire_lock(file, self._path)), closing(open_database(file, self._path, self._about)) as connection:
                 found = file.stat()
                 self._on_loop(partial(_answer, self.opened, None, None))
-                self._work(connection, partial(stay, file, found, self._path))
+                self._work(connection, partial(check_unmoved, file, found, self._path))
         except Exception as error:  # noqa: BLE001 - told to whoever opened the journal, or closes it
             self.failure = self.failure or self._trouble(error)
             self._on_loop(partial(_answer, self.opened, self.failure, None))

@@ -120,13 +120,13 @@ class Bucket:
     Args:
         name: the path as the server's refusal names it.
         limit: requests a second.
-        tells: who hears of its pauses and of what refusals leave of the limit.
+        notifier: who hears of its pauses and of what refusals leave of the limit.
     """
 
-    def __init__(self, name: str, limit: int, tells: Notifier | None = None) -> None:
+    def __init__(self, name: str, limit: int, notifier: Notifier | None = None) -> None:
         self.name = name
         self.window = PermitWindow(limit)
-        self._tells = Notifier(None) if tells is None else tells
+        self._notifier = Notifier(None) if notifier is None else notifier
         self._told = limit
         self._recovery: asyncio.TimerHandle | None = None
         self._queues = {lane: _Queue() for lane in Lane}
@@ -148,7 +148,7 @@ class Bucket:
         return Rate(
             limit=window.limit,
             allowance=window.allowance(now),
-            in_window=window.taken(now),
+            in_window=window.in_use(now),
             waiting_live=self._live.waiting,
             waiting_bulk=self._bulk.waiting,
             rate_limited=window.rate_limited,
@@ -165,14 +165,14 @@ class Bucket:
             waiting: holds what the caller waits for meanwhile; to make that fail is to leave the queue.
 
         Returns:
-            The ticket of this grant. Exactly one of `unsent`, `answered` and `lost` has to follow.
+            The ticket of this grant. Exactly one of `release_unused`, `release_answered` and `release_lost` has to follow.
 
         Raises:
             SessionClosed: when the bucket is or gets closed.
         """
         if self._closed:
             raise _closed()
-        if lane is Lane.LIVE and not self._live.waiting and self.window.take(self._loop.time()):
+        if lane is Lane.LIVE and not self._live.waiting and self.window.try_acquire(self._loop.time()):
             self._granted += 1
             self._count_live()
             return self._granted if ticket is None else ticket
@@ -188,11 +188,11 @@ class Bucket:
             self._dispatch()
             granted: int = await future
             if self._closed:
-                self.unsent()
+                self.release_unused()
                 raise _closed()
         except asyncio.CancelledError:
             if future.done() and not future.cancelled() and future.exception() is None:
-                self.unsent()
+                self.release_unused()
             raise
         finally:
             if waiting is not None:
@@ -203,48 +203,48 @@ class Bucket:
                 self._feeder = self._turn = None
         return granted if ticket is None else ticket
 
-    def unsent(self) -> None:
+    def release_unused(self) -> None:
         """Give back a permit whose request was never sent."""
-        self.window.unsent()
+        self.window.release_unused()
         self._dispatch()
 
-    def answered(self, on_wire: float, round_trip: float = 0.0, *, warm: bool = False) -> None:
-        """Say that the answer to a request came; see `PermitWindow.answered`."""
-        self.window.answered(self._loop.time(), on_wire, round_trip, warm=warm)
+    def release_answered(self, on_wire: float, round_trip: float = 0.0, *, warm: bool = False) -> None:
+        """Say that the answer to a request came; see `PermitWindow.release_answered`."""
+        self.window.release_answered(self._loop.time(), on_wire, round_trip, warm=warm)
         if self._live.waiting or self._bulk.waiting:
             self._dispatch()
 
-    def lost(self) -> None:
+    def release_lost(self) -> None:
         """Say that a request which may have been sent gets no answer."""
-        self.window.lost(self._loop.time())
+        self.window.release_lost(self._loop.time())
         self._dispatch()
 
-    def spent(self, count: int) -> None:
+    def charge(self, count: int) -> None:
         """Count requests that a run which was killed may have made in its last moments."""
-        self.window.spent(self._loop.time(), count)
+        self.window.charge(self._loop.time(), count)
 
-    def refuse(self, sent_at: float, wait: float | None) -> None:
-        """Say, before `answered`, that the answer is a refusal which asks for `wait` seconds."""
+    def record_rate_limit(self, sent_at: float, wait: float | None) -> None:
+        """Say, before `release_answered`, that the answer is a refusal which asks for `wait` seconds."""
         now = self._loop.time()
         paused_until = self.window.paused_until
         self._tell_allowance()
-        self.window.refuse(now, sent_at, wait)
+        self.window.record_rate_limit(now, sent_at, wait)
         longer = self.window.paused_until - max(paused_until, now)
         # All that were on the wire may come back refused: each moves the end by a little, which is no news.
-        if (paused_until <= now or longer >= MIN_PAUSE) and self._tells.is_enabled(logging.INFO):
-            self._tells.emit(BucketPaused(self.name, self.window.paused_until - now))
+        if (paused_until <= now or longer >= MIN_PAUSE) and self._notifier.is_enabled(logging.INFO):
+            self._notifier.emit(BucketPaused(self.name, self.window.paused_until - now))
         self._tell_allowance()
 
     def _tell_allowance(self) -> None:
         """Tell what the allowance has become, now and until it is the limit again."""
         now, window = self._loop.time(), self.window
         before, self._told = self._told, window.allowance(now)
-        if self._told != before and self._tells.is_enabled(logging.WARNING if self._told < before else logging.INFO):
-            self._tells.emit(AllowanceChanged(self.name, window.limit, before, self._told))
+        if self._told != before and self._notifier.is_enabled(logging.WARNING if self._told < before else logging.INFO):
+            self._notifier.emit(AllowanceChanged(self.name, window.limit, before, self._told))
         if self._recovery is not None:
             self._recovery.cancel()
             self._recovery = None
-        if self._told < window.limit and not self._closed and self._tells.is_enabled(logging.INFO):
+        if self._told < window.limit and not self._closed and self._notifier.is_enabled(logging.INFO):
             # It is won back in steps, one at each full second after the pause.
             ahead = (window.paused_until - now) % SECOND if now >= window.paused_until else window.paused_until - now + SECOND
             self._recovery = self._loop.call_later(ahead + TELL_LATER, self._tell_allowance)
@@ -271,7 +271,7 @@ class Bucket:
             else:
                 return
             now = self._loop.time()
-            if not self.window.take(now):
+            if not self.window.try_acquire(now):
                 self._wake_at(self.window.next_chance(now))
                 return
             self._granted += 1

@@ -145,7 +145,7 @@ class PermitWindow:
         """Requests per second that the permits can sustain, going by how long they were away lately."""
         return self.allowance(now) / (HOLD + self._on_wire - self.credit.at(now))
 
-    def taken(self, now: float) -> int:
+    def in_use(self, now: float) -> int:
         """How many permits are out: on the wire, or not back yet."""
         self._unswept = 0
         answered, lost = self._answered, self._lost
@@ -157,13 +157,13 @@ class PermitWindow:
             lost.popleft()
         return self._out + len(answered) + len(lost)
 
-    def take(self, now: float) -> bool:
+    def try_acquire(self, now: float) -> bool:
         """Take one permit if there is one."""
         if now < self.paused_until:
             return False
         allowance = self.limit if self._cut_to >= self.limit else self.allowance(now)
         at_most = self._out + len(self._answered) + len(self._lost)
-        if (at_most >= allowance or self._unswept >= self.SWEEP) and self.taken(now) >= allowance:
+        if (at_most >= allowance or self._unswept >= self.SWEEP) and self.in_use(now) >= allowance:
             return False
         self._out += 1
         return True
@@ -182,11 +182,11 @@ class PermitWindow:
             backs.append(now + SECOND)
         return min(backs, default=None)
 
-    def unsent(self) -> None:
+    def release_unused(self) -> None:
         """Give back a permit whose request was never sent."""
         self._out -= 1
 
-    def answered(self, now: float, on_wire: float, round_trip: float = 0.0, *, warm: bool = False) -> None:
+    def release_answered(self, now: float, on_wire: float, round_trip: float = 0.0, *, warm: bool = False) -> None:
         """An answer came.
 
         Args:
@@ -203,17 +203,17 @@ class PermitWindow:
         self._answers = min(self._answers + 1, self.REMEMBERED)
         self._on_wire += (min(on_wire, SECOND) - self._on_wire) / self._answers
 
-    def lost(self, now: float) -> None:
+    def release_lost(self, now: float) -> None:
         """A request that may have been sent got no answer."""
         self._out -= 1
         self._lost.append(now)
         self.credit.forget()
 
-    def spent(self, now: float, count: int) -> None:
+    def charge(self, now: float, count: int) -> None:
         """Somebody else of ours, who has ended, may have made so many requests up to now."""
         self._lost.extend([now] * count)
 
-    def refuse(self, now: float, sent_at: float, wait: float | None) -> None:
+    def record_rate_limit(self, now: float, sent_at: float, wait: float | None) -> None:
         """The answer was a refusal: pause, and take less.
 
         Args:

@@ -51,11 +51,11 @@ class BucketHandle:
         self._closed = False
         self.window = bucket.window
         self.rate = bucket.rate
-        self.unsent = bucket.unsent
-        self.answered = bucket.answered
-        self.lost = bucket.lost
-        self.spent = bucket.spent
-        self.refuse = bucket.refuse
+        self.release_unused = bucket.release_unused
+        self.release_answered = bucket.release_answered
+        self.release_lost = bucket.release_lost
+        self.charge = bucket.charge
+        self.record_rate_limit = bucket.record_rate_limit
 
     async def acquire(self, lane: Lane, ticket: int | None = None) -> int:
         """Wait for a permit; see `Bucket.acquire`.
@@ -74,7 +74,7 @@ class BucketHandle:
                 "the session whose limits this one shares was closed before this call was sent; close it last"
             ) from None
         if self._closed:
-            self.unsent()
+            self.release_unused()
             raise _closed()
         return ticket
 
@@ -95,7 +95,7 @@ class SessionLimits:
         game_id: whose limits they are.
         server: where they are counted.
         limits: requests per second; `None` for what Teak documents, or for what the host has.
-        tells: who hears of them, when they are of its own.
+        notifier: who hears of them, when they are of its own.
         host: whose buckets to use; `None` for buckets of its own.
 
     Attributes:
@@ -108,7 +108,9 @@ class SessionLimits:
         ValueError: when it cannot share with the host.
     """
 
-    def __init__(self, game_id: str, server: str, limits: Limits | None, tells: Notifier, host: SessionLimits | None) -> None:
+    def __init__(
+        self, game_id: str, server: str, limits: Limits | None, notifier: Notifier, host: SessionLimits | None
+    ) -> None:
         if host is not None and limits is not None:
             raise ValueError("limits= and share= together: the limits of the shared session hold; leave limits= out")
         if host is not None and host.game_id != game_id:
@@ -120,7 +122,7 @@ class SessionLimits:
         self.server = server
         self.limits: Limits = host.limits if host is not None else limits or Limits()
         self.buckets: dict[str, Budget] = {}
-        self._tells = tells
+        self._notifier = notifier
         self._host = host
         self.own: dict[str, Bucket] = {} if host is None else host.own
         self.loop: asyncio.AbstractEventLoop | None = None
@@ -136,9 +138,9 @@ class SessionLimits:
         host = self._host
         if host is None:
             for endpoint in ENDPOINTS.values():
-                if endpoint.budget not in self.own:
+                if endpoint.bucket not in self.own:
                     limit: int = getattr(self.limits, endpoint.limit)
-                    self.own[endpoint.budget] = Bucket(endpoint.budget, limit, self._tells)
+                    self.own[endpoint.bucket] = Bucket(endpoint.bucket, limit, self._notifier)
             self.buckets.update(self.own)
             _register(self)
         elif host.loop is None:

@@ -20,7 +20,7 @@ class LimitModel(Protocol):
 
     def __init__(self, limit: int) -> None: ...
 
-    def allows(self, now: float) -> bool: ...
+    def admits(self, now: float) -> bool: ...
 
 
 class Sliding:
@@ -30,7 +30,7 @@ class Sliding:
         self._limit = limit
         self._stamps: deque[float] = deque()
 
-    def allows(self, now: float) -> bool:
+    def admits(self, now: float) -> bool:
         stamps = self._stamps
         while stamps and stamps[0] <= now - 1.0:
             stamps.popleft()
@@ -48,7 +48,7 @@ class Fixed:
         self._second = 0
         self._count = 0
 
-    def allows(self, now: float) -> bool:
+    def admits(self, now: float) -> bool:
         if int(now) != self._second:
             self._second, self._count = int(now), 0
         if self._count >= self._limit:
@@ -66,7 +66,7 @@ class WindowCounter:
         self._count = 0
         self._before = 0
 
-    def allows(self, now: float) -> bool:
+    def admits(self, now: float) -> bool:
         second = int(now)
         if second != self._second:
             self._before = self._count if second == self._second + 1 else 0
@@ -88,7 +88,7 @@ class Gcra:
         self._limit = limit
         self._due = 0.0
 
-    def allows(self, now: float) -> bool:
+    def admits(self, now: float) -> bool:
         arrived = now * self._limit
         due = max(self._due, arrived)
         if due - arrived > self._limit - 1:
@@ -105,7 +105,7 @@ class TokenBucket:
         self._tokens = float(limit)
         self._at = 0.0
 
-    def allows(self, now: float) -> bool:
+    def admits(self, now: float) -> bool:
         self._tokens = min(self._limit, self._tokens + (now - self._at) * self._limit)
         self._at = now
         if self._tokens < 1:
@@ -114,7 +114,7 @@ class TokenBucket:
         return True
 
 
-WINDOWS: dict[str, type[LimitModel]] = {
+LIMIT_MODELS: dict[str, type[LimitModel]] = {
     "sliding": Sliding,
     "fixed": Fixed,
     "counter": WindowCounter,
@@ -137,7 +137,7 @@ class PathStats:
     """
 
     requests: int = 0
-    refused: int = 0
+    rate_limited: int = 0
     busiest: int = 0
     first: float = 0.0
     last: float = 0.0
@@ -163,5 +163,5 @@ class PathStats:
         return (self.requests - self.first_second) / span if span > 0 else 0.0
 
     def as_dict(self) -> dict[str, float]:
-        names = ("requests", "refused", "busiest", "rate_after_first_second")
+        names = ("requests", "rate_limited", "busiest", "rate_after_first_second")
         return {name: getattr(self, name) for name in names}

@@ -30,7 +30,7 @@ from aiohttp import web
 from attrs import asdict, define, field, frozen
 
 from .faults import Fault, Faults
-from .limit_models import WINDOWS, PathStats
+from .limit_models import LIMIT_MODELS, PathStats
 
 if TYPE_CHECKING:
     from typing import Self
@@ -118,15 +118,15 @@ class Sandbox:
         host: str = "127.0.0.1",
         port: int = 0,
     ) -> None:
-        if window not in WINDOWS:
-            raise ValueError(f"window must be one of {', '.join(WINDOWS)}, not {window!r}")
+        if window not in LIMIT_MODELS:
+            raise ValueError(f"window must be one of {', '.join(LIMIT_MODELS)}, not {window!r}")
         self.game_id = game_id
         self.secret_key = secret_key
         self.url = ""
         self.players: dict[str, Player] = {}
         self.requests: deque[Received] = deque(maxlen=MAX_REQUESTS)
         self.seen: dict[str, PathStats] = {IDENTIFY: PathStats(), STATUS: PathStats(), CATEGORY: PathStats()}
-        self._window = WINDOWS[window]
+        self._window = LIMIT_MODELS[window]
         self.set_limits(identify, subscription)
         self.set_faults(faults)
         self._next: dict[str, deque[Fault]] = {path: deque() for path in self._limits}
@@ -205,11 +205,11 @@ class Sandbox:
         status, done = 500, False
         answer: dict[str, Any] = {}
         if fault not in ("reset", "error_before"):
-            if fault != "rate_limited" and self._judges[path].allows(now):
+            if fault != "rate_limited" and self._judges[path].admits(now):
                 status, answer = self._answer(request.method, path, category, parameters)
                 done = status in (200, 201)
             else:
-                self.seen[path].refused += 1
+                self.seen[path].rate_limited += 1
                 status, answer = 429, _refusal(path, self._limits[path])
         asked = {name: value for name, value in parameters.items() if name not in ("game_id", "secret_key")}
         if path == CATEGORY:

@@ -128,7 +128,7 @@ def test_encoding_loses_nothing(request: Request, credentials: Credentials) -> N
         assert above == "/v2/desktop_push/subscription_status"
         found["category"] = unquote(category, errors="strict")
     else:
-        assert message.path == endpoint.budget
+        assert message.path == endpoint.bucket
     assert found == expected
     assert message.method == endpoint.method
 

@@ -25,7 +25,7 @@ STATUS = "/v2/desktop_push/subscription_status"
 
 
 @pytest.mark.parametrize(
-    ("request_type", "method", "budget", "limit", "effect", "response", "success"),
+    ("request_type", "method", "bucket", "limit", "effect", "response", "success"),
     [
         (Identify, "POST", "/v2/identify", 200, Effect.RECORD, PlayerSession, 201),
         (GetSubscription, "GET", STATUS, 300, Effect.READ, SubscriptionStatus, 200),
@@ -36,15 +36,15 @@ STATUS = "/v2/desktop_push/subscription_status"
 def test_the_documented_table(
     request_type: type[Request],
     method: str,
-    budget: str,
+    bucket: str,
     limit: int,
     effect: Effect,
     response: type[Response],
     success: int,
 ) -> None:
-    """Each call has the method, budget, limit, response and success status that Teak documents."""
+    """Each call has the method, bucket, limit, response and success status that Teak documents."""
     endpoint = ENDPOINTS[request_type]
-    assert (endpoint.method, endpoint.budget, endpoint.effect) == (method, budget, effect)
+    assert (endpoint.method, endpoint.bucket, endpoint.effect) == (method, bucket, effect)
     assert (endpoint.response, endpoint.success) == (response, success)
     assert getattr(Limits(), endpoint.limit) == limit
 
@@ -56,8 +56,8 @@ def test_complete() -> None:
 
 
 def test_budgets() -> None:
-    """Reading and setting share a budget, all categories together have another, identify a third."""
-    budgets = {kind: endpoint.budget for kind, endpoint in ENDPOINTS.items()}
+    """Reading and setting share a bucket, all categories together have another, identify a third."""
+    budgets = {kind: endpoint.bucket for kind, endpoint in ENDPOINTS.items()}
     assert budgets[GetSubscription] == budgets[SetSubscription]
     assert len(set(budgets.values())) == 3
 
@@ -85,7 +85,7 @@ def test_only_the_category_is_in_a_path() -> None:
 def test_the_channel_is_a_column(channel: str) -> None:
     """A sibling channel is the same row with another word in one column."""
     sibling = attrs.evolve(ENDPOINTS[SetCategorySubscription], channel=channel)
-    assert sibling.budget == f"/v2/{channel}/subscription_status/:category_identifier"
+    assert sibling.bucket == f"/v2/{channel}/subscription_status/:category_identifier"
 
 
 def test_frozen() -> None:

@@ -11,7 +11,7 @@ import pytest
 from teak_async import ConnectFailed, Identify, InvalidRequest
 from teak_async._bulk.outcomes import Row
 from teak_async._bulk.row_call import IntentSlots, RowCall, RunContext
-from teak_async._journal.database import states
+from teak_async._journal.database import iter_states
 from teak_async._journal.journal import Journal
 
 
@@ -19,7 +19,7 @@ async def taken(lead: IntentSlots) -> int:
     """Take all places that are free."""
     count = 0
     while True:
-        taking = asyncio.create_task(lead.take())
+        taking = asyncio.create_task(lead.acquire())
         await asyncio.sleep(0)
         if not taking.done():
             taking.cancel()
@@ -31,7 +31,7 @@ async def test_a_lead_has_as_many_places_as_said() -> None:
     """Whoever asks for one more place waits for one to be given back, and gets that."""
     lead = IntentSlots(3, 5)
     assert await taken(lead) == 3
-    lead.give_back(written=False)
+    lead.release(written=False)
     assert await taken(lead) == 1
 
 
@@ -41,7 +41,7 @@ async def test_a_lead_grows_where_sends_wait_for_intents() -> None:
     await taken(lead)
     for free in (2, 2, 1, 1):
         lead.written()
-        lead.give_back(written=True)
+        lead.release(written=True)
         assert await taken(lead) == free
 
 
@@ -52,7 +52,7 @@ async def test_a_lead_stays_small_where_intents_wait_for_sends() -> None:
     lead.written()
     for _ in range(10):
         lead.written()
-        lead.give_back(written=True)
+        lead.release(written=True)
         assert await taken(lead) == 1
 
 
@@ -77,14 +77,14 @@ async def test_an_intent_is_durable_before_the_send(journal: Journal, tmp_path: 
     call = a_row(hand)
     await call.write_intent()
     await call.write_intent()
-    assert [known.state for _, known in states(tmp_path / "run.db")] == ["intent"]
+    assert [known.state for _, known in iter_states(tmp_path / "run.db")] == ["intent"]
     assert await taken(hand.lead) == 0
     call.error = ConnectFailed("no connection")
     call.retract_intent()
     assert hand.trouble is call.error
     assert await taken(hand.lead) == 1
     await journal.close()
-    assert [known.state for _, known in states(tmp_path / "run.db")] == ["waiting"]
+    assert [known.state for _, known in iter_states(tmp_path / "run.db")] == ["waiting"]
 
 
 async def test_a_place_is_given_back_once(journal: Journal) -> None:
@@ -93,8 +93,8 @@ async def test_a_place_is_given_back_once(journal: Journal) -> None:
     call = a_row(hand)
     await call.write_intent()
     assert await taken(hand.lead) == 0
-    call.granted()
-    call.granted()
+    call.release_slots()
+    call.release_slots()
     assert await taken(hand.lead) == 1
 
 
@@ -104,10 +104,10 @@ async def test_room_ahead_is_for_the_first_permit() -> None:
     call = a_row(hand)
     await call.reserve_lookahead()
     assert hand.ahead.locked()
-    call.granted()
+    call.release_slots()
     assert not hand.ahead.locked()
     await hand.ahead.acquire()
-    call.granted()
+    call.release_slots()
     assert hand.ahead.locked()
 
 

@@ -303,7 +303,7 @@ async def test_rows_refused_again_and_again_end_well() -> None:
     async with Sandbox(identify=20) as server, session_on(server, limits=Limits(identify=40)) as teak:
         report = await teak.bulk(identifies(60))
         assert report.succeeded == 60
-        assert server.seen[IDENTIFY].refused > 0
+        assert server.seen[IDENTIFY].rate_limited > 0
         assert {player.sessions for player in server.players.values()} == {1}
 
 
@@ -350,7 +350,7 @@ async def test_bulk_and_live_share_the_limit() -> None:
 
         reports = await asyncio.gather(teak.bulk(identifies(60)), teak.bulk(identifies(60)), live())
         assert [report.succeeded for report in reports[:2] if report] == [60, 60]
-        assert server.seen[IDENTIFY].refused == 0
+        assert server.seen[IDENTIFY].rate_limited == 0
         assert server.seen[IDENTIFY].busiest <= 100
         assert server.seen[STATUS].requests == 0
 

@@ -22,7 +22,7 @@ from support import ROOT, WAIT, Ended, fast_sandbox, players_csv
 from typer.testing import CliRunner
 
 from teak_async import __version__, _session
-from teak_async._cli.app import API, WINDOWS, app, run
+from teak_async._cli.app import API, LIMIT_MODELS, app, run
 from teak_async._cli.input import MAX_LINE
 from teak_async.sandbox import IDENTIFY, Faults, Sandbox, limit_models
 
@@ -205,7 +205,7 @@ async def test_wrong_secret(tmp_path: Path, quiet: tuple[str, ...]) -> None:
 @pytest.mark.parametrize("fault", ["reset", "response_lost", "error_before", "error_after", "not_json"])
 async def test_the_secret_is_not_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str, fault: str) -> None:
     """Whatever goes wrong, the secret is in no output, though a call that reads has it in its address."""
-    monkeypatch.setattr("teak_async._client.executor.decide", lambda *_: None)  # the first failure is the last
+    monkeypatch.setattr("teak_async._client.executor.next_wait", lambda *_: None)  # the first failure is the last
     source = tmp_path / "in.jsonl"
     source.write_text('{"user_id": "p"}\n')
     if command == "identify":
@@ -522,7 +522,7 @@ async def test_sandbox_with_faults(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 def test_the_options_name_what_there_is() -> None:
     """The module of options repeats two constants, since those who have them take long to import."""
-    assert tuple(limit_models.WINDOWS) == WINDOWS
+    assert tuple(limit_models.LIMIT_MODELS) == LIMIT_MODELS
     assert _session.API == API
 
 

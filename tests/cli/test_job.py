@@ -13,7 +13,7 @@ from support import FAST, WAIT, fast_sandbox, players_csv, session_on
 
 from teak_async import BulkReport, Forbidden, GameNotFound, Limits, RetryPolicy, State, TeakSession
 from teak_async._cli.input import RowReader, RowSchema, identify_kind, state_kind, status_kind
-from teak_async._cli.job import DryRun, Exit, Job, run_job, summary, verdict
+from teak_async._cli.job import DryRun, Exit, Job, exit_code, run_job, summary
 from teak_async.sandbox import IDENTIFY, Faults, Sandbox
 
 Result: TypeAlias = tuple[Exit, BulkReport, list[dict[str, Any]]]
@@ -292,7 +292,7 @@ def counted(**counts: int) -> BulkReport:
 )
 def test_verdict(report: BulkReport, ends: dict[str, Any], code: int) -> None:
     """The exit code tells the worst that happened."""
-    assert verdict(report, **ends) == code
+    assert exit_code(report, **ends) == code
 
 
 def rehearsed(**counts: Any) -> DryRun:

@@ -9,7 +9,7 @@ from attrs import frozen
 
 from teak_async import BulkReport
 from teak_async._cli import progress as module
-from teak_async._cli.progress import LATELY, LIVE_EVERY, PLAIN_EVERY, ProgressReporter, RateEstimator, clock, describe
+from teak_async._cli.progress import LATELY, LIVE_EVERY, PLAIN_EVERY, ProgressReporter, RateEstimator, describe, format_duration
 
 
 class Terminal(io.StringIO):
@@ -73,7 +73,7 @@ def counted(total: int, *, failed: int = 0) -> Run:
 )
 def test_clock(seconds: float, shown: str) -> None:
     """A time is shown as people write it, hours only where there are some."""
-    assert clock(seconds) == shown
+    assert format_duration(seconds) == shown
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ RESPONSE = HEAD.format(len(BODY)).encode() + BODY
 
 
 async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Answer one request and close, so that every call has to connect."""
+    """RawResponse one request and close, so that every call has to connect."""
     try:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(RESPONSE)

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from teak_async._api.endpoints import Effect
-from teak_async._client.retry import RetryPolicy, decide
+from teak_async._client.retry import RetryPolicy, next_wait
 from teak_async.errors import (
     ConnectFailed,
     ConnectionLost,
@@ -59,7 +59,7 @@ NEVER = dict.fromkeys(Effect, False)
 def test_what_is_repeated(effect: Effect, delivery: Delivery, kind: type[TeakError]) -> None:
     """A call is repeated just where the table allows it: never where that could do its work twice."""
     row = NEVER if delivery is Delivery.NOT_SENT and kind in OTHERS else TABLE[delivery]
-    wait = decide(RetryPolicy(), effect, kind("what happened", delivery=delivery), attempts=1, refusals=0, chance=0.5)
+    wait = next_wait(RetryPolicy(), effect, kind("what happened", delivery=delivery), attempts=1, refusals=0, chance=0.5)
     assert (wait is not None) is row[effect]
 
 
@@ -67,14 +67,14 @@ def test_what_is_repeated(effect: Effect, delivery: Delivery, kind: type[TeakErr
 @pytest.mark.parametrize("attempts", [0, 1, 5, 1000])
 def test_a_refusal_waits_in_its_budget(effect: Effect, attempts: int) -> None:
     """A refused call of any effect goes on without a wait of its own, and the tries beside it do not count."""
-    assert decide(RetryPolicy(max_attempts=5), effect, RateLimited("slower"), attempts, refusals=1, chance=1.0) == 0.0
+    assert next_wait(RetryPolicy(max_attempts=5), effect, RateLimited("slower"), attempts, refusals=1, chance=1.0) == 0.0
 
 
 @pytest.mark.parametrize("most", [0, 1, 30])
 def test_refusals_end(most: int) -> None:
     """So many refusals are borne as was said, and not one more."""
     answers = [
-        decide(RetryPolicy(max_rate_limited=most), Effect.READ, RateLimited("slower"), 0, count, 0.5)
+        next_wait(RetryPolicy(max_rate_limited=most), Effect.READ, RateLimited("slower"), 0, count, 0.5)
         for count in range(1, most + 2)
     ]
     assert answers == [0.0] * most + [None]
@@ -84,14 +84,15 @@ def test_refusals_end(most: int) -> None:
 def test_attempts_end(most: int) -> None:
     """So many tries are made as was said, and not one more."""
     lost = ConnectionLost("gone")
-    waits = [decide(RetryPolicy(max_attempts=most), Effect.SET, lost, count, 0, 0.5) for count in range(1, most + 1)]
+    waits = [next_wait(RetryPolicy(max_attempts=most), Effect.SET, lost, count, 0, 0.5) for count in range(1, most + 1)]
     assert [wait is None for wait in waits] == [False] * (most - 1) + [True]
 
 
 def test_refusals_do_not_count_as_tries() -> None:
     """A call that was refused often has all of its tries left."""
     assert (
-        decide(RetryPolicy(max_attempts=2), Effect.READ, ServerError("down"), attempts=1, refusals=30, chance=0.0) is not None
+        next_wait(RetryPolicy(max_attempts=2), Effect.READ, ServerError("down"), attempts=1, refusals=30, chance=0.0)
+        is not None
     )
 
 
@@ -108,7 +109,7 @@ def test_bounds_of_a_wait(wait: float, longest: float, attempts: int, chance: fl
     for _ in range(attempts - 1):
         step = min(step * 2, longest)
     step = min(step, longest)
-    chosen = decide(RetryPolicy(61, 0, wait, longest), Effect.READ, ServerError("down"), attempts, 0, chance)
+    chosen = next_wait(RetryPolicy(61, 0, wait, longest), Effect.READ, ServerError("down"), attempts, 0, chance)
     assert chosen is not None
     assert step / 2 * (1 - 1e-9) <= chosen <= step * (1 + 1e-9)
 
@@ -117,9 +118,9 @@ def test_bounds_of_a_wait(wait: float, longest: float, attempts: int, chance: fl
 @settings(deadline=None)
 def test_chance_spreads(attempts: int, chances: list[float]) -> None:
     """More chance is never less wait, and its two ends are half a step apart, so calls that failed together part."""
-    error = ConnectFailed("refused")
+    error = ConnectFailed("rate_limited")
     less, more, least, most = (
-        decide(RetryPolicy(61), Effect.RECORD, error, attempts, 0, chance) for chance in (*chances, 0.0, 1.0)
+        next_wait(RetryPolicy(61), Effect.RECORD, error, attempts, 0, chance) for chance in (*chances, 0.0, 1.0)
     )
     assert less is not None
     assert more is not None
@@ -149,7 +150,7 @@ def test_nonsense_is_refused(wrong: dict[str, Any]) -> None:
 def test_an_outage_is_sat_out() -> None:
     """A row of a bulk run keeps asking for a connection as long as an outage may last, and then fails like others."""
     retry = RetryPolicy(max_attempts=2, outage=60)
-    assert decide(retry, Effect.RECORD, ConnectFailed("x"), 50, 0, 0.5, 59.0) is not None
-    assert decide(retry, Effect.RECORD, ConnectFailed("x"), 50, 0, 0.5, 60.0) is None
-    assert decide(retry, Effect.RECORD, ConnectFailed("x"), 50, 0, 0.5) is None
-    assert decide(retry, Effect.RECORD, ConnectionLost("x"), 1, 0, 0.5, 1.0) is None
+    assert next_wait(retry, Effect.RECORD, ConnectFailed("x"), 50, 0, 0.5, 59.0) is not None
+    assert next_wait(retry, Effect.RECORD, ConnectFailed("x"), 50, 0, 0.5, 60.0) is None
+    assert next_wait(retry, Effect.RECORD, ConnectFailed("x"), 50, 0, 0.5) is None
+    assert next_wait(retry, Effect.RECORD, ConnectionLost("x"), 1, 0, 0.5, 1.0) is None

@@ -58,7 +58,7 @@ class Server:
 
 @asynccontextmanager
 async def serving(answer: Callable[[Server, asyncio.StreamWriter], Awaitable[None]]) -> AsyncIterator[Server]:
-    """Answer every request with `answer`, which may close the connection."""
+    """RawResponse every request with `answer`, which may close the connection."""
     server = Server()
     handlers: set[asyncio.Task[Any] | None] = set()
 

@@ -44,7 +44,7 @@ from teak_async._bulk import run as bulk
 from teak_async._bulk.run import BulkRun
 from teak_async._journal import database as store
 from teak_async._journal import journal, writer
-from teak_async._journal.database import GROUP, KnownRow, look, sources, states
+from teak_async._journal.database import GROUP, KnownRow, iter_sources, iter_states, read_summary
 from teak_async._journal.journal import Entry, Journal
 from teak_async.events import Event, ResponseReceived
 from teak_async.sandbox import GAME_ID, IDENTIFY, SECRET_KEY, STATUS, Faults, Sandbox
@@ -135,7 +135,7 @@ async def test_sets_cut_off_are_sent_again(fast: TeakSession, server: Sandbox, p
 @pytest.mark.parametrize(
     ("again", "options"),
     [
-        ("refused", {"retry": RetryPolicy(max_rate_limited=0)}),
+        ("rate_limited", {"retry": RetryPolicy(max_rate_limited=0)}),
         ("forbidden", {"secret_key": "wrong"}),
         ("cut off", {"base_url": "http://127.0.0.1:9", "retry": RetryPolicy(max_attempts=1, outage=0)}),
         ("late", {}),
@@ -148,11 +148,11 @@ async def test_doubt_outlives_a_resending_that_fails(server: Sandbox, path: Path
     server.fail_next("identify", "response_lost")
     async with session_on(server) as teak:
         assert (await teak.bulk(identifies(1), journal=path)).in_doubt == 1
-    if again == "refused":
+    if again == "rate_limited":
         server.fail_next("identify", "rate_limited")
     given = {"game_id": server.game_id, "secret_key": server.secret_key, "base_url": server.url, **options}
     async with TeakSession(**given) as teak:
-        teak.bucket_of(IDENTIFY).spent(1 if again == "left before" else 0)
+        teak.bucket_of(IDENTIFY).charge(1 if again == "left before" else 0)
         run = teak.bulk(identifies(1), journal=path, resend_in_doubt=True, deadline=0 if again == "late" else None)
         async with run:
             if again == "left before":
@@ -206,7 +206,7 @@ async def test_a_set_cut_off_and_too_late_may_have_been_done(fast: TeakSession, 
 
 
 async def test_a_repetition_keeps_why_a_row_is_in_doubt(fast: TeakSession, server: Sandbox, path: Path) -> None:
-    """What the server said to it is still there for whoever has to decide."""
+    """What the server said to it is still there for whoever has to next_wait."""
     server.fail_next("identify", "error_after")
     await fast.bulk(identifies(1), journal=path)
     before = rows(path, "*")
@@ -220,7 +220,7 @@ async def test_a_set_cut_off_and_left_keeps_its_intent(fast: TeakSession, server
     asked = SetSubscription("p0", State.OPT_OUT)
     await intend_all(path, iter([asked]))
     async with session_on(server, limits=Limits(1, 1)) as teak:
-        teak.bucket_of(STATUS).spent(1)
+        teak.bucket_of(STATUS).charge(1)
         async with teak.bulk([asked], journal=path):
             while not teak.rates[STATUS].waiting_bulk:
                 await asyncio.sleep(0.001)
@@ -344,13 +344,13 @@ async def test_a_journal_that_was_moved_without_its_log_is_refused(
     with pytest.raises(JournalError, match=problem):
         await fast.bulk(identifies(2000), journal=moved)
     with pytest.raises(JournalError, match=problem) as refused:
-        look(moved)
+        read_summary(moved)
     with closing(sqlite3.connect(shutil.copy(moved, path.with_name("lost.db")), isolation_level=None)) as connection:
         connection.execute(str(refused.value).split('"')[1])
-    assert sum(look(path.with_name("lost.db")).states.values()) < 2000
+    assert sum(read_summary(path.with_name("lost.db")).states.values()) < 2000
     assert {player.sessions for player in server.players.values()} == {1}
     log.write_bytes(groups[written - 1])
-    assert sum(look(moved).states.values()) > 0
+    assert sum(read_summary(moved).states.values()) > 0
     assert (await fast.bulk(identifies(2000), journal=moved)).total == 2000
 
 
@@ -359,7 +359,7 @@ async def test_a_journal_that_was_closed_needs_no_log(fast: TeakSession, path: P
     await fast.bulk(identifies(10), journal=path)
     assert not path.with_name("run.db-wal").exists()
     moved = path.rename(path.with_name("moved.db"))
-    assert look(moved).states == {"done": 10}
+    assert read_summary(moved).states == {"done": 10}
     copy = path.with_name("copy.db")
     async with fast.bulk(identifies(20), journal=moved) as run:
         await anext(aiter(run))
@@ -382,7 +382,7 @@ async def test_a_journal_without_its_log_is_refused(fast: TeakSession, server: S
     with pytest.raises(JournalError, match=problem):
         await fast.bulk(identifies(100), journal=path)
     with pytest.raises(JournalError, match=problem):
-        look(path)  # SQLite would remove the log even so
+        read_summary(path)  # SQLite would remove the log even so
     assert log.read_bytes() == kept
     assert {player.sessions for player in server.players.values()} == {1}
 
@@ -433,7 +433,7 @@ async def test_a_journal_is_made_whole_or_not_at_all(path: Path) -> None:
     with pytest.raises(JournalError):
         await Journal.open(path, {"game_id": object()})  # type: ignore[dict-item] # what breaks it
     await (await Journal.open(path, ABOUT)).close()
-    assert look(path).about["game_id"] == "1"
+    assert read_summary(path).about["game_id"] == "1"
 
 
 async def test_a_folder_that_is_not_there_is_said() -> None:
@@ -468,12 +468,12 @@ async def test_a_disk_that_fills_up_stops_the_run(
     assert report.skipped + report.succeeded + report.in_doubt == 200
 
 
-@pytest.mark.parametrize(("where", "after"), [("stay", 0), ("_next", 0), ("_next", 2), ("_next", 9)])
+@pytest.mark.parametrize(("where", "after"), [("check_unmoved", 0), ("_next", 0), ("_next", 2), ("_next", 9)])
 async def test_a_trouble_nobody_foresaw_ends_the_run(
     fast: TeakSession, server: Sandbox, path: Path, monkeypatch: pytest.MonkeyPatch, where: str, after: int
 ) -> None:
     """Whatever befalls the thread that writes, and wherever, the run hears of it, and the next one goes on."""
-    place: Any = writer if where == "stay" else writer.Writer
+    place: Any = writer if where == "check_unmoved" else writer.Writer
     real, calls = getattr(place, where), count()
 
     def no_memory(*given: Any) -> Any:
@@ -643,7 +643,7 @@ async def test_a_loop_that_ends_under_a_run_leaves_a_journal_that_knows(path: Pa
             async for _ in run:
                 pass
         sent = server.seen[IDENTIFY].requests
-    known = look(path).states
+    known = read_summary(path).states
     assert known.keys() <= {"done", "in_doubt", "waiting"}, (
         "each row that was intended is known to be done, in doubt or not sent"
     )
@@ -681,7 +681,7 @@ async def test_text_of_any_kind_is_kept(fast: TeakSession, path: Path, text: str
     for skipped in (0, 3):
         assert (await fast.bulk(given, journal=path)).skipped == skipped
     assert rows(path, "source, error") == [(kept, f"InvalidRequest: {shown}")] * 2 + [(kept, None)]
-    assert list(sources(path, "failed", "done")) == [kept] * 3
+    assert list(iter_sources(path, "failed", "done")) == [kept] * 3
 
 
 class Puzzling(Sandbox):
@@ -702,7 +702,7 @@ async def test_a_row_that_was_done_is_not_given_back_as_failed(path: Path) -> No
     assert (first.succeeded, first.failed, first.failed_earlier) == (1, 2, 0)
     assert (again.skipped, again.failed, again.failed_earlier) == (3, 0, 2)
     assert rows(path, "state, delivery") == [("unread", "done"), ("failed", "not_sent"), ("done", "done")]
-    assert list(sources(path, "failed")) == ["line 3: no"]
+    assert list(iter_sources(path, "failed")) == ["line 3: no"]
 
 
 @pytest.mark.parametrize("journaled", [True, False])
@@ -717,7 +717,7 @@ async def test_pages_of_input_are_bridged(path: Path, journaled: bool) -> None:
             yield Identify(f"p{pulled}", country_code="US")
 
     async with Sandbox(identify=100_000) as server, session_on(server, limits=Limits(200, 200)) as teak:
-        teak.bucket_of(IDENTIFY).spent(200)
+        teak.bucket_of(IDENTIFY).charge(200)
         loop = asyncio.get_running_loop()
         until = loop.time() + 0.9
         async with teak.bulk(endless(), journal=path if journaled else None):
@@ -762,7 +762,7 @@ async def test_a_resumed_run_counts_what_was_just_sent(path: Path) -> None:
         for count in (60, 120):
             async with session_on(server, limits=Limits(identify=100)) as teak:
                 await teak.bulk(identifies(count), journal=path)
-        assert server.seen[IDENTIFY].refused == 0
+        assert server.seen[IDENTIFY].rate_limited == 0
         assert server.seen[IDENTIFY].busiest <= 100
 
 
@@ -777,9 +777,9 @@ async def test_known_rows_are_told_in_order(path: Path) -> None:
     found = [await journal.known(index) for index in range(1300)]
     await journal.close()
     assert found == [KnownRow(entries[index].digest, "intent") if index in entries else None for index in range(1300)]
-    assert dict(states(path)) == {index: KnownRow(entry.digest, "intent") for index, entry in entries.items()}
-    assert look(path).states == {"intent": len(entries)}
-    assert next(sources(path, "intent", "failed")) == entries[1].source
+    assert dict(iter_states(path)) == {index: KnownRow(entry.digest, "intent") for index, entry in entries.items()}
+    assert read_summary(path).states == {"intent": len(entries)}
+    assert next(iter_sources(path, "intent", "failed")) == entries[1].source
 
 
 async def test_a_journal_can_be_read_while_its_run_goes_on(fast: TeakSession, path: Path) -> None:
@@ -787,17 +787,17 @@ async def test_a_journal_can_be_read_while_its_run_goes_on(fast: TeakSession, pa
     async with fast.bulk(identifies(300), journal=path) as run:
         async for outcome in run:
             if outcome.index % 50 == 0:
-                assert look(path).states["done"] >= 1
+                assert read_summary(path).states["done"] >= 1
     assert run.report.succeeded == 300
 
 
 def test_what_is_not_there_cannot_be_read(tmp_path: Path) -> None:
     """Reading makes no file."""
     with pytest.raises(JournalError, match="no such journal"):
-        look(tmp_path / "none.db")
+        read_summary(tmp_path / "none.db")
     write_text(tmp_path / "text.db")
     with pytest.raises(JournalError, match="cannot be read as a journal"):
-        look(tmp_path / "text.db")
+        read_summary(tmp_path / "text.db")
     assert [entry.name for entry in tmp_path.iterdir()] == ["text.db"]
 
 
@@ -806,7 +806,7 @@ async def test_a_damaged_journal_is_said(fast: TeakSession, path: Path) -> None:
     await fast.bulk(identifies(1), journal=path)
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("DROP TABLE rows")
-    for read in (look, lambda path: list(sources(path, "done")), lambda path: list(states(path))):
+    for read in (read_summary, lambda path: list(iter_sources(path, "done")), lambda path: list(iter_states(path))):
         with pytest.raises(JournalError, match="cannot be read as a journal: no such table: rows"):
             read(path)
     for _ in range(2):

@@ -46,18 +46,18 @@ async def travel(bucket: Bucket, trip: Trip, stamps: list[float], *, measured: b
     await bucket.acquire(trip.lane)
     began = loop.time()
     if trip.ends == "unsent":
-        bucket.unsent()
+        bucket.release_unused()
         return
     await asyncio.sleep(trip.up)
     stamps.append(loop.time())
     await asyncio.sleep(trip.down)
     if trip.ends == "lost":
-        bucket.lost()
+        bucket.release_lost()
     else:
-        if trip.ends == "refused":
-            bucket.refuse(began, None)
+        if trip.ends == "rate_limited":
+            bucket.record_rate_limit(began, None)
         taken = loop.time() - began
-        bucket.answered(taken, taken if measured else 0.0, warm=measured)
+        bucket.release_answered(taken, taken if measured else 0.0, warm=measured)
 
 
 async def travel_all(
@@ -96,7 +96,7 @@ trips = st.builds(
     down=trip_times,
     lane=st.sampled_from(Lane),
     cancelled_after=st.one_of(st.none(), st.floats(0, 2)),
-    ends=st.sampled_from(["answered"] * 6 + ["lost", "unsent", "refused"]),
+    ends=st.sampled_from(["answered"] * 6 + ["lost", "unsent", "rate_limited"]),
 )
 
 
@@ -156,10 +156,10 @@ def test_live_calls_go_before_bulk_and_each_lane_in_order() -> None:
             for lane in (Lane.BULK, Lane.LIVE)
         ]
         await asyncio.sleep(10)
-        bucket.unsent()
+        bucket.release_unused()
         for _ in waiting:
             await asyncio.sleep(5)
-            bucket.unsent()
+            bucket.release_unused()
         await asyncio.gather(*waiting)
         return order
 
@@ -176,14 +176,14 @@ def test_a_refused_call_waits_at_the_head_of_its_lane() -> None:
         waiting = [asyncio.create_task(grants(bucket, Lane.LIVE, "newcomer", order))]
         await asyncio.sleep(0)
         for ticket in reversed(tickets):
-            bucket.refuse(loop.time(), None)
-            bucket.answered(0.0)
+            bucket.record_rate_limit(loop.time(), None)
+            bucket.release_answered(0.0)
             waiting.append(asyncio.create_task(grants(bucket, Lane.LIVE, f"refused{ticket}", order, ticket)))
         assert order == [], "the pause holds for everybody"
         for _ in range(6):
             await asyncio.sleep(3)
             while bucket.window._out:
-                bucket.answered(0.0)
+                bucket.release_answered(0.0)
         await asyncio.gather(*waiting)
         return order
 
@@ -202,8 +202,8 @@ def test_a_call_may_be_refused_again_and_again() -> None:
             for _ in range(5):
                 ticket = await bucket.acquire(Lane.BULK, ticket)
                 order.append(name)
-                bucket.refuse(loop.time(), 0)
-                bucket.answered(0.0)
+                bucket.record_rate_limit(loop.time(), 0)
+                bucket.release_answered(0.0)
 
         await asyncio.gather(*(stubborn(name) for name in "abc"))
         return order
@@ -246,7 +246,7 @@ def test_bulk_calls_one_after_the_other_are_not_held_up() -> None:
         for _ in range(100):
             await bucket.acquire(Lane.BULK)
             await asyncio.sleep(0.02)
-            bucket.answered(0.02)
+            bucket.release_answered(0.02)
         return loop.time()
 
     assert run_virtual(main) < 2.5
@@ -260,7 +260,7 @@ def test_a_grant_in_the_step_of_the_closing_is_given_back() -> None:
         await bucket.acquire(Lane.LIVE)
         waiting = asyncio.create_task(bucket.acquire(Lane.LIVE))
         await asyncio.sleep(0)
-        bucket.unsent()
+        bucket.release_unused()
         bucket.close()
         with pytest.raises(SessionClosed):
             await waiting
@@ -275,8 +275,8 @@ def test_nothing_slips_past_a_pause() -> None:
     async def main(loop: VirtualLoop) -> None:
         bucket = Bucket("/v2/test", 10)
         await bucket.acquire(Lane.LIVE)
-        bucket.refuse(loop.time(), 2.5)
-        bucket.answered(0.0)
+        bucket.record_rate_limit(loop.time(), 2.5)
+        bucket.release_answered(0.0)
         order: list[str] = []
         tasks = [
             asyncio.create_task(grants(bucket, lane, lane.value, order)) for lane in (Lane.LIVE, Lane.BULK) for _ in range(20)
@@ -308,7 +308,7 @@ def test_bulk_is_an_even_stream_that_leaves_a_permit() -> None:
             began = loop.time()
             await bucket.acquire(Lane.LIVE)
             waits.append(loop.time() - began)
-            bucket.answered(0.0)
+            bucket.release_answered(0.0)
         await asyncio.wait(bulk)
         per_tenth = [sum(tenth / 10 <= stamp < (tenth + 1) / 10 for stamp in stamps) for tenth in range(1, 40)]
         assert max(per_tenth) - min(per_tenth) <= 8
@@ -335,7 +335,7 @@ def test_bulk_makes_room_for_live_calls() -> None:
             began = loop.time()
             await bucket.acquire(Lane.LIVE)
             waits.append(loop.time() - began)
-            bucket.answered(0.0)
+            bucket.release_answered(0.0)
         for task in bulk:
             task.cancel()
         await asyncio.wait(bulk)
@@ -357,7 +357,7 @@ def test_cancelling_half_of_the_waiters_stalls_nobody() -> None:
         for _ in range(10):
             await asyncio.sleep(2)
             while bucket.window._out:
-                bucket.answered(0.0)
+                bucket.release_answered(0.0)
         await asyncio.wait(tasks)
         return order
 
@@ -374,7 +374,7 @@ def test_a_grant_to_a_call_cancelled_in_that_instant_is_given_back(lane: Lane) -
         first = asyncio.create_task(bucket.acquire(lane))
         second = asyncio.create_task(bucket.acquire(lane))
         await asyncio.sleep(1)
-        bucket.unsent()
+        bucket.release_unused()
         first.cancel()
         await asyncio.wait([first, second])
         assert first.cancelled()
@@ -410,7 +410,7 @@ def test_nothing_runs_while_nobody_waits() -> None:
         bucket = Bucket("/v2/test", 5)
         for _ in range(3):
             await bucket.acquire(Lane.BULK)
-            bucket.answered(0.0)
+            bucket.release_answered(0.0)
             await asyncio.sleep(0)
             await asyncio.sleep(0)
             assert asyncio.all_tasks() == {asyncio.current_task()}

@@ -21,28 +21,28 @@ def feed(credit: RttCredit, round_trips: list[float], start: float = 0.0) -> flo
 def test_a_permit_comes_back_one_second_after_the_answer() -> None:
     """A permit is out from the send until a second after the answer, and no shorter."""
     window = PermitWindow(1)
-    assert window.take(0.0)
-    assert not window.take(5.0), "still on the wire"
-    window.answered(5.0, 5.0)
-    assert not window.take(5.0 + SECOND)
+    assert window.try_acquire(0.0)
+    assert not window.try_acquire(5.0), "still on the wire"
+    window.release_answered(5.0, 5.0)
+    assert not window.try_acquire(5.0 + SECOND)
     assert window.next_chance(5.5) == pytest.approx(6.0 + GUARD)
-    assert window.take(6.0 + GUARD)
+    assert window.try_acquire(6.0 + GUARD)
 
 
 def test_nothing_frees_a_permit_but_an_answer() -> None:
     """While all permits are on the wire there is no moment to wait for."""
     window = PermitWindow(2)
-    assert window.take(0.0)
-    assert window.take(0.0)
+    assert window.try_acquire(0.0)
+    assert window.try_acquire(0.0)
     assert window.next_chance(0.0) is None
 
 
 def test_an_unsent_permit_comes_back_at_once() -> None:
     """A request that was never sent costs nothing."""
     window = PermitWindow(1)
-    assert window.take(0.0)
-    window.unsent()
-    assert window.take(0.0)
+    assert window.try_acquire(0.0)
+    window.release_unused()
+    assert window.try_acquire(0.0)
 
 
 def test_a_lost_request_costs_a_whole_second_and_the_credit() -> None:
@@ -50,11 +50,11 @@ def test_a_lost_request_costs_a_whole_second_and_the_credit() -> None:
     window = PermitWindow(3)
     now = feed(window.credit, [0.1] * 100)
     assert window.credit.at(now) > 0
-    assert window.take(now)
-    window.lost(now)
+    assert window.try_acquire(now)
+    window.release_lost(now)
     assert window.credit.at(now) == 0
-    assert window.taken(now + SECOND) == 1
-    assert window.taken(now + SECOND + 2 * GUARD) == 0
+    assert window.in_use(now + SECOND) == 1
+    assert window.in_use(now + SECOND + 2 * GUARD) == 0
 
 
 def test_credit_is_earned_by_a_whole_generation() -> None:
@@ -91,16 +91,16 @@ def test_credit_follows_a_slower_route_after_two_generations() -> None:
 def test_credit_is_no_more_than_a_permits_own_round_trip() -> None:
     """Answers that came fast get no credit for slow ones after them."""
     window = PermitWindow(3)
-    window.take(0.0)
-    window.answered(0.004, 0.004, 0.004, warm=True)
+    window.try_acquire(0.0)
+    window.release_answered(0.004, 0.004, 0.004, warm=True)
     now = feed(window.credit, [0.4] * 300, 0.004)
     assert window.credit.at(now) > 0.3
     fresh = PermitWindow(1)
     fresh.credit = window.credit
-    fresh.take(now)
-    fresh.answered(now, 0.004, 0.004)
-    assert fresh.taken(now + 0.9) == 1
-    assert fresh.taken(now + SECOND + 2 * GUARD) == 0
+    fresh.try_acquire(now)
+    fresh.release_answered(now, 0.004, 0.004)
+    assert fresh.in_use(now + 0.9) == 1
+    assert fresh.in_use(now + SECOND + 2 * GUARD) == 0
 
 
 @pytest.mark.parametrize("limit", [200, 300, 1000])
@@ -113,9 +113,9 @@ def test_a_server_that_is_fast_and_slow_in_turn_breaks_no_window(limit: int) -> 
         now = millisecond / 1000
         while flying and flying[0][0] <= now:
             _, sent = heapq.heappop(flying)
-            window.answered(now, now - sent, now - sent, warm=True)
+            window.release_answered(now, now - sent, now - sent, warm=True)
         at_server = 0.45 if (now // 3.3) % 2 else 0.0
-        while (now > 1 or len(stamps) < limit * now) and window.take(now):
+        while (now > 1 or len(stamps) < limit * now) and window.try_acquire(now):
             stamps.append(now + 0.002)
             heapq.heappush(flying, (now + 0.004 + at_server, now))
     late = zip(stamps, stamps[limit:], strict=False)
@@ -153,28 +153,28 @@ def test_credit_stays_below_the_shortest_way_there_and_back(floor: float, jitter
 def test_a_refusal_pauses_and_cuts_the_allowance() -> None:
     """Nothing is granted until a second after a refusal, and less than before after it."""
     window = PermitWindow(10)
-    assert window.take(0.0)
-    window.refuse(0.1, 0.0, None)
-    window.answered(0.1, 0.1)
-    assert not window.take(1.0)
+    assert window.try_acquire(0.0)
+    window.record_rate_limit(0.1, 0.0, None)
+    window.release_answered(0.1, 0.1)
+    assert not window.try_acquire(1.0)
     assert window.next_chance(0.5) == pytest.approx(1.1)
     assert window.allowance(1.2) == 8
-    assert window.take(1.2)
+    assert window.try_acquire(1.2)
 
 
 def test_a_refusal_obeys_retry_after() -> None:
     """The server's own figure replaces the second."""
     window = PermitWindow(10)
-    window.refuse(0.0, 0.0, 7.5)
-    assert not window.take(7.4)
-    assert window.take(7.5)
+    window.record_rate_limit(0.0, 0.0, 7.5)
+    assert not window.try_acquire(7.4)
+    assert window.try_acquire(7.5)
 
 
 def test_refusals_of_one_burst_cut_once() -> None:
     """A request sent before the cut says nothing about the allowance after it."""
     window = PermitWindow(100)
     for _ in range(5):
-        window.refuse(1.0, 0.9, None)
+        window.record_rate_limit(1.0, 0.9, None)
     assert window.allowance(1.0) == 80
     assert window.rate_limited == 5
 
@@ -182,7 +182,7 @@ def test_refusals_of_one_burst_cut_once() -> None:
 def test_the_allowance_is_won_back_step_by_step() -> None:
     """Two seconds after a refusal it grows by a twentieth of the limit a second, to the limit and no further."""
     window = PermitWindow(100)
-    window.refuse(0.0, 0.0, None)
+    window.record_rate_limit(0.0, 0.0, None)
     assert [window.allowance(second) for second in (1.9, 2.0, 3.0, 5.0, 60.0)] == [80, 85, 90, 100, 100]
 
 
@@ -191,7 +191,7 @@ def test_the_allowance_never_falls_to_nothing() -> None:
     window = PermitWindow(3)
     now = 0.0
     for _ in range(20):
-        window.refuse(now, now, None)
+        window.record_rate_limit(now, now, None)
         now += 1.5
     assert window.allowance(now) >= 1
 
@@ -201,6 +201,6 @@ def test_the_rate_counts_the_time_on_the_wire() -> None:
     window = PermitWindow(200)
     assert window.rate(0.0) == pytest.approx(200 / (SECOND + GUARD))
     for number in range(100):
-        window.take(0.0)
-        window.answered(number / 100, 0.25)
+        window.try_acquire(0.0)
+        window.release_answered(number / 100, 0.25)
     assert window.rate(1.0) == pytest.approx(200 / (SECOND + GUARD + 0.25))

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from teak_async.sandbox.limit_models import WINDOWS, Fixed, Gcra, PathStats, Sliding, TokenBucket, WindowCounter
+from teak_async.sandbox.limit_models import LIMIT_MODELS, Fixed, Gcra, PathStats, Sliding, TokenBucket, WindowCounter
 
 TICKS = 64
 """Stamps are whole multiples of 1/64 s: exact as floats, so a window's edges are hit and not just missed."""
@@ -33,7 +33,7 @@ def test_sliding(came: list[int], limit: int) -> None:
     passed: list[int] = []
     for stamp in came:
         expected = in_last_second(passed, stamp) < limit
-        assert judge.allows(stamp / TICKS) is expected
+        assert judge.admits(stamp / TICKS) is expected
         passed += [stamp] * expected
     assert busiest(passed) <= limit
 
@@ -45,7 +45,7 @@ def test_fixed(came: list[int], limit: int) -> None:
     judge = Fixed(limit)
     for place, stamp in enumerate(came):
         earlier = [other for other in came[:place] if other // TICKS == stamp // TICKS]
-        assert judge.allows(stamp / TICKS) is (len(earlier) < limit)
+        assert judge.admits(stamp / TICKS) is (len(earlier) < limit)
 
 
 @given(stamps, limits)
@@ -59,7 +59,7 @@ def test_counter(came: list[int], limit: int) -> None:
         now = sum(1 for other in passed if other // TICKS == second)
         before = sum(1 for other in passed if other // TICKS == second - 1)
         estimate = now + before * Fraction(TICKS - stamp % TICKS, TICKS)
-        assert judge.allows(stamp / TICKS) is (estimate < limit)
+        assert judge.admits(stamp / TICKS) is (estimate < limit)
         passed += [stamp] * (estimate < limit)
 
 
@@ -74,7 +74,7 @@ def test_buckets(kind: type[Gcra | TokenBucket], came: list[int], limit: int) ->
         expected = all(
             len(passed) - place + 1 <= limit + limit * Fraction(stamp - since, TICKS) for place, since in enumerate(passed)
         )
-        assert judge.allows(stamp / TICKS) is expected
+        assert judge.admits(stamp / TICKS) is expected
         passed += [stamp] * expected
 
 
@@ -84,7 +84,7 @@ def test_buckets(kind: type[Gcra | TokenBucket], came: list[int], limit: int) ->
 def test_sliding_is_stricter(kind: type[Fixed | Gcra | TokenBucket], came: list[int], limit: int) -> None:
     """What a sliding window lets through is refused by no fixed window, no cells and no bucket."""
     sliding, judge = Sliding(limit), kind(limit)
-    assert all(judge.allows(stamp / TICKS) for stamp in came if sliding.allows(stamp / TICKS))
+    assert all(judge.admits(stamp / TICKS) for stamp in came if sliding.admits(stamp / TICKS))
 
 
 @pytest.mark.parametrize(
@@ -116,22 +116,22 @@ def test_sliding_is_stricter(kind: type[Fixed | Gcra | TokenBucket], came: list[
 def test_how_they_differ(came: list[float], verdicts: dict[str, str]) -> None:
     """Each model has requests on which it and another one disagree; a limit of two."""
     told = {}
-    for name, kind in WINDOWS.items():
+    for name, kind in LIMIT_MODELS.items():
         judge = kind(2)
-        told[name] = "".join("y" if judge.allows(now) else "n" for now in came)
+        told[name] = "".join("y" if judge.admits(now) else "n" for now in came)
     assert told == verdicts
 
 
 def test_the_counter_forgets_after_two_seconds() -> None:
     """Of a second before the last one nothing is left."""
     judge = WindowCounter(2)
-    assert [judge.allows(now) for now in (0.5, 0.5, 2.0, 2.0, 2.0)] == [True, True, True, True, False]
+    assert [judge.admits(now) for now in (0.5, 0.5, 2.0, 2.0, 2.0)] == [True, True, True, True, False]
 
 
 def test_a_refused_request_costs_nothing() -> None:
     """Requests that were refused do not count against those after them."""
     judge = Sliding(1)
-    assert [judge.allows(now) for now in (0.0, 0.5, 0.9, 1.0)] == [True, False, False, True]
+    assert [judge.admits(now) for now in (0.0, 0.5, 0.9, 1.0)] == [True, False, False, True]
 
 
 @given(stamps)
@@ -143,7 +143,7 @@ def test_seen(came: list[int]) -> None:
         seen.count(stamp / TICKS)
     assert seen.requests == len(came)
     assert seen.busiest == busiest(came)
-    assert seen.refused == 0
+    assert seen.rate_limited == 0
     if came:
         assert (seen.first, seen.last) == (came[0] / TICKS, came[-1] / TICKS)
         assert seen.first_second == sum(stamp - came[0] <= TICKS for stamp in came)
@@ -166,5 +166,5 @@ def test_seen_as_dict() -> None:
     seen = PathStats()
     for stamp in (0.0, 1.5, 2.0, 3.0):
         seen.count(stamp)
-    seen.refused += 1
-    assert seen.as_dict() == {"requests": 4, "refused": 1, "busiest": 2, "rate_after_first_second": 1.5}
+    seen.rate_limited += 1
+    assert seen.as_dict() == {"requests": 4, "rate_limited": 1, "busiest": 2, "rate_after_first_second": 1.5}

@@ -269,7 +269,7 @@ async def test_documented_limits(ask: Plain, clock: SimpleNamespace, name: str, 
         assert [received.done for received in server.requests] == [True] * limit + [False]
         assert server.seen[budget].as_dict() == {
             "requests": limit + 1,
-            "refused": 1,
+            "rate_limited": 1,
             "busiest": limit + 1,
             "rate_after_first_second": 0.0,
         }
@@ -317,7 +317,7 @@ async def test_budgets_are_independent(ask: Plain, clock: SimpleNamespace) -> No
         ]
         for method, path, expected in calls:
             assert (method, path, (await ask(server, method, path, **parameters))[0]) == (method, path, expected)
-        assert [(seen.requests, seen.refused) for seen in server.seen.values()] == [(2, 1), (3, 1), (3, 1)]
+        assert [(seen.requests, seen.rate_limited) for seen in server.seen.values()] == [(2, 1), (3, 1), (3, 1)]
 
 
 async def test_what_was_received(ask: Plain, clock: SimpleNamespace) -> None:
@@ -347,9 +347,9 @@ async def test_summary(ask: Plain, clock: SimpleNamespace) -> None:
         async with ask.http.get(f"{server.url}/sandbox") as response:
             told = await response.json()
         assert told == server.summary()
-    nothing = {"requests": 0, "refused": 0, "busiest": 0, "rate_after_first_second": 0.0}
+    nothing = {"requests": 0, "rate_limited": 0, "busiest": 0, "rate_after_first_second": 0.0}
     assert told == {
-        "paths": {IDENTIFY: {**nothing, "requests": 4, "refused": 1, "busiest": 4}, STATUS: nothing, CATEGORY: nothing},
+        "paths": {IDENTIFY: {**nothing, "requests": 4, "rate_limited": 1, "busiest": 4}, STATUS: nothing, CATEGORY: nothing},
         "players": 3,
         "sessions": 3,
         "players_by_sessions": {"0": 1, "1": 1, "2": 1},
@@ -430,7 +430,7 @@ async def test_a_refusal_asked_for(sandbox: Sandbox, ask: Plain) -> None:
     sandbox.fail_next("identify", "rate_limited")
     statuses = [(await ask(sandbox, "POST", IDENTIFY, user_id="p", **ADDRESS))[0] for _ in range(2)]
     assert statuses == [429, 201]
-    assert (sandbox.seen[IDENTIFY].refused, sandbox.players["p"].sessions) == (1, 1)
+    assert (sandbox.seen[IDENTIFY].rate_limited, sandbox.players["p"].sessions) == (1, 1)
 
 
 @pytest.mark.parametrize(
