@@ -59,11 +59,11 @@ async def bulk_and_live(url: str, calls: int, stalls: Sequence[float] = (), stal
     meant: ContextVar[float] = ContextVar("meant")
     over = asyncio.Event()
     async with TeakSession(GAME_ID, SECRET_KEY, base_url=url) as teak:
-        bucket = teak.bucket_of(IDENTIFY)
+        bucket = teak._bucket_of(IDENTIFY).bucket  # noqa: SLF001 - the one place where permits are acquired
         acquire = bucket.acquire
 
-        async def timed(lane: Lane, ticket: int | None = None) -> int:
-            granted = await acquire(lane, ticket)
+        async def timed(lane: Lane, ticket: int | None = None, holder: object = None) -> int:
+            granted = await acquire(lane, ticket, holder)
             if lane is Lane.LIVE:
                 waits.permit.append(loop.time() - meant.get())
             return granted

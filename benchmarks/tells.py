@@ -220,7 +220,7 @@ async def questions(url: str, calls: int) -> float:
             return super().is_enabled(*level)
 
     async with TeakSession(GAME_ID, SECRET_KEY, base_url=url, limits=FREE_LIMITS) as teak:
-        teak.caller._notifier = Counted(None)  # noqa: SLF001 - there is no other place from which to count them
+        teak._executor._notifier = Counted(None)  # noqa: SLF001 - there is no other place from which to count them
         await work(lambda number: teak.identify(f"p{number}", country_code="US"), calls)
     return asked / calls
 

@@ -20,13 +20,14 @@ import aiohttp
 from ._api.credentials import Credentials
 from ._bulk.outcomes import Row
 from ._bulk.run import BulkRun
+from ._client.call import Call
 from ._client.deadline import Deadline, loop_time
-from ._client.executor import Call, CallExecutor
+from ._client.executor import CallExecutor
 from ._client.retry import RetryPolicy
 from ._client.submitted import Backlog
 from ._client.transport import Timeout, Transport
 from ._limits.bucket import Lane, Rate
-from ._limits.session_limits import Budget, Limits, SessionLimits
+from ._limits.session_limits import BucketHandle, Limits, SessionLimits
 from ._notify import Hook, Notifier
 from ._version import __version__
 from .errors import InvalidRequest, SessionClosed, TeakError
@@ -110,11 +111,10 @@ class TeakSession:
         transport = Transport(base_url, timeout, f"teak_async/{__version__}", self._credentials.redact, http)
         self._transport = transport
         notifier = Notifier(on_event)
-        self.budgets: SessionLimits = SessionLimits(
-            self.game_id, transport.server, limits, notifier, None if share is None else share.budgets
-        )
-        self._buckets = self.budgets.buckets
-        self.caller = CallExecutor(transport, self._credentials, retry, self.bucket_of, notifier)
+        owner = None if share is None else share._limits  # noqa: SLF001 - another session's, of this class
+        self._limits: SessionLimits = SessionLimits(self.game_id, transport.server, limits, notifier, owner)
+        self._buckets = self._limits.buckets
+        self._executor = CallExecutor(transport, self._credentials, retry, self._bucket_of, notifier)
         self._state = "not opened yet: use `async with TeakSession(...) as teak:` or `await teak.open()`"
         self._closing = asyncio.Lock()
         self._draining = False
@@ -131,7 +131,7 @@ class TeakSession:
     def _begin(self) -> None:
         if self._buckets:
             raise SessionClosed("a session is opened once; make another one")
-        self.budgets.open()
+        self._limits.open()
         self._transport.open()
         self._state = ""
 
@@ -150,9 +150,9 @@ class TeakSession:
             finally:
                 left = self._backlog.left()
                 self._state = "closed"
-                self.budgets.close()
+                self._limits.close()
                 try:
-                    await self.caller.close(hurry=hurry)
+                    await self._executor.close(hurry=hurry)
                 finally:
                     await self._transport.close()
                     self.undelivered = await left.told()
@@ -168,7 +168,7 @@ class TeakSession:
     @property
     def rates(self) -> Mapping[str, Rate]:
         """A snapshot of each bucket, by its path as the server's refusal names it."""
-        return {name: bucket.rate() for name, bucket in self._buckets.items()}
+        return {path: handle.bucket.rate() for path, handle in self._buckets.items()}
 
     @property
     def game_id(self) -> str:
@@ -178,7 +178,7 @@ class TeakSession:
     @property
     def limits(self) -> Limits:
         """Requests per second, of this session and those it shares them with."""
-        return self.budgets.limits
+        return self._limits.limits
 
     @overload
     async def call(self, request: Identify, *, deadline: Deadline = None) -> PlayerSession: ...
@@ -201,7 +201,7 @@ class TeakSession:
             DeadlinePassed: when the deadline passed before the call was sent.
             TeakError: with what became of the call in `.delivery`.
         """
-        return await self.caller.execute(Call(request, Lane.LIVE, loop_time(deadline)))
+        return await self._executor.execute(Call(request, Lane.LIVE, loop_time(deadline)))
 
     @overload
     def submit(self, request: Identify, *, deadline: Deadline = None) -> asyncio.Future[PlayerSession]: ...
@@ -235,7 +235,7 @@ class TeakSession:
         if self._draining:
             raise SessionClosed("the session is being closed")
         self._backlog.check()
-        return self._backlog.add(request, self.caller.execute(call))
+        return self._backlog.add(request, self._executor.execute(call))
 
     async def identify(
         self,
@@ -292,10 +292,11 @@ class TeakSession:
             about: what the journal is to say of the run, besides the game; it has to be the same when it is resumed.
         """
         known = {"game_id": self.game_id, **(about or {})}
-        return BulkRun(self.caller, self.limits, requests, journal, known, loop_time(deadline), resend_in_doubt=resend_in_doubt)
+        return BulkRun(
+            self._executor, self.limits, requests, journal, known, loop_time(deadline), resend_in_doubt=resend_in_doubt
+        )
 
-    def bucket_of(self, path: str) -> Budget:
-        """The budget of a path, named as in `rates`."""
+    def _bucket_of(self, path: str) -> BucketHandle:
         self._be_open()
         return self._buckets[path]
 

@@ -12,6 +12,9 @@ import aiohttp
 from attrs import frozen
 
 from teak_async import Identify, Limits, Request, RetryPolicy, TeakSession, Timeout
+from teak_async._client.executor import CallExecutor
+from teak_async._limits.bucket import Bucket
+from teak_async._limits.session_limits import SessionLimits
 from teak_async.sandbox import Sandbox
 
 ROOT = Path(__file__).parents[1]
@@ -69,3 +72,20 @@ def identifies(count: int, start: int = 0) -> Iterator[Request]:
 def players_csv(count: int) -> str:
     """The text of a file of players to identify."""
     return "user_id,client_ip\n" + "".join(f"p{number},203.0.113.9\n" for number in range(count))
+
+
+@frozen
+class Internals:
+    """The parts of a session that tests look at and users do not."""
+
+    executor: CallExecutor
+    limits: SessionLimits
+
+    def bucket(self, path: str) -> Bucket:
+        """The bucket of a path."""
+        return self.limits.buckets[path].bucket
+
+
+def internals(session: TeakSession) -> Internals:
+    """Look inside a session."""
+    return Internals(session._executor, session._limits)

@@ -13,7 +13,7 @@ from typing import Any, get_args
 
 import attrs
 import pytest
-from support import FAST, session_on
+from support import FAST, internals, session_on
 
 from teak_async import Delivery, Identify, Limits, RetryPolicy, TeakError, TeakSession, Timeout, events
 from teak_async._notify import level_of, words_of
@@ -154,7 +154,7 @@ async def test_every_try_ends_once_whenever_its_caller_leaves(sandbox: Sandbox) 
                 await asyncio.sleep(0)
             call.cancel()
             await asyncio.wait([call])
-        while teak.caller.attempts:
+        while internals(teak).executor.attempts:
             await asyncio.sleep(0.001)
     ended = [event for event in heard if isinstance(event, ResponseReceived | AttemptFailed)]
     assert Counter(event.call for event in ended) == Counter(event.call for event in heard if isinstance(event, AttemptStarted))
@@ -205,7 +205,7 @@ async def test_a_hook_that_raises_harms_nothing(problem: BaseException, caplog: 
 
     async with Sandbox(identify=3) as server, session_on(server, limits=Limits(identify=4), on_event=hook) as teak:
         await let_everything_happen(server, teak)
-        assert all(bucket.window._out == 0 for bucket in teak._buckets.values())
+        assert all(handle.bucket.window._out == 0 for handle in internals(teak).limits.buckets.values())
         assert server.secret_key not in caplog.text
     assert [player.sessions for player in server.players.values()].count(1) == 4
     (blame,) = (record for record in caplog.records if record.levelno == logging.ERROR)

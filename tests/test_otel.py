@@ -19,7 +19,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.semconv.attributes import error_attributes, http_attributes, server_attributes, url_attributes
 from opentelemetry.semconv.metrics.http_metrics import HTTP_CLIENT_REQUEST_DURATION
 from opentelemetry.trace import SpanKind, StatusCode, Tracer
-from support import ROOT, session_on
+from support import ROOT, internals, session_on
 
 from teak_async import Identify, Limits, RetryPolicy, TeakError, TeakSession, Timeout
 from teak_async.errors import Delivery
@@ -232,7 +232,7 @@ async def test_nothing_is_kept_of_calls_that_ended(telemetry: Telemetry) -> None
         await asyncio.sleep(0.05)
         calls[1].cancel()
         await asyncio.wait(calls)
-        while teak.caller.attempts or other.caller.attempts:
+        while internals(teak).executor.attempts or internals(other).executor.attempts:
             await asyncio.sleep(0.01)
     assert len(telemetry.spans) == server.seen[IDENTIFY].requests
     assert telemetry.hook._under_way == {}

@@ -33,7 +33,7 @@ import aiohttp
 import pytest
 import typer.main
 from attrs import define, field
-from support import ROOT
+from support import ROOT, internals
 
 from teak_async import (
     BacklogFull,
@@ -68,7 +68,7 @@ from teak_async import (
 from teak_async._api.codec import encode
 from teak_async._api.endpoints import ENDPOINTS
 from teak_async._cli.app import app
-from teak_async._client.executor import Call
+from teak_async._client.call import Call
 from teak_async._limits.bucket import Lane
 
 WORDS = ("sesame7", "tulip9")
@@ -376,7 +376,7 @@ async def bulk(ear: Ear, teak: TeakSession, folder: Path) -> None:
 
 def shown_by(teak: TeakSession) -> list[object]:
     """The parts of a session."""
-    return [teak, teak._credentials, teak._transport, teak._transport.begin(), teak.caller, teak.desktop_push]
+    return [teak, teak._credentials, teak._transport, teak._transport.begin(), internals(teak).executor, teak.desktop_push]
 
 
 def read(ear: Ear, folder: Path) -> None:
@@ -514,7 +514,7 @@ def test_left(ear: Ear, tmp_path: Path, answer: Any, *, closing: bool) -> None:
             tasks = [asyncio.create_task(teak.call(request)) for request in requests()]
             while not server.came.is_set():
                 await asyncio.sleep(0.001)
-            ear.see(*tasks, *asyncio.all_tasks(), *teak.caller.attempts)
+            ear.see(*tasks, *asyncio.all_tasks(), *internals(teak).executor.attempts)
             if not closing:
                 for task in tasks:
                     task.cancel()

@@ -9,7 +9,7 @@ from typing import Any
 import aiohttp
 import pytest
 from aioresponses import aioresponses
-from support import Answering, sample, session_on
+from support import Answering, internals, sample, session_on
 
 from teak_async import (
     CategorySubscriptionChange,
@@ -281,7 +281,7 @@ def test_the_server_is_teaks_unless_said_otherwise(monkeypatch: pytest.MonkeyPat
     monkeypatch.delenv("TEAK_BASE_URL", raising=False)
     if unset is not None:
         monkeypatch.setenv("TEAK_BASE_URL", unset)
-    assert TeakSession("1", "s").budgets.server == "https://api.gocarrot.com"
+    assert internals(TeakSession("1", "s")).limits.server == "https://api.gocarrot.com"
 
 
 def test_a_wrong_variable_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -384,8 +384,8 @@ async def test_cancelling_after_the_send_keeps_the_permit_until_the_answer() -> 
         call.cancel()
         with pytest.raises(asyncio.CancelledError):
             await call
-        assert teak._buckets[IDENTIFY].window._out == 1
-        while teak._buckets[IDENTIFY].window._out:
+        assert internals(teak).bucket(IDENTIFY).window._out == 1
+        while internals(teak).bucket(IDENTIFY).window._out:
             await asyncio.sleep(0.01)
         assert server.players["p1"].sessions == 1
 
@@ -400,10 +400,10 @@ async def test_cancelling_at_every_moment_leaks_no_permit(sandbox: Sandbox) -> N
             call.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await call
-        bucket = teak._buckets[IDENTIFY]
+        bucket = internals(teak).bucket(IDENTIFY)
         while bucket.window._out:
             await asyncio.sleep(0.001)
-        assert not teak.caller.attempts
+        assert not internals(teak).executor.attempts
         assert bucket.rate().in_window == sandbox.seen[IDENTIFY].requests
     assert all(player.sessions == 1 for player in sandbox.players.values())
 
@@ -418,7 +418,7 @@ async def test_closing_does_not_wait_for_the_abandoned() -> None:
                 await asyncio.sleep(0.001)
             call.cancel()
             await asyncio.wait([call])
-        assert not teak.caller.attempts
+        assert not internals(teak).executor.attempts
 
 
 async def test_cancelling_close_ends_everything() -> None:
@@ -431,7 +431,7 @@ async def test_cancelling_close_ends_everything() -> None:
             await asyncio.sleep(0.001)
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(teak.close(), 0.05)
-        assert not teak.caller.attempts
+        assert not internals(teak).executor.attempts
         with pytest.raises(ConnectionLost) as lost:
             await call
     assert lost.value.delivery is Delivery.UNKNOWN
@@ -443,7 +443,7 @@ async def test_closing_ends_a_pause_between_tries(sandbox: Sandbox) -> None:
     sandbox.fail_next("status", "response_lost")
     teak = await session_on(sandbox, retry=RetryPolicy(initial_wait=60, max_wait=60)).open()
     call = asyncio.create_task(teak.desktop_push.opt_out("p1"))
-    while not (sandbox.requests and not teak.caller.attempts):
+    while not (sandbox.requests and not internals(teak).executor.attempts):
         await asyncio.sleep(0.001)
     await asyncio.gather(teak.close(), teak.close())
     with pytest.raises(SessionClosed) as closed:
@@ -471,7 +471,7 @@ async def test_an_answer_beyond_understanding_is_unknown(teak: TeakSession, monk
     with pytest.raises(UnexpectedResponse, match="ZeroDivisionError") as odd:
         await teak.identify("p1", country_code="US")
     assert odd.value.delivery is Delivery.UNKNOWN
-    assert teak._buckets[IDENTIFY].window._out == 0
+    assert internals(teak).bucket(IDENTIFY).window._out == 0
 
 
 async def test_a_callers_aiohttp_session_is_used_and_not_closed(sandbox: Sandbox) -> None:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterable, Generator, Iterable
-from typing import Any
-
-from attrs import field, frozen
+from attrs import define, field, frozen
 
 from teak_async._api.codec import as_json
 from teak_async._journal.journal import Result
@@ -78,6 +75,58 @@ class BulkReport:
     rate: float
 
 
+@define
+class Tally:
+    """Counts the rows of a run as they end. Instants are of the loop's clock; 0 before they come.
+
+    Attributes:
+        began: when the first row was started that was not skipped.
+        ended: when the run ended.
+        retries: attempts beyond the first of each row.
+    """
+
+    succeeded: int = 0
+    failed: int = 0
+    in_doubt: int = 0
+    skipped: int = 0
+    failed_earlier: int = 0
+    sent: int = 0
+    retries: int = 0
+    began: float = 0.0
+    ended: float = 0.0
+
+    def add(self, outcome: Outcome) -> None:
+        """Count a row that ended."""
+        if outcome.error is None:
+            self.succeeded += 1
+        elif outcome.delivery is Delivery.UNKNOWN:
+            self.in_doubt += 1
+        else:
+            self.failed += 1
+        self.sent += outcome.attempts > 0
+        self.retries += max(outcome.attempts - 1, 0)
+
+    def skip(self, *, failed: bool) -> None:
+        """Count a row that an earlier run finished."""
+        self.skipped += 1
+        self.failed_earlier += failed
+
+    def report(self, now: float) -> BulkReport:
+        """Return the count so far."""
+        elapsed = (self.ended or now) - self.began if self.began else 0.0
+        return BulkReport(
+            total=self.succeeded + self.failed + self.in_doubt + self.skipped,
+            succeeded=self.succeeded,
+            failed=self.failed,
+            in_doubt=self.in_doubt,
+            skipped=self.skipped,
+            failed_earlier=self.failed_earlier,
+            sent=self.sent,
+            elapsed=elapsed,
+            rate=self.sent / elapsed if elapsed > 0 else 0.0,
+        )
+
+
 def result_of(outcome: Outcome) -> Result:
     """An outcome as the journal keeps it."""
     unsuccessful = {Delivery.UNKNOWN: "in_doubt", Delivery.DONE: "unread"}.get(outcome.delivery, "failed")
@@ -88,23 +137,3 @@ def result_of(outcome: Outcome) -> Result:
         None if outcome.error is None else f"{type(outcome.error).__name__}: {outcome.error}",
         None if outcome.response is None else as_json(outcome.response),
     )
-
-
-async def each(source: Iterable[Any] | AsyncIterable[Any]) -> AsyncGenerator[Any, None]:
-    """Give the rows of any iterable or async iterable, and close it when they are no longer wanted."""
-    if isinstance(source, AsyncIterable):
-        later = aiter(source)
-        try:
-            async for row in later:
-                yield row
-        finally:
-            if isinstance(later, AsyncGenerator):
-                await later.aclose()
-    else:
-        rows = iter(source)
-        try:
-            for row in rows:
-                yield row
-        finally:
-            if isinstance(rows, Generator):
-                rows.close()

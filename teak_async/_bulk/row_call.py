@@ -1,11 +1,4 @@
-"""The rows that a bulk run has in hand: calls that write their intents into the journal, a little ahead of their sends.
-
-Rules of this module:
-
-- A row is intended when it has a place in the lead, and keeps that until its permit, so few are intended and not yet sent.
-- An intent that is not followed by a send is withdrawn, and what is tried again after that is intended again. The intent of
-  an earlier run, which may have been followed by one, stays.
-"""
+"""The rows that a bulk run has in flight: calls that write their intents into the journal, a little ahead of their sends."""
 
 from __future__ import annotations
 
@@ -14,7 +7,7 @@ from typing import cast
 
 from attrs import define, field, frozen
 
-from teak_async._client.executor import Call
+from teak_async._client.call import Call
 from teak_async._journal.database import GROUP
 from teak_async._journal.journal import Entry, Journal
 from teak_async._limits.bucket import Lane
@@ -24,19 +17,19 @@ from teak_async.models import Request, Response
 from .outcomes import Outcome, Row
 
 MIN_INTENTS = 8
-"""Rows intended ahead of their send at first."""
+"""Rows with an intent ahead of their send at first."""
 MAX_INTENTS = GROUP // 2
-"""Rows intended ahead of their send at most. The other half of a group is for what was answered and is not written yet."""
+"""Rows with an intent ahead of their send at most. The other half of a group is for responses that are not written yet."""
 
 
 class IntentSlots:
-    """Places for rows that are intended and have no permit yet: after a kill they are in doubt, so they are few.
+    """Rights to have a written intent and no permit yet: after a kill such rows are in doubt, so they are few.
 
     There is one more each time that sends have to wait for intents: on a slow disk, at a high limit, or behind a slow input.
 
     Args:
-        least: places at first.
-        most: places at most.
+        least: slots at first.
+        most: slots at most.
     """
 
     def __init__(self, least: int = MIN_INTENTS, most: int = MAX_INTENTS) -> None:
@@ -46,18 +39,18 @@ class IntentSlots:
         self._durable = 0
 
     async def acquire(self) -> None:
-        """Wait for a place. Exactly one `release` has to follow."""
+        """Wait for a slot. Exactly one `release` has to follow."""
         await self._free.acquire()
 
-    def written(self) -> None:
-        """The intent is durable, and the row is ready to be sent."""
+    def mark_durable(self) -> None:
+        """Count a row whose intent is durable, and which waits for its permit."""
         self._durable += 1
 
-    def release(self, *, written: bool) -> None:
-        """The row is sent, or left."""
+    def release(self, *, durable: bool) -> None:
+        """Give a slot back: the row is sent, or left."""
         self._free.release()
-        self._durable -= written
-        if written and not self._durable and self._size < self._most:
+        self._durable -= durable
+        if durable and not self._durable and self._size < self._most:
             # One by one: it never shrinks, and doubled at each hiccup of the disk it left twice as many rows in doubt.
             self._size += 1
             self._free.release()
@@ -65,79 +58,88 @@ class IntentSlots:
 
 @define
 class RunContext:
-    """What the rows in hand of one run have in common.
+    """What the rows in flight of one run have in common.
 
     Attributes:
-        ahead: room for players who wait for their first permit.
+        lookahead: room for players who wait for their first permit.
         deadline: the loop's time after which nothing is sent any more.
         journal: where intents go; `None` for a run without one.
-        lead: who is intended and not yet sent.
+        slots: who has an intent and is not yet sent.
         trouble: why a row was last tried again, or left, until one ends.
     """
 
-    ahead: asyncio.Semaphore
+    lookahead: asyncio.Semaphore
     deadline: float | None
     journal: Journal | None = None
-    lead: IntentSlots = field(factory=IntentSlots)
+    slots: IntentSlots = field(factory=IntentSlots)
     trouble: TeakError | None = None
 
 
-class RowCall(Call):
-    """A row's call.
+class RowCall:
+    """A row that can be sent, and its call.
 
     Args:
         index: the row's place in the input, from 0.
         row: what to send.
-        hand: what it has in common with the others.
+        context: what it has in common with the others.
 
     Raises:
         InvalidRequest: when the row asks for nothing that can be sent.
     """
 
-    __slots__ = ("_first", "_hand", "_intended", "_leads", "_written", "entry", "index", "line")
+    __slots__ = ("_context", "_durable", "_has_slot", "_intended", "_reserved", "call", "entry", "index", "line")
 
-    def __init__(self, index: int, row: Row, hand: RunContext) -> None:
-        super().__init__(cast(Request, row.request), Lane.BULK, hand.deadline)
+    def __init__(self, index: int, row: Row, context: RunContext) -> None:
+        self.call = Call(cast(Request, row.request), Lane.BULK, context.deadline)
         self.index = index
         self.line = row.line
-        self.entry = None if hand.journal is None else Entry.of(index, self.request, row.source)
-        self._hand = hand
-        self._first = self._intended = self._leads = self._written = False
+        self.entry = None if context.journal is None else Entry.of(index, self.call.request, row.source)
+        self._context = context
+        self._reserved = self._intended = self._has_slot = self._durable = False
+
+    @property
+    def attempts(self) -> int:
+        """Attempts so far."""
+        return self.call.attempts
 
     async def reserve_lookahead(self) -> None:
-        """Wait until there is room for one more player, whose first row in hand this is."""
-        await self._hand.ahead.acquire()
-        self._first = True
+        """Wait until there is room for one more player, whose first row in flight this is."""
+        await self._context.lookahead.acquire()
+        self._reserved = True
 
     async def write_intent(self) -> None:
-        journal = self._hand.journal
+        """Make it durable that the row is about to be sent, unless it is already."""
+        journal = self._context.journal
         if journal is None or self.entry is None or self._intended:
             return
-        await self._hand.lead.acquire()
-        self._intended = self._leads = True
+        await self._context.slots.acquire()
+        self._intended = self._has_slot = True
         await journal.write_intent(self.entry)
-        self._hand.lead.written()
-        self._written = True
+        self._context.slots.mark_durable()
+        self._durable = True
 
     def release_slots(self) -> None:
-        if self._first:
-            self._hand.ahead.release()
-            self._first = False
-        if self._leads:
-            self._hand.lead.release(written=self._written)
-            self._leads = self._written = False
+        """Make room for other rows: this one has its permit, or is left."""
+        if self._reserved:
+            self._context.lookahead.release()
+            self._reserved = False
+        if self._has_slot:
+            self._context.slots.release(durable=self._durable)
+            self._has_slot = self._durable = False
 
     def retract_intent(self) -> None:
+        """Write that the row was certainly not done, and may be sent by another attempt or a later run."""
         self.release_slots()
-        self._hand.trouble = self.error
-        if self._hand.journal is not None and self.entry is not None and self._intended and not self.resent:
+        self._context.trouble = self.call.error
+        # An intent of an earlier run stays: that one may have sent it.
+        if self._context.journal is not None and self.entry is not None and self._intended and not self.call.resent:
             self._intended = False
-            self._hand.journal.retract_intent(self.entry)
+            self._context.journal.retract_intent(self.entry)
 
 
 @frozen
 class InvalidRow:
-    """A row that asks for nothing."""
+    """A row that asks for nothing that can be sent."""
 
     index: int
     line: int
@@ -146,13 +148,13 @@ class InvalidRow:
     attempts: int = 0
 
 
-def outcome_of(taken: RowCall | InvalidRow, response: Response | None, error: TeakError | None) -> Outcome:
-    """How a row ended."""
+def outcome_of(row: RowCall | InvalidRow, response: Response | None, error: TeakError | None) -> Outcome:
+    """Return how a row ended."""
     delivery = Delivery.DONE if error is None else error.delivery
-    request = taken.request if isinstance(taken, RowCall) else None
-    return Outcome(taken.index, request, response, error, delivery, taken.attempts, taken.line)
+    request = row.call.request if isinstance(row, RowCall) else None
+    return Outcome(row.index, request, response, error, delivery, row.attempts, row.line)
 
 
 def in_doubt_error() -> ConnectionLost:
-    """What a row ends with that an earlier run may have sent, and that is not sent now."""
+    """Return what a row ends with that an earlier run may have sent, and that is not sent now."""
     return ConnectionLost("an earlier run ended without knowing whether this was done")

@@ -1,14 +1,16 @@
 """One attempt in a task of its own, which outlives its caller once bytes may be on the wire.
 
 Only the response tells when a permit may come back, so an attempt must not end because its caller left. The caller waits for
-the task behind a shield; the task ends by itself, by its `Exchange.interrupt`, or because its caller left before the send.
+a future beside the task; the task ends by itself, by `Exchange.interrupt`, or because its caller left before the send.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Callable, Coroutine
 from typing import Any, Generic, TypeVar
+
+from teak_async._limits.bucket import Bucket
 
 from .transport import Exchange
 
@@ -16,45 +18,57 @@ T = TypeVar("T")
 
 
 class Attempt(Generic[T]):
-    """Await it once for what the exchange returns.
-
-    Args:
-        work: the exchange as a coroutine.
-        exchange: what is known of it.
-        on_end: called when a task that was cancelled has ended: cancelled before its first step, `work` never began.
+    """The hold that a caller and its session have on the task of one exchange.
 
     Attributes:
+        exchange: what is known of the request on the wire.
+        bucket: where its permit goes back.
+        begun: whether the task has taken its first step; one that is cancelled before never runs.
         left: whether its caller has gone while it may have been sent.
     """
 
-    __slots__ = ("_on_end", "_task", "exchange", "left")
+    __slots__ = ("_outcome", "_task", "begun", "bucket", "exchange", "left")
 
-    def __init__(self, work: Coroutine[Any, None, T], exchange: Exchange, on_end: Callable[[], None] | None = None) -> None:
+    def __init__(self, exchange: Exchange, bucket: Bucket) -> None:
         self.exchange = exchange
-        self.left = False
-        self._task = asyncio.get_running_loop().create_task(work)
-        exchange.cancel = self._task.cancel
-        self._on_end = on_end
+        self.bucket = bucket
+        self.begun = self.left = False
 
-    def __await__(self) -> Generator[Any, None, T]:
-        return self._result().__await__()
-
-    async def _result(self) -> T:
-        task, exchange = self._task, self.exchange
+    async def run(self, work: Callable[..., Coroutine[Any, Any, T]], *args: Any) -> T:
+        """Run the exchange in a task, and wait for what it returns or raises."""
+        loop = asyncio.get_running_loop()
+        # A future by hand costs half of what `asyncio.shield` does, which makes one and two callbacks.
+        self._outcome: asyncio.Future[T] = loop.create_future()
+        self._task = loop.create_task(self._perform(work, *args))
+        self.exchange.cancel = self._task.cancel
         try:
-            return await asyncio.shield(task)
+            return await self._outcome
         except asyncio.CancelledError:
-            # A task that is cancelled before its first step never runs `work`. Its caller still waits then, so the caller's
-            # cancellation is the place to watch for that; a callback for every attempt cost 2 % of a call.
-            if (on_end := self._on_end) is not None:
-                task.add_done_callback(lambda _: on_end())
-            if task.cancelled() and exchange.error is not None:
-                raise exchange.error from None  # interrupted before its first step
-            # Also if it has ended in this very moment: nobody has seen what it returned.
-            self.left = not exchange.unsent
+            # Also where the result came in this very moment: the caller has not seen it.
+            self.left = self.begun and not self.exchange.unsent
             if not self.left:
                 await self._end()
             raise
+
+    def finish(self, result: T) -> None:
+        """Give the result to the caller, if it still waits."""
+        if not self._outcome.done():
+            self._outcome.set_result(result)
+
+    def cancel(self) -> None:
+        """Cancel the task."""
+        self._task.cancel()
+
+    async def _perform(self, work: Callable[..., Coroutine[Any, Any, T]], *args: Any) -> None:
+        self.begun = True
+        try:
+            self.finish(await work(*args))
+        except asyncio.CancelledError:
+            self._outcome.cancel()
+            raise
+        except Exception as failure:  # noqa: BLE001 - raised in the caller
+            if not self._outcome.done():
+                self._outcome.set_exception(failure)
 
     async def _end(self) -> None:
         """Cancel the task and wait for its end, however often the caller is cancelled meanwhile."""

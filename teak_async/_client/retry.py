@@ -1,12 +1,4 @@
-"""Whether a failed try is made again, and after how long. Pure.
-
-Rules of this module:
-
-- Only what cannot do harm is repeated: a try that did nothing, or one whose repetition does nothing new. So an identify
-  whose fate is unknown is never repeated.
-- A refusal (429) waits in its budget's pause, not here: everybody has to wait then, and in order.
-- Chance is an argument.
-"""
+"""Whether there is another attempt after one that failed, and after how long. Pure: chance is an argument."""
 
 from __future__ import annotations
 
@@ -22,12 +14,12 @@ class RetryPolicy:
     """How persistent a session is.
 
     Attributes:
-        max_attempts: tries of one call at most, refusals not counted.
-        max_rate_limited: refusals (429) of one call at most; each costs the budget's pause of a second or more.
-        initial_wait: seconds before the second try, on average three quarters of it; doubled for each further one.
+        max_attempts: attempts of one call at most; those that were rate-limited do not count.
+        max_rate_limited: rate-limited attempts (429) of one call at most; each costs the bucket's pause of a second or more.
+        initial_wait: seconds before the second attempt, on average three quarters of it; doubled for each further one.
         max_wait: seconds; no wait is longer.
-        outage: seconds for which a row of a bulk run keeps asking for a connection before it fails, however many tries that
-            takes: a network cut of minutes must not fail the thousands of rows that come up during it.
+        outage: seconds for which a row of a bulk run keeps asking for a connection before it fails, however many attempts
+            that takes: a network cut of minutes must not fail the thousands of rows that come up during it.
     """
 
     max_attempts: int = field(default=5, validator=ge(1))
@@ -37,6 +29,8 @@ class RetryPolicy:
     outage: float = field(default=600.0, validator=ge(0))
 
 
+# Only what cannot do harm is repeated: an attempt that did nothing, or one whose repetition does nothing new. So an identify
+# of unknown fate is never repeated.
 _REPEATED = {
     Delivery.NOT_SENT: frozenset(Effect),
     Delivery.UNKNOWN: frozenset({Effect.READ, Effect.SET}),
@@ -50,23 +44,24 @@ def next_wait(
     effect: Effect,
     error: TeakError,
     attempts: int,
-    refusals: int,
+    rate_limited: int,
     chance: float,
     cut_off: float | None = None,
 ) -> float | None:
-    """Say how many seconds to wait before the next try, or `None` to give up.
+    """Return the seconds to wait before the next attempt, or `None` to give up.
 
     Args:
         retry: how persistent to be.
         effect: what a second processing of the call would do.
-        error: how the last try ended.
-        attempts: tries so far that were not refused.
-        refusals: tries so far that were.
+        error: how the last attempt ended.
+        attempts: attempts so far that were not rate-limited.
+        rate_limited: attempts so far that were.
         chance: from 0 to 1; spreads the waits of calls that failed together.
-        cut_off: seconds since the first try that found no connection, for a call that may sit out an outage.
+        cut_off: seconds since the first attempt that found no connection, for a call that may sit out an outage.
     """
     if isinstance(error, RateLimited):
-        return 0.0 if refusals <= retry.max_rate_limited else None
+        # It waits in its bucket's pause, as all calls have to then, and in their order.
+        return 0.0 if rate_limited <= retry.max_rate_limited else None
     unconnected = error.delivery is Delivery.NOT_SENT
     if unconnected and (not isinstance(error, TransportError) or isinstance(error, DeadlinePassed)):
         return None

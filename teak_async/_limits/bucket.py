@@ -44,7 +44,7 @@ GRANTS_A_TURN = 2
 """Bulk grants in one turn of the loop at most. With no bound, a very high limit made turns of a tenth of a second. One a turn
 costs an eighth more processor time than two, and more than two save nothing and make turns longer."""
 
-TELL_LATER = 0.005
+ANNOUNCE_LATER = 0.005
 """Seconds after a step of the allowance at which it is told: timers may wake a moment early, and then there is none yet."""
 
 
@@ -127,7 +127,7 @@ class Bucket:
         self.name = name
         self.window = PermitWindow(limit)
         self._notifier = Notifier(None) if notifier is None else notifier
-        self._told = limit
+        self._announced = limit
         self._recovery: asyncio.TimerHandle | None = None
         self._queues = {lane: _Queue() for lane in Lane}
         self._live = self._queues[Lane.LIVE]
@@ -139,6 +139,7 @@ class Bucket:
         self._feeder: asyncio.Task[None] | None = None
         self._turn: asyncio.Future[None] | None = None
         self._granted = 0
+        self._holders: dict[asyncio.Future[int], object] = {}
         self._closed = False
 
     def rate(self) -> Rate:
@@ -156,19 +157,19 @@ class Bucket:
             paused=max(0.0, window.paused_until - now),
         )
 
-    async def acquire(self, lane: Lane, ticket: int | None = None, waiting: set[asyncio.Future[int]] | None = None) -> int:
+    async def acquire(self, lane: Lane, ticket: int | None = None, holder: object = None) -> int:
         """Wait for a permit.
 
         Args:
             lane: who is asking.
-            ticket: what an earlier `acquire` of the same call gave, when that try was refused.
-            waiting: holds what the caller waits for meanwhile; to make that fail is to leave the queue.
+            ticket: what an earlier `acquire` of the same call gave, when that attempt was rate-limited.
+            holder: for whom; see `leave`.
 
         Returns:
             The ticket of this grant. Exactly one of `release_unused`, `release_answered` and `release_lost` has to follow.
 
         Raises:
-            SessionClosed: when the bucket is or gets closed.
+            SessionClosed: when the bucket is or gets closed, or its holder leaves.
         """
         if self._closed:
             raise _closed()
@@ -180,8 +181,7 @@ class Bucket:
         future = self._loop.create_future()
         queue.add(future, ticket)
         queue.waiting += 1
-        if waiting is not None:
-            waiting.add(future)
+        self._holders[future] = holder
         try:
             if lane is Lane.BULK:
                 self._feed()
@@ -195,8 +195,7 @@ class Bucket:
                 self.release_unused()
             raise
         finally:
-            if waiting is not None:
-                waiting.discard(future)
+            del self._holders[future]
             queue.waiting -= 1
             if self._feeder is not None and not self._bulk.waiting:
                 self._feeder.cancel()
@@ -227,27 +226,29 @@ class Bucket:
         """Say, before `release_answered`, that the answer is a refusal which asks for `wait` seconds."""
         now = self._loop.time()
         paused_until = self.window.paused_until
-        self._tell_allowance()
+        self._announce_allowance()
         self.window.record_rate_limit(now, sent_at, wait)
         longer = self.window.paused_until - max(paused_until, now)
         # All that were on the wire may come back refused: each moves the end by a little, which is no news.
         if (paused_until <= now or longer >= MIN_PAUSE) and self._notifier.is_enabled(logging.INFO):
             self._notifier.emit(BucketPaused(self.name, self.window.paused_until - now))
-        self._tell_allowance()
+        self._announce_allowance()
 
-    def _tell_allowance(self) -> None:
-        """Tell what the allowance has become, now and until it is the limit again."""
+    def _announce_allowance(self) -> None:
+        """Emit what the allowance has become, now and until it is the limit again."""
         now, window = self._loop.time(), self.window
-        before, self._told = self._told, window.allowance(now)
-        if self._told != before and self._notifier.is_enabled(logging.WARNING if self._told < before else logging.INFO):
-            self._notifier.emit(AllowanceChanged(self.name, window.limit, before, self._told))
+        before, self._announced = self._announced, window.allowance(now)
+        if self._announced != before and self._notifier.is_enabled(
+            logging.WARNING if self._announced < before else logging.INFO
+        ):
+            self._notifier.emit(AllowanceChanged(self.name, window.limit, before, self._announced))
         if self._recovery is not None:
             self._recovery.cancel()
             self._recovery = None
-        if self._told < window.limit and not self._closed and self._notifier.is_enabled(logging.INFO):
+        if self._announced < window.limit and not self._closed and self._notifier.is_enabled(logging.INFO):
             # It is won back in steps, one at each full second after the pause.
             ahead = (window.paused_until - now) % SECOND if now >= window.paused_until else window.paused_until - now + SECOND
-            self._recovery = self._loop.call_later(ahead + TELL_LATER, self._tell_allowance)
+            self._recovery = self._loop.call_later(ahead + ANNOUNCE_LATER, self._announce_allowance)
 
     def close(self) -> None:
         """End every waiting call with `SessionClosed`."""
@@ -259,6 +260,11 @@ class Bucket:
         for queue in self._queues.values():
             while (future := queue.head()) is not None:
                 future.set_exception(_closed())
+
+    def leave(self, holder: object) -> None:
+        """End the waiting calls of one holder with `SessionClosed`."""
+        for future in [future for future, waiting in self._holders.items() if waiting is holder and not future.done()]:
+            future.set_exception(_closed())
 
     def _dispatch(self) -> None:
         """Grant what can be granted now, and see to it that the next chance is not missed."""

@@ -1,20 +1,17 @@
-"""The budgets of a session: buckets of its own, or those of another session that it shares.
+"""The buckets of a session: its own, or those of another session that it shares.
 
 Limits are per game, and buckets hold them for what goes through them. So two sessions for one game in one process either
 share their buckets, or each has to be given its part of the limits. Two that do neither are warned about in the log.
 
-Rules of this module:
-
-- Buckets belong to the session that made them. A guest that closes ends its own calls only; when the owner closes, the
-  guests can make no more calls.
-- Buckets live on one event loop, and so do all who share them.
+- Buckets belong to the session that made them. Another one that closes ends its own calls only; when the owner closes, the
+  others can make no more calls.
+- Buckets live on one event loop, and so do all sessions that share them.
 """
 
 from __future__ import annotations
 
 import asyncio
 import threading
-from typing import TypeAlias
 from weakref import WeakSet
 
 from attrs import field, frozen
@@ -35,7 +32,7 @@ class Limits:
         identify: for `POST /v2/identify`; Teak documents 200.
         subscription: for reading and setting together, and again for all categories together; Teak documents 300 each.
 
-    Lower figures take a share, where others spend from the same game's budget.
+    Lower figures take a share, where others call for the same game.
     """
 
     identify: int = field(default=200, validator=[instance_of(int), ge(1)])
@@ -43,49 +40,42 @@ class Limits:
 
 
 class BucketHandle:
-    """A bucket of another session's: the same permits and the same lanes; closing it ends the guest's own calls only."""
+    """A session's hold on a bucket: closing it ends the session's waiting calls, and the owner's closes the bucket."""
 
-    def __init__(self, bucket: Bucket) -> None:
-        self._bucket = bucket
-        self._waiting: set[asyncio.Future[int]] = set()
+    __slots__ = ("_closed", "_owns", "bucket")
+
+    def __init__(self, bucket: Bucket, *, owns: bool) -> None:
+        self.bucket = bucket
+        self._owns = owns
         self._closed = False
-        self.window = bucket.window
-        self.rate = bucket.rate
-        self.release_unused = bucket.release_unused
-        self.release_answered = bucket.release_answered
-        self.release_lost = bucket.release_lost
-        self.charge = bucket.charge
-        self.record_rate_limit = bucket.record_rate_limit
 
     async def acquire(self, lane: Lane, ticket: int | None = None) -> int:
         """Wait for a permit; see `Bucket.acquire`.
 
         Raises:
-            SessionClosed: when the guest is or gets closed, or the owner.
+            SessionClosed: when this session or the bucket's owner is or gets closed.
         """
-        if self._closed:
-            raise _closed()
-        try:
-            ticket = await self._bucket.acquire(lane, ticket, self._waiting)
-        except SessionClosed:
-            if self._closed:
-                raise
-            raise SessionClosed(
-                "the session whose limits this one shares was closed before this call was sent; close it last"
-            ) from None
-        if self._closed:
-            self.release_unused()
-            raise _closed()
-        return ticket
+        if not self._closed:
+            try:
+                granted = await self.bucket.acquire(lane, ticket, self)
+            except SessionClosed:
+                if not self._closed:
+                    raise SessionClosed(
+                        "the session whose limits this one shares was closed before this call was sent; close it last"
+                    ) from None
+            else:
+                if not self._closed:
+                    return granted
+                self.bucket.release_unused()  # closed between the grant and this line
+        raise SessionClosed("the session was closed before this call was sent")
 
     def close(self) -> None:
-        """End the guest's waiting calls with `SessionClosed`."""
+        """End the session's waiting calls with `SessionClosed`."""
         self._closed = True
-        for future in [future for future in self._waiting if not future.done()]:
-            future.set_exception(_closed())
-
-
-Budget: TypeAlias = Bucket | BucketHandle
+        if self._owns:
+            self.bucket.close()
+        else:
+            self.bucket.leave(self)
 
 
 class SessionLimits:
@@ -94,71 +84,68 @@ class SessionLimits:
     Args:
         game_id: whose limits they are.
         server: where they are counted.
-        limits: requests per second; `None` for what Teak documents, or for what the host has.
-        notifier: who hears of them, when they are of its own.
-        host: whose buckets to use; `None` for buckets of its own.
+        limits: requests per second; `None` for what Teak documents, or for what the owner has.
+        notifier: hears of the buckets, when they are its own.
+        owner: whose buckets to share; `None` for buckets of its own.
 
     Attributes:
-        buckets: by the path as the server's refusal names it; empty before it is opened.
+        buckets: by the path as the server's 429 names it; empty before it is opened.
         limits: requests per second.
-        own: the buckets themselves, be they the host's.
         loop: where they live; `None` unless open.
 
     Raises:
-        ValueError: when it cannot share with the host.
+        ValueError: when it cannot share with the owner.
     """
 
     def __init__(
-        self, game_id: str, server: str, limits: Limits | None, notifier: Notifier, host: SessionLimits | None
+        self, game_id: str, server: str, limits: Limits | None, notifier: Notifier, owner: SessionLimits | None
     ) -> None:
-        if host is not None and limits is not None:
+        if owner is not None and limits is not None:
             raise ValueError("limits= and share= together: the limits of the shared session hold; leave limits= out")
-        if host is not None and host.game_id != game_id:
+        if owner is not None and owner.game_id != game_id:
             raise ValueError(
-                f"share= is a session for game {host.game_id}, and this one is for game {game_id}: limits are per game, so"
+                f"share= is a session for game {owner.game_id}, and this one is for game {game_id}: limits are per game, so"
                 " leave share= out"
             )
         self.game_id: str = game_id
         self.server = server
-        self.limits: Limits = host.limits if host is not None else limits or Limits()
-        self.buckets: dict[str, Budget] = {}
+        self.limits: Limits = owner.limits if owner is not None else limits or Limits()
+        self.buckets: dict[str, BucketHandle] = {}
         self._notifier = notifier
-        self._host = host
-        self.own: dict[str, Bucket] = {} if host is None else host.own
+        self._owner = owner
         self.loop: asyncio.AbstractEventLoop | None = None
 
     def open(self) -> None:
         """Make the buckets, on the running loop.
 
         Raises:
-            SessionClosed: when the host is not open.
-            RuntimeError: when the host is on another loop.
+            SessionClosed: when the owner is not open.
+            RuntimeError: when the owner is on another loop.
         """
         loop = asyncio.get_running_loop()
-        host = self._host
-        if host is None:
+        owner = self._owner
+        if owner is None:
             for endpoint in ENDPOINTS.values():
-                if endpoint.bucket not in self.own:
-                    limit: int = getattr(self.limits, endpoint.limit)
-                    self.own[endpoint.bucket] = Bucket(endpoint.bucket, limit, self._notifier)
-            self.buckets.update(self.own)
+                if endpoint.bucket not in self.buckets:
+                    bucket = Bucket(endpoint.bucket, getattr(self.limits, endpoint.limit), self._notifier)
+                    self.buckets[endpoint.bucket] = BucketHandle(bucket, owns=True)
             _register(self)
-        elif host.loop is None:
+        elif owner.loop is None:
             raise SessionClosed("the session given as share= is not open: open it before this one, and close it after")
-        elif host.loop is not loop:
+        elif owner.loop is not loop:
             raise RuntimeError(
                 "the session given as share= runs on another event loop: limits are shared within one loop; on several,"
                 " give each session its part with limits=Limits(...)"
             )
         else:
-            self.buckets.update((path, BucketHandle(bucket)) for path, bucket in self.own.items())
+            self.buckets.update((path, BucketHandle(handle.bucket, owns=False)) for path, handle in owner.buckets.items())
         self.loop = loop
 
     def close(self) -> None:
         """End the calls that wait for a permit."""
         self.loop = None
-        for bucket in self.buckets.values():
-            bucket.close()
+        for handle in self.buckets.values():
+            handle.close()
         with _LOCK:
             _OPEN.discard(self)
 
@@ -200,7 +187,3 @@ def _warn(new: SessionLimits, all_limits: list[Limits]) -> None:
         together.identify,
         together.subscription,
     )
-
-
-def _closed() -> SessionClosed:
-    return SessionClosed("the session was closed before this call was sent")

@@ -7,7 +7,7 @@ from itertools import count
 from typing import Any
 
 import pytest
-from support import FAST, identifies, session_on
+from support import FAST, identifies, internals, session_on
 
 from teak_async import (
     Delivery,
@@ -269,7 +269,7 @@ async def test_a_row_that_may_have_been_done_is_told_when_the_run_is_left(server
     server.fail_next("status", "response_lost")
     teak = session_on(server, retry=RetryPolicy(initial_wait=60, max_wait=60))
     async with teak, teak.bulk([SetSubscription("p1", State.OPT_OUT)]) as run:
-        while not (server.requests and not teak.caller.attempts):
+        while not (server.requests and not internals(teak).executor.attempts):
             await asyncio.sleep(0.001)
         await asyncio.sleep(0.01)
     assert (run.report.total, run.report.in_doubt) == (1, 1)

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Coroutine
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -19,7 +21,10 @@ class Work:
         self.sent = sent
         self.answer: asyncio.Future[str] = loop.create_future()
         self.ended: object = None
-        self.attempt = Attempt(self.attempt_work(), self.exchange)
+        self.attempt: Attempt[str] = Attempt(self.exchange, Mock())
+
+    async def run(self) -> str:
+        return await self.attempt.run(self.attempt_work)
 
     async def attempt_work(self) -> str:
         try:
@@ -34,7 +39,7 @@ class Work:
 
 
 async def awaiting(work: Work) -> str:
-    return await work.attempt
+    return await work.run()
 
 
 async def start(work: Work) -> asyncio.Task[str]:
@@ -97,7 +102,7 @@ async def test_a_timeout_of_the_callers_is_the_callers() -> None:
     work = Work(sent=True)
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.01):
-            await work.attempt
+            await work.run()
     assert work.attempt.left
     work.exchange.interrupt(ConnectionLost("closed"))
     await asyncio.sleep(0.001)
@@ -160,14 +165,13 @@ async def test_work_that_waits_again_after_being_cancelled_is_waited_for() -> No
             await asyncio.sleep(0.001)
             cleaned.set()
 
-    attempt = Attempt(stubborn(), Exchange(ResponseTimer(60), exact=True))
     with pytest.raises(TimeoutError):
-        await asyncio.wait_for(awaited(attempt), 0.01)
+        await asyncio.wait_for(attempted(stubborn), 0.01)
     assert cleaned.is_set()
 
 
-async def awaited(attempt: Attempt[None]) -> None:
-    await attempt
+async def attempted(work: Callable[[], Coroutine[Any, Any, Any]], *, exact: bool = True) -> Any:
+    return await Attempt[Any](Exchange(ResponseTimer(60), exact=exact), Mock()).run(work)
 
 
 async def test_the_timeouts_of_the_work_are_its_own() -> None:
@@ -180,7 +184,7 @@ async def test_the_timeouts_of_the_work_are_its_own() -> None:
         except TimeoutError:
             return "timed out"
 
-    assert await Attempt(slow(), Exchange(ResponseTimer(60), exact=True)) == "timed out"
+    assert await attempted(slow) == "timed out"
     task = asyncio.current_task()
     assert task is not None
     assert task.cancelling() == 0
@@ -214,7 +218,7 @@ async def test_where_nobody_knows_what_was_sent_a_timeout_of_the_work_is_not_the
             return "timed out"
         return ""
 
-    assert await Attempt(slow(), Exchange(ResponseTimer(60), exact=False)) == "timed out"
+    assert await attempted(slow, exact=False) == "timed out"
     task = asyncio.current_task()
     assert task is not None
     assert task.cancelling() == 0
@@ -238,27 +242,17 @@ async def test_who_leaves_in_the_moment_of_the_answer_has_left() -> None:
 async def test_a_task_that_is_cancelled_before_it_begins_says_so(exact: bool) -> None:
     """As a loop does that ends: it cancels all tasks, also one made in its last turn, whose work then never begins."""
     before = asyncio.all_tasks()
-    ends: list[None] = []
     work = Work(sent=True)
     work.exchange.exact = exact
-    attempt = Attempt(work.attempt_work(), work.exchange, lambda: ends.append(None))
+    caller = asyncio.create_task(work.run())
+    await asyncio.sleep(0)
     for task in asyncio.all_tasks() - before:
         task.cancel()
     with pytest.raises(asyncio.CancelledError):
-        await attempt
-    assert asyncio.all_tasks() == before
+        await caller
     await asyncio.sleep(0)
-    assert (work.ended, ends) == (None, [None])
-    assert attempt.left is not exact
-
-
-async def test_interrupting_before_the_first_step_reaches_the_caller() -> None:
-    """A session that closes in the turn in which a call got its permit tells the call so."""
-    work = Work(sent=False)
-    work.exchange.interrupt(SessionClosed("closed"))
-    with pytest.raises(SessionClosed):
-        await work.attempt
-    assert work.ended is None
+    assert asyncio.all_tasks() == before
+    assert (work.ended, work.attempt.begun, work.attempt.left) == (None, False, False)
 
 
 async def test_a_caller_who_is_cancelled_again_and_again_still_waits_for_the_end() -> None:
@@ -274,7 +268,7 @@ async def test_a_caller_who_is_cancelled_again_and_again_still_waits_for_the_end
             await asyncio.sleep(0)
             cleaned.set()
 
-    caller = asyncio.create_task(awaited(Attempt(stubborn(), Exchange(ResponseTimer(60), exact=True))))
+    caller = asyncio.create_task(attempted(stubborn))
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     for _ in range(2):

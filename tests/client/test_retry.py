@@ -59,7 +59,7 @@ NEVER = dict.fromkeys(Effect, False)
 def test_what_is_repeated(effect: Effect, delivery: Delivery, kind: type[TeakError]) -> None:
     """A call is repeated just where the table allows it: never where that could do its work twice."""
     row = NEVER if delivery is Delivery.NOT_SENT and kind in OTHERS else TABLE[delivery]
-    wait = next_wait(RetryPolicy(), effect, kind("what happened", delivery=delivery), attempts=1, refusals=0, chance=0.5)
+    wait = next_wait(RetryPolicy(), effect, kind("what happened", delivery=delivery), attempts=1, rate_limited=0, chance=0.5)
     assert (wait is not None) is row[effect]
 
 
@@ -67,12 +67,12 @@ def test_what_is_repeated(effect: Effect, delivery: Delivery, kind: type[TeakErr
 @pytest.mark.parametrize("attempts", [0, 1, 5, 1000])
 def test_a_refusal_waits_in_its_budget(effect: Effect, attempts: int) -> None:
     """A refused call of any effect goes on without a wait of its own, and the tries beside it do not count."""
-    assert next_wait(RetryPolicy(max_attempts=5), effect, RateLimited("slower"), attempts, refusals=1, chance=1.0) == 0.0
+    assert next_wait(RetryPolicy(max_attempts=5), effect, RateLimited("slower"), attempts, rate_limited=1, chance=1.0) == 0.0
 
 
 @pytest.mark.parametrize("most", [0, 1, 30])
-def test_refusals_end(most: int) -> None:
-    """So many refusals are borne as was said, and not one more."""
+def test_rate_limited_end(most: int) -> None:
+    """So many rate_limited are borne as was said, and not one more."""
     answers = [
         next_wait(RetryPolicy(max_rate_limited=most), Effect.READ, RateLimited("slower"), 0, count, 0.5)
         for count in range(1, most + 2)
@@ -88,10 +88,10 @@ def test_attempts_end(most: int) -> None:
     assert [wait is None for wait in waits] == [False] * (most - 1) + [True]
 
 
-def test_refusals_do_not_count_as_tries() -> None:
+def test_rate_limited_do_not_count_as_tries() -> None:
     """A call that was refused often has all of its tries left."""
     assert (
-        next_wait(RetryPolicy(max_attempts=2), Effect.READ, ServerError("down"), attempts=1, refusals=30, chance=0.0)
+        next_wait(RetryPolicy(max_attempts=2), Effect.READ, ServerError("down"), attempts=1, rate_limited=30, chance=0.0)
         is not None
     )
 

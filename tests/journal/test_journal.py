@@ -19,7 +19,7 @@ from typing import Any
 
 import aiohttp
 import pytest
-from support import FAST, identifies, session_on
+from support import FAST, identifies, internals, session_on
 
 from benchmarks.kill import command, killed_until_done, players_at, sandbox_process
 from teak_async import (
@@ -40,7 +40,7 @@ from teak_async import (
     SubscriptionChange,
     TeakSession,
 )
-from teak_async._bulk import run as bulk
+from teak_async._bulk import resume
 from teak_async._bulk.run import BulkRun
 from teak_async._journal import database as store
 from teak_async._journal import journal, writer
@@ -152,14 +152,14 @@ async def test_doubt_outlives_a_resending_that_fails(server: Sandbox, path: Path
         server.fail_next("identify", "rate_limited")
     given = {"game_id": server.game_id, "secret_key": server.secret_key, "base_url": server.url, **options}
     async with TeakSession(**given) as teak:
-        teak.bucket_of(IDENTIFY).charge(1 if again == "left before" else 0)
+        internals(teak).bucket(IDENTIFY).charge(1 if again == "left before" else 0)
         run = teak.bulk(identifies(1), journal=path, resend_in_doubt=True, deadline=0 if again == "late" else None)
         async with run:
             if again == "left before":
                 while not teak.rates[IDENTIFY].waiting_bulk:
                     await asyncio.sleep(0.001)
             elif again == "left":
-                while not any(call.error for call in run._tasks.values()):
+                while not any(row.call.error for row in run._players._tasks.values()):
                     await asyncio.sleep(0.001)
             else:
                 with pytest.raises(Forbidden) if again == "forbidden" else nullcontext():
@@ -220,7 +220,7 @@ async def test_a_set_cut_off_and_left_keeps_its_intent(fast: TeakSession, server
     asked = SetSubscription("p0", State.OPT_OUT)
     await intend_all(path, iter([asked]))
     async with session_on(server, limits=Limits(1, 1)) as teak:
-        teak.bucket_of(STATUS).charge(1)
+        internals(teak).bucket(STATUS).charge(1)
         async with teak.bulk([asked], journal=path):
             while not teak.rates[STATUS].waiting_bulk:
                 await asyncio.sleep(0.001)
@@ -256,7 +256,7 @@ async def test_other_input_is_told_apart_with_bounded_memory(
 ) -> None:
     """Of an earlier run's unfinished rows only so many are held back; what was sent by then is said to be in the journal."""
     await intend_all(path, identifies(50))
-    monkeypatch.setattr(bulk, "MAX_HELD", 10)
+    monkeypatch.setattr(resume, "MAX_HELD", 10)
     with pytest.raises(JournalError, match="row 45 is not what it was; what was sent before it is in the journal"):
         await fast.bulk([*identifies(45), *identifies(50, 46)], journal=path, resend_in_doubt=True)
     assert set(server.players) <= {f"p{number}" for number in range(40)}
@@ -504,7 +504,7 @@ async def test_a_run_that_is_cancelled_while_it_closes_has_an_end(fast: TeakSess
     assert run.journal is not None
     assert run._main is not None
     run.journal.close = asyncio.Event().wait  # type: ignore[method-assign, assignment] # a disk that takes its time
-    while run.report.succeeded < 3 or run._tasks:
+    while run.report.succeeded < 3 or run._players._tasks:
         await asyncio.sleep(0.001)
     for _ in range(5):
         await asyncio.sleep(0)
@@ -635,7 +635,7 @@ async def test_a_loop_that_ends_under_a_run_leaves_a_journal_that_knows(path: Pa
         assert run._puller is not None
         while run.report.total < 100 or (count == 150 and not run._puller.done()):
             await asyncio.sleep(0.001)
-        ended = [run._main, run._puller, *run._tasks] if main_first else [*run._tasks, run._puller, run._main]
+        ended = [run._main, run._puller, *run._players._tasks] if main_first else [*run._players._tasks, run._puller, run._main]
         for task in ended:
             task.cancel()
         await asyncio.wait(ended)
@@ -717,7 +717,7 @@ async def test_pages_of_input_are_bridged(path: Path, journaled: bool) -> None:
             yield Identify(f"p{pulled}", country_code="US")
 
     async with Sandbox(identify=100_000) as server, session_on(server, limits=Limits(200, 200)) as teak:
-        teak.bucket_of(IDENTIFY).charge(200)
+        internals(teak).bucket(IDENTIFY).charge(200)
         loop = asyncio.get_running_loop()
         until = loop.time() + 0.9
         async with teak.bulk(endless(), journal=path if journaled else None):

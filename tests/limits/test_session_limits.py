@@ -10,7 +10,7 @@ import weakref
 from typing import Any
 
 import pytest
-from support import FAST, session_on
+from support import FAST, internals, session_on
 
 from teak_async import Delivery, Identify, Limits, SessionClosed, TeakSession
 from teak_async._limits import session_limits as budgets
@@ -73,7 +73,7 @@ async def test_a_guest_closed_in_the_turn_of_its_grant_gives_the_permit_back(san
     """The permit was granted and the call had not gone on yet: nothing is sent, and the permit is free."""
     async with session_on(sandbox, limits=Limits(identify=1)) as owner:
         guest = await session_on(sandbox, share=owner).open()
-        bucket = owner._buckets[IDENTIFY]
+        bucket = internals(owner).bucket(IDENTIFY)
         assert bucket.window.try_acquire(asyncio.get_running_loop().time())
         call = asyncio.create_task(guest.identify("g1", country_code="US"))
         await asyncio.sleep(0.01)
@@ -222,7 +222,7 @@ async def test_sessions_left_open_are_forgotten(sandbox: Sandbox, caplog: pytest
     thread.join()
     async with session_on(sandbox):
         pass
-    kept = weakref.ref(left[0].budgets)
+    kept = weakref.ref(internals(left[0]).limits)
     assert kept() in budgets._OPEN
     left.clear()
     gc.collect()

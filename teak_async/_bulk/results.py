@@ -1,0 +1,90 @@
+"""How rows end: recorded in the journal, then delivered to the reader of the run."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from teak_async.errors import DeadlinePassed, Delivery, TeakError
+from teak_async.models import Response
+
+from .outcomes import Outcome, Tally, result_of
+from .row_call import InvalidRow, RowCall, RunContext, in_doubt_error, outcome_of
+
+
+class Results:
+    """The stream of outcomes of one run.
+
+    An outcome is delivered when its result is durable, or when it cannot become so: then the journal does not know what became
+    of the row, and the reader has to.
+
+    Args:
+        context: what the rows have in common.
+        tally: counts what is delivered.
+        stop: called when the run cannot go on.
+
+    Attributes:
+        error: what the reader gets after the last outcome; `None` when the run ended well.
+    """
+
+    def __init__(self, context: RunContext, tally: Tally, stop: Callable[[], None]) -> None:
+        self._context = context
+        self._tally = tally
+        self._stop = stop
+        self._queue: asyncio.Queue[Outcome | None] = asyncio.Queue()
+        self.error: BaseException | None = None
+
+    def record(self, row: RowCall | InvalidRow, response: Response | None, error: TeakError | None) -> None:
+        """Write how a row ended, and deliver it."""
+        outcome = outcome_of(row, response, error)
+        journal = self._context.journal
+        if journal is None or row.entry is None:
+            self.deliver(outcome)
+        elif isinstance(row, RowCall) and isinstance(error, DeadlinePassed) and outcome.delivery is Delivery.NOT_SENT:
+            row.retract_intent()  # no result: a resumed run with a later deadline sends it
+            self.deliver(outcome)
+        else:
+
+            def deliver(failure: Exception | None) -> None:
+                if failure is not None:
+                    self.fail(failure)
+                self.deliver(outcome)
+
+            journal.record_result(row.entry, result_of(outcome), deliver)
+
+    def deliver(self, outcome: Outcome) -> None:
+        """Count an outcome, and give it to the reader."""
+        self._tally.add(outcome)
+        self._context.trouble = None
+        self._queue.put_nowait(outcome)
+
+    def abandon(self, row: RowCall) -> None:
+        """End a row that was left: an outcome only where an attempt of it may have been done."""
+        error = row.call.error or (in_doubt_error() if row.call.uncertain else None)
+        if error is not None and error.delivery is Delivery.UNKNOWN:
+            self.record(row, None, error)
+        else:
+            row.retract_intent()
+
+    def fail(self, error: BaseException) -> None:
+        """End the run early: no row could do better."""
+        self.error = self.error or error
+        self._stop()
+
+    def end(self) -> None:
+        """Deliver no more."""
+        self._queue.put_nowait(None)
+
+    async def next(self) -> Outcome:
+        """Wait for the next outcome.
+
+        Raises:
+            StopAsyncIteration: after the last one, or what ended the run early.
+        """
+        outcome = await self._queue.get()
+        if outcome is not None:
+            return outcome
+        self._queue.put_nowait(None)
+        if self.error is not None:
+            raise self.error
+        raise StopAsyncIteration

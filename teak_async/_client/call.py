@@ -1,0 +1,137 @@
+"""One call: what it asks, its attempts so far, and what is known of their fate. Pure: time and chance are arguments.
+
+A call is made of attempts. Its outcome is the truth about all of them: an attempt that may have been done leaves the call in
+doubt, whatever a later one says, unless that one succeeds.
+"""
+
+from __future__ import annotations
+
+from itertools import count
+
+import attrs
+
+from teak_async._api.codec import Message
+from teak_async._api.endpoints import ENDPOINTS, Effect
+from teak_async._limits.bucket import Lane
+from teak_async.errors import Delivery, InvalidRequest, RateLimited, TeakError
+from teak_async.models import CategorySubscriptionChange, Request, Response, SubscriptionChange
+
+from .retry import RetryPolicy, next_wait
+
+_numbers = count(1)
+
+
+class Call:
+    """One call on its way.
+
+    Args:
+        request: what to ask.
+        lane: which lane its attempts wait in.
+        deadline: the loop's time after which nothing is sent any more; `None` for no such time.
+
+    Attributes:
+        attempts: attempts so far.
+        rate_limited: attempts so far that were rate-limited (429).
+        on_wire: whether an attempt of it may be at the server right now.
+        last: make no further attempt after the present one.
+        cut: whether it ended by that, and not by itself.
+        uncertain: whether an attempt of it may have been done.
+        resent: whether an earlier run may have done it. A set is in doubt by that until the server responds.
+        error: what the call would end with if it were left now; `None` before its first failure.
+        message: the request as it goes out; `None` before its first attempt.
+        number: names it in events; unique in the process.
+        ticket: keeps its place at the head of its lane; `None` unless the last attempt was rate-limited.
+        asked_at: the loop's time at which its present attempt asked for a permit; `None` where nobody listens.
+
+    Raises:
+        InvalidRequest: when the request is none.
+    """
+
+    __slots__ = (
+        "asked_at",
+        "attempts",
+        "cut",
+        "deadline",
+        "endpoint",
+        "error",
+        "lane",
+        "last",
+        "message",
+        "number",
+        "on_wire",
+        "rate_limited",
+        "request",
+        "resent",
+        "ticket",
+        "uncertain",
+        "unconnected_since",
+    )
+
+    def __init__(self, request: Request, lane: Lane, deadline: float | None = None) -> None:
+        endpoint = ENDPOINTS.get(type(request))
+        if endpoint is None:
+            raise InvalidRequest(f"not a request: {type(request).__name__}; make an Identify, GetSubscription, …")
+        self.request = request
+        self.endpoint = endpoint
+        self.lane = lane
+        self.deadline = deadline
+        self.attempts = self.rate_limited = 0
+        self.on_wire = self.last = self.cut = self.uncertain = self.resent = False
+        self.error: TeakError | None = None
+        self.message: Message | None = None
+        self.number = next(_numbers)
+        self.ticket: int | None = None
+        self.asked_at: float | None = None
+        self.unconnected_since: float | None = None
+
+    @property
+    def event_fields(self) -> tuple[str, str, int, int]:
+        """How events name its present attempt."""
+        return self.endpoint.name, self.lane.value, self.number, self.attempts
+
+    def next_wait(self, error: TeakError, policy: RetryPolicy, now: float, chance: float) -> float:
+        """Take in how the last attempt failed, and return the seconds until the next one.
+
+        Args:
+            error: how it failed; becomes the truth about all attempts.
+            policy: how persistent to be.
+            now: the loop's time.
+            chance: from 0 to 1; spreads the waits of calls that failed together.
+
+        Raises:
+            TeakError: the error, when there is no further attempt.
+        """
+        if isinstance(error, RateLimited):
+            self.rate_limited += 1
+        else:
+            self.ticket = None
+        if error.delivery is not Delivery.NOT_SENT:
+            self.unconnected_since = None
+        elif self.unconnected_since is None:
+            self.unconnected_since = now
+        cut_off = None
+        if self.lane is Lane.BULK and self.unconnected_since is not None:
+            # A live call fails fast. A row sits out an outage: thousands come up during one.
+            cut_off = now - self.unconnected_since
+        counted = self.attempts - self.rate_limited
+        wait = next_wait(policy, self.endpoint.effect, error, counted, self.rate_limited, chance, cut_off)
+        self._take_in(error)
+        self.cut = wait is not None and self.last
+        if wait is None or self.last:
+            raise error
+        return wait
+
+    def _take_in(self, error: TeakError) -> None:
+        """Make the error of the last attempt the truth about all of them."""
+        self.uncertain = self.uncertain or error.delivery is Delivery.UNKNOWN
+        doubtful = self.uncertain or (self.resent and error.delivery is Delivery.NOT_SENT)
+        if doubtful and self.endpoint.effect is not Effect.READ and error.delivery is not Delivery.DONE:
+            error.delivery = Delivery.UNKNOWN
+        error.attempts = self.attempts
+        self.error = error
+
+    def finish(self, response: Response) -> Response:
+        """Return the response, marked where the state before it may be this call's own doing."""
+        if (self.uncertain or self.resent) and isinstance(response, SubscriptionChange | CategorySubscriptionChange):
+            return attrs.evolve(response, repeated=True)
+        return response

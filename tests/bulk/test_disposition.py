@@ -1,0 +1,46 @@
+"""What a run does with a row that an earlier run met: a table of state, effect and whether doubtful rows are sent again."""
+
+from __future__ import annotations
+
+import pytest
+
+from teak_async._api.endpoints import Effect
+from teak_async._bulk.resume import Disposition, disposition
+from teak_async._journal.database import KnownRow
+
+SEND, RESEND, SKIP, SKIP_FAILED = Disposition.SEND, Disposition.RESEND, Disposition.SKIP, Disposition.SKIP_FAILED
+IN_DOUBT, STILL_IN_DOUBT = Disposition.IN_DOUBT, Disposition.STILL_IN_DOUBT
+READ, SET, RECORD = Effect.READ, Effect.SET, Effect.RECORD
+TABLE = {
+    (None, READ): (SEND, SEND),
+    (None, SET): (SEND, SEND),
+    (None, RECORD): (SEND, SEND),
+    (None, None): (SEND, SEND),
+    ("waiting", READ): (SEND, SEND),
+    ("waiting", SET): (SEND, SEND),
+    ("waiting", RECORD): (SEND, SEND),
+    ("intent", READ): (SEND, SEND),
+    ("intent", SET): (RESEND, RESEND),
+    ("intent", RECORD): (IN_DOUBT, RESEND),
+    ("in_doubt", READ): (SEND, SEND),
+    ("in_doubt", SET): (RESEND, RESEND),
+    ("in_doubt", RECORD): (STILL_IN_DOUBT, RESEND),
+    ("done", READ): (SKIP, SKIP),
+    ("done", SET): (SKIP, SKIP),
+    ("done", RECORD): (SKIP, SKIP),
+    ("unread", SET): (SKIP_FAILED, SKIP_FAILED),
+    ("unread", RECORD): (SKIP_FAILED, SKIP_FAILED),
+    ("failed", READ): (SKIP_FAILED, SKIP_FAILED),
+    ("failed", SET): (SKIP_FAILED, SKIP_FAILED),
+    ("failed", RECORD): (SKIP_FAILED, SKIP_FAILED),
+    ("failed", None): (SKIP_FAILED, SKIP_FAILED),
+}
+"""By the state in the journal and the effect of the row, `None` for no state and no request: without and with resending."""
+
+
+@pytest.mark.parametrize(("state", "effect"), TABLE)
+@pytest.mark.parametrize("resend", [False, True])
+def test_disposition(state: str | None, effect: Effect | None, resend: bool) -> None:
+    """Nothing that may be recorded is sent again, unless it is asked for; what is finished is never sent again."""
+    known = None if state is None else KnownRow("digest", state)
+    assert disposition(known, effect, resend_in_doubt=resend) is TABLE[state, effect][resend]

@@ -1,0 +1,147 @@
+"""What a call's attempts make of it: a table of effect, how the last attempt ended, and what was in doubt before."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from teak_async import (
+    ConnectFailed,
+    ConnectionLost,
+    Delivery,
+    GetSubscription,
+    Identify,
+    InvalidRequest,
+    RateLimited,
+    Request,
+    RetryPolicy,
+    SetSubscription,
+    State,
+    SubscriptionChange,
+    TeakError,
+    UnexpectedResponse,
+)
+from teak_async._client.call import Call
+from teak_async._limits.bucket import Lane
+
+NOT_SENT, REJECTED, UNKNOWN, DONE = Delivery.NOT_SENT, Delivery.REJECTED, Delivery.UNKNOWN, Delivery.DONE
+REQUESTS: dict[str, Request] = {
+    "read": GetSubscription("p1"),
+    "set": SetSubscription("p1", "opt_out"),
+    "record": Identify("p1", country_code="US"),
+}
+ERRORS: dict[Delivery, Callable[[], TeakError]] = {
+    NOT_SENT: lambda: ConnectFailed("no connection"),
+    REJECTED: lambda: InvalidRequest("invalid", delivery=REJECTED, status=400),
+    UNKNOWN: lambda: ConnectionLost("lost"),
+    DONE: lambda: UnexpectedResponse("not understood", delivery=DONE, status=200),
+}
+POLICY = RetryPolicy(max_attempts=3, max_rate_limited=2, initial_wait=1.0)
+
+
+def call_of(effect: str, lane: Lane = Lane.LIVE) -> Call:
+    call = Call(REQUESTS[effect], lane)
+    call.attempts = 1
+    return call
+
+
+def take_in(call: Call, error: TeakError, now: float = 0.0) -> float | TeakError:
+    """The wait before the next attempt, or what the call ended with."""
+    try:
+        return call.next_wait(error, POLICY, now, 0.0)
+    except TeakError as ended:
+        return ended
+
+
+@pytest.mark.parametrize(
+    ("effect", "before", "last", "again", "truth"),
+    [
+        # What reading leaves in doubt is nothing: its own last error is the truth.
+        ("read", "", NOT_SENT, True, NOT_SENT),
+        ("read", "", UNKNOWN, True, UNKNOWN),
+        ("read", "", DONE, True, DONE),
+        ("read", "", REJECTED, False, REJECTED),
+        ("read", "uncertain", NOT_SENT, True, NOT_SENT),
+        ("read", "uncertain", REJECTED, False, REJECTED),
+        # A set may be repeated, and is in doubt from the first attempt that may have been done until the server responds.
+        ("set", "", NOT_SENT, True, NOT_SENT),
+        ("set", "", UNKNOWN, True, UNKNOWN),
+        ("set", "", DONE, False, DONE),
+        ("set", "", REJECTED, False, REJECTED),
+        ("set", "uncertain", NOT_SENT, True, UNKNOWN),
+        ("set", "uncertain", REJECTED, False, UNKNOWN),
+        ("set", "uncertain", DONE, False, DONE),
+        ("set", "resent", NOT_SENT, True, UNKNOWN),
+        ("set", "resent", REJECTED, False, REJECTED),
+        # A session that may be recorded is never sent again by itself.
+        ("record", "", NOT_SENT, True, NOT_SENT),
+        ("record", "", UNKNOWN, False, UNKNOWN),
+        ("record", "", DONE, False, DONE),
+        ("record", "", REJECTED, False, REJECTED),
+        ("record", "uncertain", NOT_SENT, True, UNKNOWN),
+        ("record", "uncertain", REJECTED, False, UNKNOWN),
+        ("record", "resent", NOT_SENT, True, UNKNOWN),
+    ],
+)
+def test_next_wait(effect: str, before: str, last: Delivery, again: bool, truth: Delivery) -> None:
+    """Whether there is another attempt, and what the call would end with if it were left now."""
+    call = call_of(effect)
+    if before:
+        setattr(call, before, True)
+    result = take_in(call, ERRORS[last]())
+    assert isinstance(result, float) is again
+    assert call.error is not None
+    assert (call.error.delivery, call.error.attempts) == (truth, 1)
+
+
+def test_a_rate_limited_attempt_keeps_its_ticket_and_does_not_count() -> None:
+    """It goes on at once, for its bucket's pause is where it waits; too many of them end the call."""
+    call = call_of("record")
+    call.ticket = 7
+    for count in (1, 2):
+        call.attempts = count
+        assert take_in(call, RateLimited("429", retry_after=1.0)) == 0.0
+    assert (call.ticket, call.rate_limited) == (7, 2)
+    assert isinstance(take_in(call, RateLimited("429", retry_after=1.0)), RateLimited)
+    assert take_in(call_of("record"), ConnectFailed("no connection")) == 0.5
+
+
+def test_another_failure_drops_the_ticket() -> None:
+    """Only who was rate-limited has a place at the head of the lane."""
+    call = call_of("record")
+    call.ticket = 7
+    take_in(call, ConnectFailed("no connection"))
+    assert call.ticket is None
+
+
+@pytest.mark.parametrize(("lane", "attempts"), [(Lane.LIVE, 3), (Lane.BULK, 41)])
+def test_a_row_sits_out_what_a_live_call_fails_in(lane: Lane, attempts: int) -> None:
+    """The outage is counted from the first attempt without a connection, also where the clock began at zero."""
+    call, policy = call_of("record", lane), RetryPolicy(max_attempts=3, outage=39.5)
+    with pytest.raises(ConnectFailed):
+        while True:
+            call.next_wait(ConnectFailed("no connection"), policy, float(call.attempts - 1), 0.0)
+            call.attempts += 1
+    assert call.attempts == attempts
+
+
+@pytest.mark.parametrize(("again", "cut"), [(NOT_SENT, True), (REJECTED, False)])
+def test_the_last_attempt_of_a_run_that_stops(again: Delivery, cut: bool) -> None:
+    """A call that would go on is cut off, one that has its response has ended by itself."""
+    call = call_of("record")
+    call.last = True
+    assert isinstance(take_in(call, ERRORS[again]()), TeakError)
+    assert call.cut is cut
+
+
+@pytest.mark.parametrize("before", ["", "uncertain", "resent"])
+def test_a_change_says_whether_it_may_be_repeated(before: str) -> None:
+    """The state before it may be its own doing then."""
+    call = call_of("set")
+    if before:
+        setattr(call, before, True)
+    change = SubscriptionChange("p1", "desktop_push", State.OPT_OUT, State.OPT_OUT, False, {})
+    finished = call.finish(change)
+    assert isinstance(finished, SubscriptionChange)
+    assert finished.repeated is bool(before)
