@@ -148,14 +148,14 @@ class TeakSession:
                 await self._backlog.drain(self._drain_timeout)
                 hurry = False
             finally:
-                left = self._backlog.left()
+                undelivered = self._backlog.undelivered()
                 self._state = "closed"
                 self._limits.close()
                 try:
                     await self._executor.close(hurry=hurry)
                 finally:
                     await self._transport.close()
-                    self.undelivered = await left.told()
+                    self.undelivered = await undelivered.collect()
 
     async def __aenter__(self) -> Self:
         return await self.open()
@@ -234,7 +234,7 @@ class TeakSession:
         self._be_open()
         if self._draining:
             raise SessionClosed("the session is being closed")
-        self._backlog.check()
+        self._backlog.check_room()
         return self._backlog.add(request, self._executor.execute(call))
 
     async def identify(

@@ -1,9 +1,7 @@
 """The calls that were submitted: made by themselves, for a tick loop that cannot await.
 
-Rules of this module:
-
-- There is a bound, and a call beyond it is refused at once: what piles up without one is lost all at once later.
-- Who submits gets a future and may drop it. Nothing is lost with it: what was not delivered when the session ended is told.
+A caller of `submit` gets a future and may drop it. Nothing is lost with it: `Undelivered` says what became of each call that
+was not delivered when the session closed.
 """
 
 from __future__ import annotations
@@ -32,19 +30,20 @@ class Backlog:
         self._most = most
         self._calls: dict[asyncio.Task[Any], Request] = {}
 
-    def check(self) -> None:
-        """Refuse what is too much.
+    def check_room(self) -> None:
+        """See that there is room for one more call.
 
         Raises:
-            BacklogFull: when there is no room.
+            BacklogFull: when there is none.
         """
+        # Without a bound what piles up is lost all at once later, so a call beyond it fails now.
         if len(self._calls) >= self._most:
             raise BacklogFull(
                 f"{self._most:,} submitted calls are waiting already, which is what backlog= allows: submit less, or await"
             )
 
     def add(self, request: Request, call: Coroutine[Any, Any, R]) -> asyncio.Task[R]:
-        """Make a call of which `check` said that there is room."""
+        """Make a call for which `check_room` found room."""
         task = asyncio.get_running_loop().create_task(call)
         self._calls[task] = request
         task.add_done_callback(self._calls.pop)
@@ -55,35 +54,35 @@ class Backlog:
         if self._calls:
             await asyncio.wait(self._calls, timeout=seconds)
 
-    def left(self) -> Left:
-        """Note what has not ended yet; to be asked for what became of it when the session is closed."""
-        return Left(self._calls)
+    def undelivered(self) -> Undelivered:
+        """Note the calls that have not ended yet."""
+        return Undelivered(self._calls)
 
 
-class Left:
-    """Submitted calls that a session leaves behind."""
+class Undelivered:
+    """Submitted calls that had not ended when their session began to close."""
 
     def __init__(self, calls: dict[asyncio.Task[Any], Request]) -> None:
         self._calls = dict(calls)
 
-    async def told(self) -> tuple[tuple[Request, TeakError], ...]:
-        """What became of each that was not delivered; said in the log, too."""
+    async def collect(self) -> tuple[tuple[Request, TeakError], ...]:
+        """Wait for them, and return those that were not delivered, each with what became of it; the log says it, too."""
         if self._calls:
             await asyncio.wait(self._calls)
-        errors = ((request, _error(task)) for task, request in self._calls.items())
-        told = tuple((request, error) for request, error in errors if error is not None)
-        if told:
-            unknown = sum(error.delivery is Delivery.UNKNOWN for _, error in told)
+        errors = ((request, _error_of(task)) for task, request in self._calls.items())
+        undelivered = tuple((request, error) for request, error in errors if error is not None)
+        if undelivered:
+            unknown = sum(error.delivery is Delivery.UNKNOWN for _, error in undelivered)
             _log.warning(
                 "submitted calls not delivered when the session closed: %d; that may have been: %d; see session.undelivered",
-                len(told) - unknown,
+                len(undelivered) - unknown,
                 unknown,
             )
-        return told
+        return undelivered
 
 
-def _error(task: asyncio.Task[Any]) -> TeakError | None:
+def _error_of(task: asyncio.Task[Any]) -> TeakError | None:
     if task.cancelled():
-        return None  # whoever submitted it wanted it no more
+        return None  # its caller wanted it no more
     error = task.exception()
     return error if isinstance(error, TeakError) else None

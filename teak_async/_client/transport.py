@@ -235,14 +235,14 @@ class _Request(aiohttp.ClientRequest):
 
     exchange: Exchange | None = None
 
-    def _told(self) -> Exchange:
+    def _current_exchange(self) -> Exchange:
         body = self.body
         exchange = body.exchange if isinstance(body, _Body) else self.exchange
         assert exchange is not None
         return exchange
 
     def send(self, conn: aiohttp.connector.Connection) -> Any:
-        exchange = self._told()
+        exchange = self._current_exchange()
         exchange.warm = conn.protocol in _USED
         if not exchange.warm:
             _USED.add(conn.protocol)
@@ -250,7 +250,7 @@ class _Request(aiohttp.ClientRequest):
         return super().send(conn)
 
     async def write_bytes(self, writer: Any, conn: aiohttp.connector.Connection, *args: Any, **kwargs: Any) -> None:
-        self._told().writing(self.loop.time(), conn.transport)
+        self._current_exchange().writing(self.loop.time(), conn.transport)
         await super().write_bytes(writer, conn, *args, **kwargs)
 
 
