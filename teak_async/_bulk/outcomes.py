@@ -5,7 +5,7 @@ from __future__ import annotations
 from attrs import define, field, frozen
 
 from teak_async._api.codec import as_json
-from teak_async._journal.journal import Result
+from teak_async._journal.row import JournalRow
 from teak_async.errors import Delivery, InvalidRequest, TeakError
 from teak_async.models import Request, Response
 
@@ -127,10 +127,10 @@ class Tally:
         )
 
 
-def result_of(outcome: Outcome) -> Result:
-    """An outcome as the journal keeps it."""
+def result_of(row: JournalRow, outcome: Outcome) -> JournalRow:
+    """Make the row that the journal keeps of an outcome."""
     unsuccessful = {Delivery.UNKNOWN: "in_doubt", Delivery.DONE: "unread"}.get(outcome.delivery, "failed")
-    return Result(
+    return row.with_state(
         "done" if outcome.error is None else unsuccessful,
         outcome.attempts,
         outcome.delivery.value,

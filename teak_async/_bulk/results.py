@@ -38,19 +38,19 @@ class Results:
         """Write how a row ended, and deliver it."""
         outcome = outcome_of(row, response, error)
         journal = self._context.journal
-        if journal is None or row.entry is None:
+        if journal is None or row.journal_row is None:
             self.deliver(outcome)
         elif isinstance(row, RowCall) and isinstance(error, DeadlinePassed) and outcome.delivery is Delivery.NOT_SENT:
             row.retract_intent()  # no result: a resumed run with a later deadline sends it
             self.deliver(outcome)
         else:
 
-            def deliver(failure: Exception | None) -> None:
-                if failure is not None:
+            def deliver(written: asyncio.Future[None]) -> None:
+                if (failure := written.exception()) is not None:
                     self.fail(failure)
                 self.deliver(outcome)
 
-            journal.record_result(row.entry, result_of(outcome), deliver)
+            journal.record_result(result_of(row.journal_row, outcome)).add_done_callback(deliver)
 
     def deliver(self, outcome: Outcome) -> None:
         """Count an outcome, and give it to the reader."""

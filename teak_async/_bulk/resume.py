@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from teak_async._api.endpoints import Effect
-from teak_async._journal.database import KnownRow
-from teak_async._journal.journal import DOUBTED, FINISHED, Entry
+from teak_async._journal.row import DOUBTED, FINISHED, JournalRow, KnownRow
 from teak_async.errors import InvalidRequest, JournalError
 
 from .outcomes import Row
@@ -59,14 +58,16 @@ def disposition(known: KnownRow | None, effect: Effect | None, *, resend_in_doub
     return Disposition.STILL_IN_DOUBT if known.state == "in_doubt" else Disposition.IN_DOUBT
 
 
-def check_same_row(path: Path | str | None, known: KnownRow, entry: Entry, line: int, sent: str = "nothing was sent") -> None:
+def check_same_row(
+    path: Path | str | None, known: KnownRow, row: JournalRow, line: int, sent: str = "nothing was sent"
+) -> None:
     """See that a row is the one that an earlier run met at its place.
 
     Raises:
         JournalError: when it is not.
     """
-    if known.digest != entry.digest:
-        where = f"line {line}" if line else f"row {entry.index}"
+    if known.digest != row.digest:
+        where = f"line {line}" if line else f"row {row.index}"
         raise JournalError(f"{path}: the journal of another input: {where} is not what it was; {sent}")
 
 
@@ -99,10 +100,10 @@ async def plan_rows(
             row = _read_row(index, item if isinstance(item, Row) else Row(item), context)
             known = None
             if journal is not None and index <= last:
-                assert row.entry is not None
-                known = await journal.known(index)
+                assert row.journal_row is not None
+                known = await journal.known_row(index)
                 if known is not None:
-                    check_same_row(path, known, row.entry, row.line, sent)
+                    check_same_row(path, known, row.journal_row, row.line, sent)
             effect = row.call.endpoint.effect if isinstance(row, RowCall) else None
             planned = row, disposition(known, effect, resend_in_doubt=resend_in_doubt)
             if planned[1] in (Disposition.SKIP, Disposition.SKIP_FAILED):
@@ -125,7 +126,7 @@ def _read_row(index: int, row: Row, context: RunContext) -> RowCall | InvalidRow
     except InvalidRequest as unknown:
         error = row.request if isinstance(row.request, InvalidRequest) else unknown
     source = str(error) if row.source is None else row.source
-    return InvalidRow(index, row.line, error, None if context.journal is None else Entry.of(index, None, source))
+    return InvalidRow(index, row.line, error, None if context.journal is None else JournalRow.of(index, None, source))
 
 
 async def iter_rows(source: Iterable[Any] | AsyncIterable[Any]) -> AsyncGenerator[Any, None]:

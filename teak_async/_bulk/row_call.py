@@ -9,7 +9,8 @@ from attrs import define, field, frozen
 
 from teak_async._client.call import Call
 from teak_async._journal.database import GROUP
-from teak_async._journal.journal import Entry, Journal
+from teak_async._journal.journal import Journal
+from teak_async._journal.row import JournalRow
 from teak_async._limits.bucket import Lane
 from teak_async.errors import ConnectionLost, Delivery, InvalidRequest, TeakError
 from teak_async.models import Request, Response
@@ -87,13 +88,13 @@ class RowCall:
         InvalidRequest: when the row asks for nothing that can be sent.
     """
 
-    __slots__ = ("_context", "_durable", "_has_slot", "_intended", "_reserved", "call", "entry", "index", "line")
+    __slots__ = ("_context", "_durable", "_has_slot", "_intended", "_reserved", "call", "index", "journal_row", "line")
 
     def __init__(self, index: int, row: Row, context: RunContext) -> None:
         self.call = Call(cast(Request, row.request), Lane.BULK, context.deadline)
         self.index = index
         self.line = row.line
-        self.entry = None if context.journal is None else Entry.of(index, self.call.request, row.source)
+        self.journal_row = None if context.journal is None else JournalRow.of(index, self.call.request, row.source)
         self._context = context
         self._reserved = self._intended = self._has_slot = self._durable = False
 
@@ -110,11 +111,11 @@ class RowCall:
     async def write_intent(self) -> None:
         """Make it durable that the row is about to be sent, unless it is already."""
         journal = self._context.journal
-        if journal is None or self.entry is None or self._intended:
+        if journal is None or self.journal_row is None or self._intended:
             return
         await self._context.slots.acquire()
         self._intended = self._has_slot = True
-        await journal.write_intent(self.entry)
+        await journal.write_intent(self.journal_row)
         self._context.slots.mark_durable()
         self._durable = True
 
@@ -132,9 +133,9 @@ class RowCall:
         self.release_slots()
         self._context.trouble = self.call.error
         # An intent of an earlier run stays: that one may have sent it.
-        if self._context.journal is not None and self.entry is not None and self._intended and not self.call.resent:
+        if self._context.journal is not None and self.journal_row is not None and self._intended and not self.call.resent:
             self._intended = False
-            self._context.journal.retract_intent(self.entry)
+            self._context.journal.retract_intent(self.journal_row)
 
 
 @frozen
@@ -144,7 +145,7 @@ class InvalidRow:
     index: int
     line: int
     error: InvalidRequest
-    entry: Entry | None
+    journal_row: JournalRow | None
     attempts: int = 0
 
 

@@ -29,8 +29,8 @@ from teak_async._api.codec import unstructure
 from teak_async._bulk.outcomes import BulkReport, Outcome
 from teak_async._bulk.run import BulkRun
 from teak_async._client.deadline import Deadline, loop_time
-from teak_async._journal.database import KnownRow, check_place, check_run, is_new, iter_states, read_summary
-from teak_async._journal.journal import DOUBTED, FINISHED, Entry
+from teak_async._journal.database import check_place, check_run, is_new, iter_states, read_summary
+from teak_async._journal.row import DOUBTED, FINISHED, JournalRow, KnownRow
 from teak_async._session import TeakSession
 from teak_async.errors import Forbidden, GameNotFound, InvalidRequest, JournalError
 from teak_async.models import GetSubscription, Identify
@@ -211,7 +211,7 @@ async def _rehearse(job: Job, known: Iterator[tuple[int, KnownRow]]) -> DryRun:
         if following is not None and index == rows:
             before = following
             index, following = next(known, (-1, None))
-        if before is not None and before.digest != Entry.of(rows, request, row.source).digest:
+        if before is not None and before.digest != JournalRow.of(rows, request, row.source).digest:
             raise JournalError(f"{job.journal}: the journal of another input: line {row.line} is not what it was")
         rows += 1
         if before is not None and before.state in FINISHED:

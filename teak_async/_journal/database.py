@@ -1,16 +1,13 @@
-"""The file under a journal: SQLite, its schema, its lock, and what is asked of it.
+"""The SQLite file under a journal: its schema, its lock, and its queries.
+
+While a run goes on, and after a kill, the newest rows are in the log beside the file (`-wal`). The file by itself says that its
+log is missing, and the log overrules that, so a file that was moved without its log is refused.
 
 Rules of this module:
 
-- SQL is spoken here and nowhere else.
-- A group is one statement, so one transaction and one sync (WAL, `synchronous=FULL`), and is told as one. Between statements
-  SQLite lets go of the interpreter and asks for it again: a statement for each row made a journal cost twice as much.
-- The lock beside the file is a SQLite file too, held in a transaction, so that every system lets go of it when it kills. It is
-  beside the file itself, whatever links to that.
+- No other module has SQL.
+- A group is one statement, so one transaction and one sync (WAL, `synchronous=FULL`).
 - Reading opens a connection of its own and disturbs no run.
-- While a run goes on, and after a kill, the newest rows are in the log beside the file (`-wal`). By itself the file says that
-  its log is missing; the log overrules that. So a file that was moved without it is not taken for all there is. The price: a
-  file that was killed within a certain millisecond, and into which another program has brought the log then, says so, too.
 """
 
 from __future__ import annotations
@@ -22,11 +19,14 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from functools import cache
+from operator import attrgetter
 from pathlib import Path
 
-from attrs import frozen
+from attrs import fields, frozen
 
 from teak_async.errors import JournalError
+
+from .row import JournalRow, KnownRow, Text
 
 APPLICATION = 0x7465616B
 """What marks a SQLite file as ours: "teak"."""
@@ -36,7 +36,7 @@ GROUP = 90
 CHUNK = 250
 """Rows of an earlier run read at a time: the loop is held up for no longer than it takes to pass over so many."""
 RECENT = 2.0
-"""Seconds. What an earlier run sent longer ago than this is out of every window."""
+"""Seconds after which a send of an earlier run is out of every window."""
 
 _SCHEMA = f"""
 PRAGMA application_id = {APPLICATION};
@@ -61,18 +61,7 @@ _ROW = "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _UPSERT = """ON CONFLICT (idx) DO UPDATE SET state = excluded.state, attempts = attempts + excluded.attempts,
     delivery = excluded.delivery, error = excluded.error, response = excluded.response, at = excluded.at"""
 
-
-@frozen
-class KnownRow:
-    """What an earlier run wrote of a row."""
-
-    digest: str
-    state: str
-
-
-Text = str | bytes | None
-Values = tuple[int, str | None, str | None, str, Text, str, int, str | None, str | None, str | None, float]
-"""A row's columns. Written over an earlier row of that index, what it asks stays, the attempts add up, the rest is new."""
+_values_of = attrgetter(*(column.name for column in fields(JournalRow)))
 
 
 @cache
@@ -80,24 +69,26 @@ def _insert(rows: int) -> str:
     return f"INSERT INTO rows ({_COLUMNS}) VALUES {', '.join([_ROW] * rows)} {_UPSERT}"  # noqa: S608 - constants only
 
 
-def write(connection: sqlite3.Connection, rows: list[Values]) -> None:
+def write(connection: sqlite3.Connection, rows: list[JournalRow]) -> None:
     """Write at most a `GROUP` of rows; durable on return."""
     if rows:
-        connection.execute(_insert(len(rows)), [value for row in rows for value in row])
+        # SQLite lets go of the interpreter after each statement: with one for each row a journal cost twice as much.
+        connection.execute(_insert(len(rows)), [value for row in rows for value in _values_of(row)])
 
 
 def checkpoint(connection: sqlite3.Connection) -> None:
     """Bring the log into the file, which by itself says from then on that it is missing."""
-    connection.execute("PRAGMA wal_checkpoint")  # all that takes time, so that what follows takes little
+    connection.execute("PRAGMA wal_checkpoint")  # takes the time, so that the next one takes little
     connection.execute("UPDATE run SET value = 'missing' WHERE name = 'log'")
     try:
+        # A kill between these two statements leaves a file that says so even after another program has brought the log in.
         connection.execute("PRAGMA wal_checkpoint")
     finally:
         connection.execute("UPDATE run SET value = 'here' WHERE name = 'log'")
 
 
 def check_unmoved(file: Path, found: os.stat_result, path: Path) -> None:
-    """See that the file is still where it was found.
+    """Check that the file is still in its place.
 
     Raises:
         JournalError: when it is not.
@@ -110,9 +101,14 @@ def check_unmoved(file: Path, found: os.stat_result, path: Path) -> None:
 
 
 def acquire_lock(file: Path, path: Path) -> sqlite3.Connection:
-    """Take the lock. It is held as long as the connection is open; the system lets go of it even when the process is killed."""
+    """Lock a journal for as long as the connection is open.
+
+    Raises:
+        JournalError: when another run holds the lock, or there can be none.
+    """
     check_place(path)
     try:
+        # A transaction on a SQLite file: every system ends it with the process. Beside `file`, so that links share one lock.
         lock = sqlite3.connect(f"{file}-lock", timeout=0, isolation_level=None)
     except sqlite3.Error as error:
         raise JournalError(f"{path}: cannot be written: {error}") from None
@@ -128,7 +124,7 @@ def acquire_lock(file: Path, path: Path) -> sqlite3.Connection:
 
 
 @contextmanager
-def _closed_on_error(connection: sqlite3.Connection, problem: str) -> Iterator[None]:
+def _close_on_error(connection: sqlite3.Connection, problem: str) -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as error:
@@ -140,12 +136,12 @@ def _closed_on_error(connection: sqlite3.Connection, problem: str) -> Iterator[N
 
 
 def is_new(path: str | Path) -> bool:
-    """Whether a run would make a journal there: there is no file, or an empty one."""
+    """Say whether a run would make a journal there, since there is no file, or an empty one."""
     return not _size(Path(os.path.realpath(path)))
 
 
 def check_place(path: str | Path) -> None:
-    """See that a journal can be there, and was not emptied after a kill; to be done before SQLite sees it.
+    """Check, before SQLite sees the file, that a journal can be there and was not emptied after a kill.
 
     Raises:
         JournalError: when it cannot, or was.
@@ -160,7 +156,7 @@ def check_place(path: str | Path) -> None:
 
 def _check_log(path: str | Path) -> None:
     if is_new(path) and _size(log := _log_of(path)):
-        # SQLite would take the log for the rest of an older file, and remove it, even where it only reads.
+        # SQLite takes the log for the rest of an older file and removes it, even where it only reads.
         raise JournalError(f"{path}: empty, and {log.name} is not: put the journal back, or remove both to begin anew")
 
 
@@ -176,21 +172,21 @@ def open_database(file: Path, path: Path, about: dict[str, str]) -> sqlite3.Conn
     """Open a journal to write it, or make it.
 
     Raises:
-        JournalError: when it is another run's, no journal, or cannot be written.
+        JournalError: when it is of another run, no journal, or cannot be written.
     """
     try:
         connection = sqlite3.connect(file, isolation_level=None)
     except sqlite3.Error as error:
         raise JournalError(f"{path}: cannot be used as a journal: {error}") from None
-    with _closed_on_error(connection, f"{path}: cannot be used as a journal"):
+    with _close_on_error(connection, f"{path}: cannot be used as a journal"):
         _prepare(connection, path, about)
     return connection
 
 
 def _prepare(connection: sqlite3.Connection, path: Path, about: dict[str, str]) -> None:
-    _check(connection, path)
+    _check_format(connection, path)
     if not connection.execute("PRAGMA application_id").fetchone()[0]:
-        # In one transaction, and with no log yet: killed in between, a journal is either whole or not there.
+        # One transaction, before there is a log: a kill leaves a whole journal or none.
         connection.execute("BEGIN IMMEDIATE")
         for statement in _SCHEMA.split(";"):
             connection.execute(statement)
@@ -204,7 +200,7 @@ def _prepare(connection: sqlite3.Connection, path: Path, about: dict[str, str]) 
     checkpoint(connection)
 
 
-def _check(connection: sqlite3.Connection, path: Path) -> None:
+def _check_format(connection: sqlite3.Connection, path: Path) -> None:
     application = connection.execute("PRAGMA application_id").fetchone()[0]
     version = connection.execute("PRAGMA user_version").fetchone()[0]
     empty = not connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
@@ -224,10 +220,10 @@ def _check(connection: sqlite3.Connection, path: Path) -> None:
 
 
 def check_run(path: Path, found: Mapping[str, str], about: Mapping[str, str]) -> None:
-    """See that a journal is of the run that one is about to make.
+    """Check that a journal says the same of its run as the run that is about to start.
 
     Raises:
-        JournalError: when it is another's.
+        JournalError: when it is of another run.
     """
     for name, value in about.items():
         if found.get(name) != value:
@@ -237,7 +233,7 @@ def check_run(path: Path, found: Mapping[str, str], about: Mapping[str, str]) ->
 
 def read_resume_point(connection: sqlite3.Connection) -> tuple[int, Counter[str]]:
     last = connection.execute("SELECT coalesce(max(idx), -1) FROM rows").fetchone()[0]
-    # An intent may have been sent up to the very kill. A clock set back since then makes rows look recent, which is safe.
+    # An intent may have been sent up to the kill. A clock that was set back makes rows look recent, which is safe.
     recent = "SELECT call, count(*) FROM rows WHERE at > ? AND state <> 'waiting' AND call IS NOT NULL GROUP BY call"
     return last, Counter(dict(connection.execute(recent, (time.time() - RECENT,))))
 
@@ -261,20 +257,20 @@ class JournalSummary:
 
 
 def read_summary(path: str | Path) -> JournalSummary:
-    """Read a journal's counts, also while its run goes on.
+    """Read what a journal says of its run, also while that goes on.
 
     Raises:
-        JournalError: when it is none.
+        JournalError: when it is no journal.
     """
-    with _reading(path) as connection:
+    with _open_to_read(path) as connection:
         states = dict(connection.execute("SELECT state, count(*) FROM rows GROUP BY state"))
         about = dict(connection.execute("SELECT name, value FROM run WHERE name <> 'log'"))
         return JournalSummary(about, states)
 
 
 def iter_sources(path: str | Path, *states: str) -> Iterator[Text]:
-    """Give the rows in some states as they stood in the input, in its order; what was no UTF-8 as bytes."""
-    with _reading(path) as connection:
+    """Give the sources of the rows in some states, in the input's order."""
+    with _open_to_read(path) as connection:
         marks = ", ".join("?" * len(states))
         select = f"SELECT source FROM rows WHERE state IN ({marks}) ORDER BY idx"  # noqa: S608 - adds only question marks
         for (source,) in connection.execute(select, states):
@@ -282,21 +278,21 @@ def iter_sources(path: str | Path, *states: str) -> Iterator[Text]:
 
 
 def iter_states(path: str | Path) -> Iterator[tuple[int, KnownRow]]:
-    """Give what a journal knows of each row, by index."""
-    with _reading(path) as connection:
+    """Give each row's index and what is known of it, in the input's order."""
+    with _open_to_read(path) as connection:
         for index, digest, state in connection.execute("SELECT idx, digest, state FROM rows ORDER BY idx"):
             yield index, KnownRow(digest, state)
 
 
 @contextmanager
-def _reading(path: str | Path) -> Iterator[sqlite3.Connection]:
+def _open_to_read(path: str | Path) -> Iterator[sqlite3.Connection]:
     file = Path(os.path.realpath(path))
     if not file.is_file():
         raise JournalError(f"{path}: no such journal")
     _check_log(path)
     with closing(sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True)) as connection:
         try:
-            _check(connection, Path(path))
+            _check_format(connection, Path(path))
             yield connection
         except sqlite3.Error as error:
             remedy = "" if os.access(file.parent, os.W_OK) else "; copy it, and its -wal, to a folder that you may write to"

@@ -1,9 +1,13 @@
-"""The thread that writes a journal: rows are gathered on the loop, written in groups, and told on the loop when durable.
+"""The thread that writes a journal.
+
+The loop gathers work into groups and hands each group over at once, so the thread wakes up, and takes the interpreter from the
+loop, once for a group. The thread writes the group, answers its reads, and has the loop resolve the futures of both.
 
 Rules of this module:
 
-- One thread owns the connection that writes. What it has done it tells the loop, group by group.
-- After the first failure nothing more is written. A file that is no longer where it was is such a failure.
+- One thread owns the connection that writes.
+- A future is resolved when its row is durable, or with what prevented that.
+- After the first failure the thread writes nothing more. A file that is no longer in its place is a failure.
 """
 
 from __future__ import annotations
@@ -14,68 +18,81 @@ import queue
 import sqlite3
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import closing, suppress
 from functools import partial
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
+from attrs import frozen
+
 from teak_async.errors import JournalError
 
-from .database import GROUP, Values, acquire_lock, check_unmoved, checkpoint, open_database, write
+from .database import GROUP, acquire_lock, check_unmoved, checkpoint, open_database, write
+from .row import JournalRow
 
 GATHER = 0.03
 """Seconds for which a group is gathered that is less than half full; at the documented limits that is a dozen rows."""
-CHECKPOINT = 200
+CHECKPOINT_EVERY = 200
 """Groups after which the log is brought into the file, and begins anew: some megabytes."""
-LOOK = 1.0
-"""Seconds between two looks whether the file is still there."""
+CHECK_FILE_EVERY = 1.0
+"""Seconds between two checks that the file is still there."""
 
-Read = Callable[[sqlite3.Connection], Any]
-Then = Callable[[Exception | None, Any], None]
-"""Is told on the loop that a job is done and durable, with what it gave, or what prevented it."""
-Job = tuple[Values | Read, Then | None]
+
+@frozen
+class Write:
+    """A row to write; `done` is `None` where nothing waits for it."""
+
+    row: JournalRow
+    done: asyncio.Future[None] | None = None
+
+
+@frozen
+class Read:
+    """A query to answer after all that was put before it."""
+
+    query: Callable[[sqlite3.Connection], Any]
+    done: asyncio.Future[Any]
 
 
 class Writer(threading.Thread):
-    """Owns the connection: everything that touches the file runs here, in groups. All else is called on the loop."""
+    """Owns the connection. The thread has `run` and what that calls, the loop all other methods."""
 
     def __init__(self, path: Path, about: dict[str, str], loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(name="teak_async journal", daemon=True)
         self._path = path
         self._about = about
         self._loop = loop
-        # Gathered on the loop, so that the thread wakes up once for each group, and takes the interpreter from the loop once.
-        self._group: list[Job] = []
+        self._group: list[Write | Read] = []
         self._timer: asyncio.TimerHandle | None = None
-        self._groups: queue.SimpleQueue[list[Job] | None] = queue.SimpleQueue()
-        self.failure: JournalError | None = None
+        self._groups: queue.SimpleQueue[list[Write | Read] | None] = queue.SimpleQueue()
+        self._failure: JournalError | None = None
         self.opened: asyncio.Future[None] = loop.create_future()
         self.ended: asyncio.Future[JournalError | None] = loop.create_future()
 
-    def put(self, values: Values, then: Then | None = None) -> None:
-        """Have a row written in the next group."""
-        self._group.append((values, then))
-        if len(self._group) >= GROUP // 2:
+    def put(self, work: Write | Read) -> None:
+        """Have work done with the next group; a read closes its group."""
+        self._group.append(work)
+        if len(self._group) >= GROUP // 2 or isinstance(work, Read):
             self._hand_over()
         elif self._timer is None:
             self._timer = self._loop.call_later(GATHER, self._hand_over)
 
-    def written(self, values: Values) -> asyncio.Future[None]:
-        """The same as a future."""
+    def write(self, row: JournalRow) -> asyncio.Future[None]:
+        """Have a row written; the future is done when it is durable."""
         done: asyncio.Future[None] = self._loop.create_future()
-        self.put(values, partial(_answer, done))
+        self.put(Write(row, done))
         return done
 
-    def read(self, work: Read) -> asyncio.Future[Any]:
-        """Have something read, at once, after all that was put before."""
-        answer = self._loop.create_future()
-        self._group.append((work, partial(_answer, answer)))
-        self._hand_over()
-        return answer
+    def read(self, query: Callable[[sqlite3.Connection], Any]) -> asyncio.Future[Any]:
+        """Have a query answered, at once."""
+        done: asyncio.Future[Any] = self._loop.create_future()
+        self.put(Read(query, done))
+        return done
 
     def end(self) -> None:
-        """Do what is left and let go of the file."""
+        """Have the rest written and the file closed."""
         self._hand_over()
         self._groups.put(None)
 
@@ -91,67 +108,63 @@ class Writer(threading.Thread):
         try:
             file = Path(os.path.realpath(self._path))
             with closing(acquire_lock(file, self._path)), closing(open_database(file, self._path, self._about)) as connection:
-                found = file.stat()
-                self._on_loop(partial(_answer, self.opened, None, None))
-                self._work(connection, partial(check_unmoved, file, found, self._path))
-        except Exception as error:  # noqa: BLE001 - told to whoever opened the journal, or closes it
-            self.failure = self.failure or self._trouble(error)
-            self._on_loop(partial(_answer, self.opened, self.failure, None))
-        self._on_loop(partial(_answer, self.ended, None, self.failure))
+                check_file = partial(check_unmoved, file, file.stat(), self._path)
+                self._call_on_loop(_resolve, [self.opened], [None], None)
+                self._work(connection, check_file)
+        except Exception as error:  # noqa: BLE001 - `opened` or `ended` tells it on the loop
+            self._failure = self._failure or self._as_journal_error(error)
+            self._call_on_loop(_resolve, [self.opened], [None], self._failure)
+        self._call_on_loop(_resolve, [self.ended], [self._failure], None)
 
-    def _work(self, connection: sqlite3.Connection, look: Callable[[], None]) -> None:
-        looked = time.monotonic()
+    def _work(self, connection: sqlite3.Connection, check_file: Callable[[], None]) -> None:
+        checked = time.monotonic()
         groups = 0
         last = False
         while not last:
-            jobs, last = self._next()
-            for place in range(0, len(jobs), GROUP):
-                group = jobs[place : place + GROUP]
-                given: list[Any] = [None] * len(group)
-                if self.failure is None:
+            works, last = self._take()
+            for start in range(0, len(works), GROUP):
+                group = works[start : start + GROUP]
+                answers: Iterable[Any] = repeat(None, len(group))
+                if self._failure is None:
                     try:
-                        if time.monotonic() >= looked + LOOK:
-                            looked = time.monotonic()
-                            look()
+                        if time.monotonic() >= checked + CHECK_FILE_EVERY:
+                            checked = time.monotonic()
+                            check_file()
                         groups += 1
-                        if groups % CHECKPOINT == 0:
+                        if groups % CHECKPOINT_EVERY == 0:
                             checkpoint(connection)
-                        write(connection, [work for work, _ in group if isinstance(work, tuple)])
-                        given = [None if isinstance(work, tuple) else work(connection) for work, _ in group]
-                    except Exception as error:  # noqa: BLE001 - a row that SQLite cannot take must not end the thread either
-                        self.failure = self._trouble(error)
-                self._on_loop(partial(_tell, [then for _, then in group], self.failure, given))
-        look()
+                        write(connection, [work.row for work in group if isinstance(work, Write)])
+                        answers = [work.query(connection) if isinstance(work, Read) else None for work in group]
+                    except Exception as error:  # noqa: BLE001 - a row that SQLite cannot take must not end the thread
+                        self._failure = self._as_journal_error(error)
+                self._call_on_loop(_resolve, [work.done for work in group], answers, self._failure)
+        check_file()
 
-    def _trouble(self, error: Exception) -> JournalError:
+    def _take(self) -> tuple[list[Write | Read], bool]:
+        """Take all that was handed over since the last time; say whether it is the last."""
+        works: list[Write | Read] = []
+        group = self._groups.get()
+        with suppress(queue.Empty):
+            while group is not None:
+                works += group
+                group = self._groups.get_nowait()
+        return works, group is None
+
+    def _as_journal_error(self, error: Exception) -> JournalError:
         if isinstance(error, JournalError):
             return error
         return JournalError(f"{self._path}: the journal cannot be written any more: {error}")
 
-    def _next(self) -> tuple[list[Job], bool]:
-        """All that was handed over since the last time, and whether it is the last."""
-        jobs: list[Job] = []
-        group = self._groups.get()
-        with suppress(queue.Empty):
-            while group is not None:
-                jobs += group
-                group = self._groups.get_nowait()
-        return jobs, group is None
-
-    def _on_loop(self, function: Callable[[], None]) -> None:
-        with suppress(RuntimeError):  # the loop has gone, and with it whoever would have listened
-            self._loop.call_soon_threadsafe(function)
+    def _call_on_loop(self, function: Callable[..., None], *arguments: Any) -> None:
+        with suppress(RuntimeError):  # a closed loop has nothing left that waits
+            self._loop.call_soon_threadsafe(function, *arguments)
 
 
-def _tell(thens: list[Then | None], failure: Exception | None, given: list[Any]) -> None:
-    for then, value in zip(thens, given, strict=True):
-        if then is not None:
-            then(failure, value)
-
-
-def _answer(future: asyncio.Future[Any], error: Exception | None, value: Any) -> None:
-    if not future.done():
-        if error is None:
-            future.set_result(value)
+def _resolve(futures: Iterable[asyncio.Future[Any] | None], answers: Iterable[Any], failure: JournalError | None) -> None:
+    for future, answer in zip(futures, answers, strict=True):
+        if future is None or future.done():  # a future is cancelled with the task that waits for it
+            continue
+        if failure is None:
+            future.set_result(answer)
         else:
-            future.set_exception(error)
+            future.set_exception(failure)

@@ -6,7 +6,7 @@ import pytest
 
 from teak_async._api.endpoints import Effect
 from teak_async._bulk.resume import Disposition, disposition
-from teak_async._journal.database import KnownRow
+from teak_async._journal.row import KnownRow
 
 SEND, RESEND, SKIP, SKIP_FAILED = Disposition.SEND, Disposition.RESEND, Disposition.SKIP, Disposition.SKIP_FAILED
 IN_DOUBT, STILL_IN_DOUBT = Disposition.IN_DOUBT, Disposition.STILL_IN_DOUBT

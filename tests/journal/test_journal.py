@@ -43,9 +43,10 @@ from teak_async import (
 from teak_async._bulk import resume
 from teak_async._bulk.run import BulkRun
 from teak_async._journal import database as store
-from teak_async._journal import journal, writer
-from teak_async._journal.database import GROUP, KnownRow, iter_sources, iter_states, read_summary
-from teak_async._journal.journal import Entry, Journal
+from teak_async._journal import row, writer
+from teak_async._journal.database import GROUP, iter_sources, iter_states, read_summary
+from teak_async._journal.journal import Journal
+from teak_async._journal.row import JournalRow, KnownRow
 from teak_async.events import Event, ResponseReceived
 from teak_async.sandbox import GAME_ID, IDENTIFY, SECRET_KEY, STATUS, Faults, Sandbox
 
@@ -69,7 +70,7 @@ def rows(path: Path, columns: str = "idx, state") -> list[Any]:
 async def intend_all(path: Path, requests: Iterator[Request]) -> None:
     """Leave a journal as a run leaves it that was killed with these on the wire."""
     opened = await Journal.open(path, {"game_id": GAME_ID})
-    await asyncio.gather(*(opened.write_intent(Entry.of(index, request, None)) for index, request in enumerate(requests)))
+    await asyncio.gather(*(opened.write_intent(JournalRow.of(index, request, None)) for index, request in enumerate(requests)))
     await opened.close()
 
 
@@ -306,7 +307,7 @@ async def test_a_journal_that_is_taken_away_ends_the_run(
     fast: TeakSession, server: Sandbox, path: Path, monkeypatch: pytest.MonkeyPatch, late: bool
 ) -> None:
     """Nobody is left to think that a run can be repeated which nothing remembers; put back, the journal knows what was sent."""
-    monkeypatch.setattr(writer, "LOOK", 3600.0 if late else 0.0)
+    monkeypatch.setattr(writer, "CHECK_FILE_EVERY", 3600.0 if late else 0.0)
     away = path.with_name("away.db")
     with pytest.raises(JournalError, match="removed, moved or replaced while the run went on; put it back"):
         async with fast.bulk(identifies(300 if late else 100_000), journal=path) as run:
@@ -326,11 +327,11 @@ async def test_a_journal_that_was_moved_without_its_log_is_refused(
     fast: TeakSession, server: Sandbox, path: Path, monkeypatch: pytest.MonkeyPatch, written: int
 ) -> None:
     """Whoever moves the file of a killed run and forgets the log beside it hears of that, however long the run was."""
-    monkeypatch.setattr(writer, "CHECKPOINT", 5)
+    monkeypatch.setattr(writer, "CHECKPOINT_EVERY", 5)
     moved, log = path.with_name("moved.db"), path.with_name("moved.db-wal")
     groups: list[bytes] = []
 
-    def write_and_copy(connection: sqlite3.Connection, rows: list[store.Values]) -> None:
+    def write_and_copy(connection: sqlite3.Connection, rows: list[JournalRow]) -> None:
         store.write(connection, rows)
         if rows:
             groups.append(path.with_name("run.db-wal").read_bytes())
@@ -468,7 +469,7 @@ async def test_a_disk_that_fills_up_stops_the_run(
     assert report.skipped + report.succeeded + report.in_doubt == 200
 
 
-@pytest.mark.parametrize(("where", "after"), [("check_unmoved", 0), ("_next", 0), ("_next", 2), ("_next", 9)])
+@pytest.mark.parametrize(("where", "after"), [("check_unmoved", 0), ("_take", 0), ("_take", 2), ("_take", 9)])
 async def test_a_trouble_nobody_foresaw_ends_the_run(
     fast: TeakSession, server: Sandbox, path: Path, monkeypatch: pytest.MonkeyPatch, where: str, after: int
 ) -> None:
@@ -481,7 +482,7 @@ async def test_a_trouble_nobody_foresaw_ends_the_run(
             raise MemoryError("none left")
         return real(*given)
 
-    monkeypatch.setattr(writer, "LOOK", 0.0)
+    monkeypatch.setattr(writer, "CHECK_FILE_EVERY", 0.0)
     monkeypatch.setattr(place, where, no_memory)
     with pytest.raises(JournalError, match="cannot be written any more: none left"):
         async with asyncio.timeout(20):
@@ -656,7 +657,7 @@ async def test_a_row_that_cannot_be_written_ends_the_run(
     fast: TeakSession, server: Sandbox, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A row that SQLite does not take is an error, and not a run that hangs."""
-    monkeypatch.setattr(journal, "blake2b", lambda *_, **__: SimpleNamespace(hexdigest=lambda: "\ud800"))
+    monkeypatch.setattr(row, "blake2b", lambda *_, **__: SimpleNamespace(hexdigest=lambda: "\ud800"))
     with pytest.raises(JournalError, match=r"cannot be written any more: .*surrogates not allowed"):
         await fast.bulk(identifies(1), journal=path)
     assert not server.players
@@ -769,12 +770,12 @@ async def test_a_resumed_run_counts_what_was_just_sent(path: Path) -> None:
 async def test_known_rows_are_told_in_order(path: Path) -> None:
     """What an earlier run wrote is read in pieces, also where rows are missing in between."""
     journal = await Journal.open(path, ABOUT)
-    entries = {index: Entry.of(index, request, None) for index, request in enumerate(identifies(1300)) if index % 3}
+    entries = {index: JournalRow.of(index, request, None) for index, request in enumerate(identifies(1300)) if index % 3}
     await asyncio.gather(*(journal.write_intent(entry) for entry in entries.values()))
     await journal.close()
     journal = await Journal.open(path, ABOUT)
     assert journal.last == 1298
-    found = [await journal.known(index) for index in range(1300)]
+    found = [await journal.known_row(index) for index in range(1300)]
     await journal.close()
     assert found == [KnownRow(entries[index].digest, "intent") if index in entries else None for index in range(1300)]
     assert dict(iter_states(path)) == {index: KnownRow(entry.digest, "intent") for index, entry in entries.items()}

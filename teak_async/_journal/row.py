@@ -1,0 +1,82 @@
+"""A row of the journal, and the states that it passes through."""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+from hashlib import blake2b
+
+from attrs import field, frozen
+
+from teak_async._api.codec import as_json
+from teak_async._api.endpoints import ENDPOINTS
+from teak_async.models import Request
+
+Text = str | bytes | None
+"""Bytes hold a text that is no UTF-8."""
+
+FINISHED = ("done", "unread", "failed")
+"""States of a row that an earlier run finished."""
+DOUBTED = ("intent", "in_doubt")
+"""States in which an earlier run leaves a row that may have been done."""
+
+
+@frozen
+class KnownRow:
+    """What an earlier run wrote of a row."""
+
+    digest: str
+    state: str
+
+
+@frozen
+class JournalRow:
+    """A row as the table `rows` has it, column by column.
+
+    Written over an earlier row of its index, it changes nothing of what is asked, adds its attempts, and replaces the rest.
+    """
+
+    index: int
+    call: str | None
+    user_id: str | None
+    digest: str
+    source: Text = field(repr=False)
+    state: str = "waiting"
+    attempts: int = 0
+    delivery: str | None = None
+    error: str | None = None
+    response: str | None = field(default=None, repr=False)
+    at: float = 0.0
+
+    @classmethod
+    def of(cls, index: int, request: Request | None, source: str | None) -> JournalRow:
+        """Make the row of a request, or of the source of a row that could not be read."""
+        if request is None:
+            return cls(index, None, None, _digest("?", source or ""), _storable(source))
+        name = ENDPOINTS[type(request)].name
+        asked = as_json(request)
+        return cls(index, name, request.user_id, _digest(name, asked), _storable(asked if source is None else source))
+
+    def with_state(
+        self, state: str, attempts: int = 0, delivery: str | None = None, error: str | None = None, response: str | None = None
+    ) -> JournalRow:
+        """Copy the row into a state that it has from now on."""
+        error = None if error is None else _escape(error)  # it may quote half a character
+        asked = (self.index, self.call, self.user_id, self.digest, self.source)
+        return JournalRow(*asked, state, attempts, delivery, error, response, time.time())
+
+
+def _digest(name: str, asked: str) -> str:
+    return blake2b(f"{name}\0{asked}".encode(errors="surrogatepass"), digest_size=16).hexdigest()
+
+
+def _storable(source: str | None) -> Text:
+    if source is None or _escape(source) == source:
+        return source
+    with suppress(UnicodeEncodeError):  # no file can have held half a character
+        return source.encode(errors="surrogateescape")
+    return _escape(source)
+
+
+def _escape(text: str) -> str:
+    return text.encode(errors="backslashreplace").decode()
