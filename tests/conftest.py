@@ -1,8 +1,9 @@
-"""Fixtures that several tests share: a sandbox, and a session on it."""
+"""Fixtures that several tests share: a sandbox, a session on it, and a journal's path."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 from support import FAST, session_on
@@ -12,6 +13,12 @@ from teak_async.sandbox import Sandbox
 
 pytest_plugins = ["teak_async.testing"]
 """Also where the package is not installed."""
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Where a test's journal is."""
+    return tmp_path / "run.db"
 
 
 @pytest.fixture

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
@@ -13,14 +16,18 @@ from attrs import frozen
 
 from teak_async import Identify, Limits, Request, RetryPolicy, TeakSession, Timeout
 from teak_async._client.executor import CallExecutor
+from teak_async._journal.journal import Journal
+from teak_async._journal.row import JournalRow
 from teak_async._limits.bucket import Bucket
 from teak_async._limits.session_limits import SessionLimits
-from teak_async.sandbox import Sandbox
+from teak_async.sandbox import GAME_ID, Sandbox
 
 ROOT = Path(__file__).parents[1]
 WAIT = 30.0
 """Seconds after which a test gives up; it never waits as long when all is well."""
 FAST = Limits(5000, 5000)
+ABOUT = {"game_id": "1"}
+"""What a journal says of a run that is not the sandbox's."""
 
 _SAMPLES = Path(__file__).parent / "samples"
 
@@ -89,3 +96,17 @@ class Internals:
 def internals(session: TeakSession) -> Internals:
     """Look inside a session."""
     return Internals(session._executor, session._limits)
+
+
+def rows_of(journal: Path, columns: str = "idx, state") -> list[Any]:
+    """What a journal's file says, asked with nothing of ours."""
+    with closing(sqlite3.connect(journal)) as connection:
+        return connection.execute(f"SELECT {columns} FROM rows ORDER BY idx").fetchall()  # noqa: S608 - a test's own words
+
+
+async def intend_all(path: Path, requests: Iterator[Request]) -> None:
+    """Leave a journal as a run leaves it that was killed with these on the wire."""
+    journal = await Journal.open(path, {"game_id": GAME_ID})
+    rows = (JournalRow.of(index, request, None) for index, request in enumerate(requests))
+    await asyncio.gather(*(journal.write_intent(row) for row in rows))
+    await journal.close()

@@ -1,0 +1,116 @@
+"""The judge: a sandbox in a process of its own, the command in another, and SIGKILL."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import signal
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import aiohttp
+from support import rows_of
+
+from benchmarks.kill import command, killed_until_done, players_at, sandbox_process
+from teak_async._journal.database import GROUP
+
+KILLS = 25 if "CI" in os.environ else 5
+"""SIGKILLs in one run; many only in CI, since each costs a second."""
+ROWS = 120 * KILLS
+
+
+def count_states(path: Path) -> dict[str, int]:
+    with closing(sqlite3.connect(path)) as connection:
+        return dict(connection.execute("SELECT state, count(*) FROM rows GROUP BY state"))
+
+
+async def test_sigkill_loses_nothing_and_doubles_nothing(tmp_path: Path, path: Path) -> None:
+    """Killed again and again, a backfill ends with one session for every player that is not named in doubt, none twice."""
+    draw = random.Random(1)
+    source = tmp_path / "players.csv"
+    source.write_text("user_id,country_code\n" + "".join(f"p{number},US\n" for number in range(ROWS)))
+    arguments = ["identify", str(source), "--journal", str(path), "--output", str(tmp_path / "out"), "--rate", "500"]
+    async with sandbox_process("--identify", 500) as url:
+        code, left = await killed_until_done(url, arguments, path, draw, KILLS, 1.1)
+        players = await players_at(url)
+    assert code in (0, 3)
+    told = dict(rows_of(path, "user_id, state"))
+    assert set(told) == {f"p{number}" for number in range(ROWS)}
+    doubtful = {name for name, state in told.items() if state == "in_doubt"}
+    assert code == (3 if doubtful else 0)
+    assert {name for name, state in told.items() if state == "done"} == set(told) - doubtful
+    assert all(players[name]["sessions"] == 1 for name in set(told) - doubtful)
+    assert max(player["sessions"] for player in players.values()) == 1
+    assert len(left) >= KILLS * 4 // 5
+    on_wire = 20  # at most, at this rate on loopback
+    assert max(left) <= on_wire + GROUP
+    assert len(doubtful) <= sum(left)
+
+
+async def test_sigkill_with_resending_leaves_no_player_without_a_session(tmp_path: Path, path: Path) -> None:
+    """Who prefers a double to a gap gets no gap."""
+    draw = random.Random(2)
+    source = tmp_path / "players.csv"
+    source.write_text("user_id,country_code\n" + "".join(f"p{number},US\n" for number in range(1000)))
+    arguments = [
+        "identify",
+        str(source),
+        "--journal",
+        str(path),
+        "--resend-in-doubt",
+        "--rate",
+        "500",
+        "-o",
+        str(tmp_path / "o"),
+    ]
+    async with sandbox_process("--identify", 500) as url:
+        code, _ = await killed_until_done(url, arguments, path, draw, 6, 1.1)
+        players = await players_at(url)
+    assert code == 0
+    assert len(players) == 1000
+    assert all(player["sessions"] >= 1 for player in players.values())
+
+
+async def test_sigkill_with_sets_ends_in_the_last_state(tmp_path: Path, path: Path) -> None:
+    """Killed again and again, nothing is in doubt, and every player's state is what the last row says."""
+    draw = random.Random(3)
+    names = [f"p{number}" for number in range(ROWS // 2)]
+    known = tmp_path / "known.csv"
+    known.write_text("user_id,country_code\n" + "".join(f"{name},US\n" for name in names))
+    wanted = {name: draw.choice(["sales", "news"]) for name in names}
+    source = tmp_path / "rows.csv"
+    lines = [f"{name},{wanted[name] if last else 'other'}\n" for last in (False, True) for name in names]
+    source.write_text("user_id,category\n" + "".join(lines))
+    async with sandbox_process("--identify", 500, "--subscription", 500) as url:
+        await killed_until_done(url, ["identify", str(known), "--rate", "500", "-o", str(tmp_path / "o")], None, draw, 0, 1)
+        arguments = ["opt-out", str(source), "--journal", str(path), "--rate", "500", "-o", str(tmp_path / "out")]
+        code, left = await killed_until_done(url, arguments, path, draw, KILLS, 1.1)
+        players = await players_at(url)
+    assert code == 0
+    assert len(left) >= KILLS * 4 // 5
+    assert count_states(path) == {"done": ROWS}
+    assert all(players[name]["categories"][wanted[name]] == "opt_out" for name in names)
+
+
+async def test_an_interrupted_command_says_how_to_go_on(tmp_path: Path, path: Path) -> None:
+    """Ctrl-C finishes what is on the wire, writes it, and names the journal; repeated, the command does the rest."""
+    source = tmp_path / "players.csv"
+    source.write_text("user_id,country_code\n" + "".join(f"p{number},US\n" for number in range(400)))
+    arguments = ["identify", str(source), "--journal", str(path), "-o", str(tmp_path / "out.jsonl"), "--rate", "200"]
+    async with sandbox_process() as url:
+        process = await command(url, arguments)
+        async with aiohttp.ClientSession() as http, asyncio.timeout(20):
+            while (await (await http.get(f"{url}/sandbox")).json())["sessions"] < 20:
+                await asyncio.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        _, told = await process.communicate()
+        assert process.returncode == 130
+        assert f"the same --journal {path}" in told.decode()
+        assert set(count_states(path)) <= {"done", "waiting"}
+        code, _ = await killed_until_done(url, arguments, path, random.Random(0), 0, 1)
+        players = await players_at(url)
+    assert code == 0
+    assert {player["sessions"] for player in players.values()} == {1}
+    assert len((tmp_path / "out.jsonl").read_text().splitlines()) == 400
