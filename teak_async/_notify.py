@@ -1,15 +1,15 @@
-"""Who hears of events: what a session was given as `on_event`, and the logger `teak_async`.
+"""Events on their way to the session's `on_event` and to the logger `teak_async`.
 
-A line of the log has what its event has as fields: `teak_event`, the kind in lower case, and `teak_` before the name of each
-attribute: `teak_endpoint`, `teak_attempt`, `teak_wait`, `teak_status`, `teak_allowance` …
+A line of the log has the attributes of its event as fields: `teak_event`, the kind in lower case, and `teak_` before the name
+of each attribute: `teak_endpoint`, `teak_attempt`, `teak_wait`, `teak_status`, `teak_allowance` …
 
 Rules of this module:
 
-- Whatever a listener raises ends here: neither a call nor a permit may depend on who listens.
-- Whoever would tell an event asks first whether anybody `is_enabled` it, so one that nobody hears is never made.
+- What a listener raises ends here: no call and no permit depends on a listener.
+- The caller of `emit` asks `is_enabled` first, so it makes no event that nobody hears.
 - The log is silent until the application gives it a handler.
-- What needs somebody's attention is a WARNING: a refusal, a limit lowered by it, an identify of unknown fate. What the
-  session does about trouble by itself is INFO, and what every call does DEBUG.
+- WARNING is what needs attention: a rate-limited attempt, a limit lowered by it, an identify of unknown fate. INFO is what the
+  session does about trouble by itself, and DEBUG what every call does.
 """
 
 from __future__ import annotations
@@ -24,30 +24,18 @@ from attrs import asdict
 
 from ._api.endpoints import ENDPOINTS, Effect
 from .errors import Delivery
-from .events import (
-    AllowanceChanged,
-    AttemptFailed,
-    AttemptStarted,
-    BucketPaused,
-    Event,
-    PermitAcquired,
-    RateLimitHit,
-    ResponseReceived,
-    RetryScheduled,
-)
+from .events import AttemptFailed, Event, ResponseReceived
 
 LOG = logging.getLogger("teak_async")
 LOG.addHandler(logging.NullHandler())
 
 Hook = Callable[[Event], object]
 
-_ROUTINE = {PermitAcquired, AttemptStarted}
-"""What every call notifier, whatever becomes of it."""
 _RECORDS = {endpoint.name for endpoint in ENDPOINTS.values() if endpoint.effect is Effect.RECORD}
 
 
 class Notifier:
-    """Tells events to all who listen to one session.
+    """Tells the events of one session to its hook and to the log.
 
     Args:
         hook: called with each event; `None` when only the log listens.
@@ -71,21 +59,26 @@ class Notifier:
         return self._hook is not None or LOG.isEnabledFor(level)
 
     def emit(self, event: Event) -> None:
-        """Tell an event, whoever listens."""
+        """Tell an event to the hook and to the log."""
         if self._hook is not None:
             try:
                 self._hook(event)
-            except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - whatever it was, it is not the call's
+            except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - the call has no part in it
                 self._blame(error, event)
-        if type(event) not in _ROUTINE or LOG.isEnabledFor(logging.DEBUG):
-            self._log(event)
-
-    def _log(self, event: Event) -> None:
-        level = level_of(event)
+        match event:
+            case ResponseReceived() | AttemptFailed() if event.delivery is Delivery.UNKNOWN and event.endpoint in _RECORDS:
+                level = logging.WARNING  # an event cannot tell: only the table of endpoints knows what a second time would do
+            case _:
+                level = event.level
         if LOG.isEnabledFor(level):
-            # A handler or a filter of the application's may raise as well, and then there is nobody left to tell.
-            with suppress(Exception):
-                LOG.log(level, words_of(event), asdict(event), extra=fields_of(event))
+            self._log(level, event)
+
+    def _log(self, level: int, event: Event) -> None:
+        values = asdict(event)
+        fields = {"teak_event": type(event).__name__.lower(), **{f"teak_{name}": value for name, value in values.items()}}
+        # A handler or a filter of the application may raise as well, and then there is nobody left to tell.
+        with suppress(Exception):
+            LOG.log(level, event.message, values, extra=fields)
 
     def _blame(self, error: BaseException, event: Event) -> None:
         """Say once that the hook fails; it may do so thousands of times a second."""
@@ -99,56 +92,3 @@ class Notifier:
                 type(event).__name__,
                 exc_info=error,
             )
-
-
-def level_of(event: Event) -> int:
-    """How much attention it needs."""
-    match event:
-        case ResponseReceived() | AttemptFailed() if event.delivery is Delivery.UNKNOWN and event.endpoint in _RECORDS:
-            return logging.WARNING
-        case AttemptFailed() if event.error != "CancelledError":
-            return logging.INFO
-        case PermitAcquired() | AttemptStarted() | ResponseReceived() | AttemptFailed():
-            return logging.DEBUG
-        case RateLimitHit():
-            return logging.WARNING
-        case AllowanceChanged():
-            return logging.WARNING if event.allowance < event.before else logging.INFO
-        case BucketPaused() | RetryScheduled():
-            return logging.INFO
-
-
-def fields_of(event: Event) -> dict[str, object]:
-    """The event as fields of a log line."""
-    fields: dict[str, object] = {f"teak_{name}": value for name, value in asdict(event).items()}
-    fields["teak_event"] = type(event).__name__.lower()
-    return fields
-
-
-_OF_TRY = "%(endpoint)s, try %(attempt)d of call %(call)d: "
-
-
-def words_of(event: Event) -> str:
-    """The event as a sentence, with places for its attributes: tools that group log lines go by it."""
-    match event:
-        case PermitAcquired():
-            return _OF_TRY + "waited %(wait).3f s for its permit (%(lane)s)"
-        case AttemptStarted():
-            return _OF_TRY + "goes to %(server)s"
-        case ResponseReceived(error=None):
-            return _OF_TRY + "answered %(status)d after %(on_wire).3f s: %(delivery)s"
-        case ResponseReceived():
-            return _OF_TRY + "answered %(status)d, %(error)s, after %(on_wire).3f s: %(delivery)s"
-        case AttemptFailed():
-            return _OF_TRY + "no answer, %(error)s, after %(on_wire).3f s: %(delivery)s"
-        case RateLimitHit(retry_after=None):
-            return _OF_TRY + "refused (429); from now on %(allowance)d a second"
-        case RateLimitHit():
-            return _OF_TRY + "refused (429), to wait %(retry_after).1f s; from now on %(allowance)d a second"
-        case RetryScheduled():
-            return _OF_TRY + "ended with %(error)s and is made again in %(wait).2f s"
-        case BucketPaused():
-            return "%(bucket)s: nothing is sent for %(pause).1f s"
-        case AllowanceChanged():
-            why = "refused within the limit, so it takes less" if event.allowance < event.before else "won back"
-            return f"%(bucket)s: {why}: %(allowance)d of %(limit)d a second, %(before)d before"

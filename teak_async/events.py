@@ -1,35 +1,38 @@
 """What a session tells of its calls and limits while it works, for metrics and logs. Pure.
 
-Give `TeakSession(on_event=…)` something to call with each of these; the logger `teak_async` writes the same as lines.
+`TeakSession(on_event=…)` calls its hook with each event; the logger `teak_async` writes each as a line. An event has the line's
+`message`, a %-format of its attributes, and its `level`, which the log raises to WARNING for an identify of unknown fate.
 
 Rules of this module:
 
-- An event is about the traffic, never about a player: no user id, no address, no email, no words of the server, and never
-  the secret. Who needs to know whose call it was sets a `contextvars.ContextVar` before it: what is told of a call is told in
-  its caller's context.
-- Each `AttemptStarted` is followed by exactly one of `ResponseReceived` and `AttemptFailed`. What else is told lies between
-  or beside.
+- An event describes the traffic, never a player: no user id, no address, no email, no words of the server, and never the
+  secret. The hook hears of a call in its caller's context, so a `contextvars.ContextVar` set before it tells whose it is.
+- Exactly one of `ResponseReceived` and `AttemptFailed` follows each `AttemptStarted`. Other events lie between or beside.
+- Tools group log lines by `message`, so a value is a named place in it.
 - Seconds are floats of the running loop's clock. Numbers of calls are unique in the process.
 """
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from logging import DEBUG, INFO, WARNING
+from typing import ClassVar, TypeAlias
 
 from attrs import frozen
 
 from .errors import Delivery
 
+_PREFIX = "%(endpoint)s, attempt %(attempt)d of call %(call)d: "
+
 
 @frozen
-class _OfTry:
-    """One try of one call.
+class _OfAttempt:
+    """One attempt of one call.
 
     Attributes:
         endpoint: which call: `identify`, `read status`, `set state`, `set category state`.
         lane: `live`, or `bulk` for the rows of a bulk run.
-        call: number of the call, the same for all of its tries.
-        attempt: number of the try, from 1.
+        call: number of the call, the same for all of its attempts.
+        attempt: number of the attempt, from 1.
     """
 
     endpoint: str
@@ -39,38 +42,46 @@ class _OfTry:
 
 
 @frozen
-class PermitAcquired(_OfTry):
-    """The try has its permit.
+class PermitAcquired(_OfAttempt):
+    """The attempt has its permit.
 
     Attributes:
         wait: seconds for which it waited for the permit.
     """
 
+    message: ClassVar[str] = _PREFIX + "waited %(wait).3f s for its permit (%(lane)s)"
+    level: ClassVar[int] = DEBUG
+
     wait: float
 
 
 @frozen
-class AttemptStarted(_OfTry):
-    """The try is being made.
+class AttemptStarted(_OfAttempt):
+    """The attempt begins.
 
     Attributes:
         server: the `base_url` that it goes to, without a user or password in it.
     """
 
+    message: ClassVar[str] = _PREFIX + "goes to %(server)s"
+    level: ClassVar[int] = DEBUG
+
     server: str
 
 
 @frozen
-class ResponseReceived(_OfTry):
-    """The server answered, whatever it said.
+class ResponseReceived(_OfAttempt):
+    """The attempt has a response, a success or not.
 
     Attributes:
         status: HTTP status.
-        delivery: what became of this try.
-        error: class name of the error that the answer means; `None` when it is a success.
+        delivery: what became of this attempt.
+        error: class name of the error that the response means; `None` when it is a success.
         round_trip: seconds from the first byte out to the last byte in; 0 where that is not known.
         on_wire: seconds since the permit was had; connecting is part of it.
     """
+
+    level: ClassVar[int] = DEBUG
 
     status: int
     delivery: Delivery
@@ -78,10 +89,15 @@ class ResponseReceived(_OfTry):
     round_trip: float
     on_wire: float
 
+    @property
+    def message(self) -> str:
+        error = "" if self.error is None else ", %(error)s,"
+        return f"{_PREFIX}response %(status)d{error} after %(on_wire).3f s: %(delivery)s"
+
 
 @frozen
-class AttemptFailed(_OfTry):
-    """The try ended without an answer: no connection, a lost connection, no time left, or its caller left before the send.
+class AttemptFailed(_OfAttempt):
+    """The attempt ended without a response: no connection, a lost one, no time left, or its caller left before the send.
 
     Attributes:
         delivery: `NOT_SENT`, or `UNKNOWN` when it was sent.
@@ -89,14 +105,20 @@ class AttemptFailed(_OfTry):
         on_wire: seconds since the permit was had.
     """
 
+    message: ClassVar[str] = _PREFIX + "no response, %(error)s, after %(on_wire).3f s: %(delivery)s"
+
     delivery: Delivery
     error: str
     on_wire: float
 
+    @property
+    def level(self) -> int:
+        return DEBUG if self.error == "CancelledError" else INFO
+
 
 @frozen
-class RateLimitHit(_OfTry):
-    """The answer was a refusal (429). Told beside `ResponseReceived`.
+class RateLimitHit(_OfAttempt):
+    """The response was 429. Told beside `ResponseReceived`.
 
     Attributes:
         bucket: the limited path.
@@ -104,19 +126,29 @@ class RateLimitHit(_OfTry):
         allowance: requests a second that the session now makes on that path at most.
     """
 
+    level: ClassVar[int] = WARNING
+
     bucket: str
     retry_after: float | None
     allowance: int
 
+    @property
+    def message(self) -> str:
+        wait = "" if self.retry_after is None else ", to wait %(retry_after).1f s"
+        return f"{_PREFIX}rate-limited (429){wait}; from now on %(allowance)d a second"
+
 
 @frozen
-class RetryScheduled(_OfTry):
-    """The try failed, and another one will be made.
+class RetryScheduled(_OfAttempt):
+    """The attempt failed, and another one follows.
 
     Attributes:
         error: class name of the error it failed with.
-        wait: seconds until the next try asks for its permit; 0 after a refusal, which waits for its turn in the pause.
+        wait: seconds until the next attempt asks for its permit; 0 after a 429, since the pause of its bucket holds it.
     """
+
+    message: ClassVar[str] = _PREFIX + "ended with %(error)s and is made again in %(wait).2f s"
+    level: ClassVar[int] = INFO
 
     error: str
     wait: float
@@ -124,12 +156,15 @@ class RetryScheduled(_OfTry):
 
 @frozen
 class BucketPaused:
-    """After a refusal nothing is sent on a path for a while. Told when a pause begins, and when it becomes longer.
+    """A 429 stops what is sent on a path for a while. Told when a pause begins, and when it becomes longer.
 
     Attributes:
         bucket: the limited path.
         pause: seconds from now.
     """
+
+    message: ClassVar[str] = "%(bucket)s: nothing is sent for %(pause).1f s"
+    level: ClassVar[int] = INFO
 
     bucket: str
     pause: float
@@ -137,7 +172,7 @@ class BucketPaused:
 
 @frozen
 class AllowanceChanged:
-    """Refusals lowered what the session takes of a limit, or a part of it was won back.
+    """A 429 lowered what the session takes of a limit, or the session won a part of it back.
 
     Attributes:
         bucket: the limited path.
@@ -150,6 +185,15 @@ class AllowanceChanged:
     limit: int
     before: int
     allowance: int
+
+    @property
+    def message(self) -> str:
+        why = "refused within the limit, so it takes less" if self.allowance < self.before else "won back"
+        return f"%(bucket)s: {why}: %(allowance)d of %(limit)d a second, %(before)d before"
+
+    @property
+    def level(self) -> int:
+        return WARNING if self.allowance < self.before else INFO
 
 
 Event: TypeAlias = (

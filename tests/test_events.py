@@ -16,7 +16,7 @@ import pytest
 from support import FAST, internals, session_on
 
 from teak_async import Delivery, Identify, Limits, RetryPolicy, TeakError, TeakSession, Timeout, events
-from teak_async._notify import level_of, words_of
+from teak_async._notify import Notifier
 from teak_async.events import (
     AllowanceChanged,
     AttemptFailed,
@@ -82,7 +82,7 @@ async def test_every_kind_of_event_is_told() -> None:
 
 
 async def test_the_counts_agree_with_the_servers() -> None:
-    """Over hundreds of calls with every fault the events count what the sandbox counted, and every try ends once."""
+    """Over hundreds of calls with every fault the events count what the sandbox counted, and every attempt ends once."""
     heard: list[Event] = []
     async with (
         Sandbox(identify=100_000, faults=FAULTS) as server,
@@ -112,8 +112,8 @@ async def test_the_counts_agree_with_the_servers() -> None:
     assert {event.lane for event in answered} == {"bulk"}
 
 
-async def test_every_refusal_is_told() -> None:
-    """The session takes more than there is: refusals, and tries made again, are as many as the server's."""
+async def test_every_rate_limit_is_told() -> None:
+    """The session takes more than there is: 429s and retries are as many as the server's."""
     heard: list[Event] = []
     async with (
         Sandbox(identify=20) as server,
@@ -129,8 +129,8 @@ async def test_every_refusal_is_told() -> None:
     assert 1 <= counted["BucketPaused"] < seen.rate_limited, "one pause is told once, however many were refused together"
 
 
-async def test_no_connection_is_told_for_each_try() -> None:
-    """A try that found no server was not sent."""
+async def test_no_connection_is_told_for_each_attempt() -> None:
+    """An attempt that found no server was not sent."""
     heard: list[Event] = []
     retry = RetryPolicy(max_attempts=3, initial_wait=0.001)
     async with TeakSession("1", "s", base_url="http://u:pw@127.0.0.1:1/x/", retry=retry, on_event=heard.append) as teak:
@@ -144,8 +144,8 @@ async def test_no_connection_is_told_for_each_try() -> None:
     assert {event.server for event in heard if isinstance(event, AttemptStarted)} == {"http://127.0.0.1:1/x"}
 
 
-async def test_every_try_ends_once_whenever_its_caller_leaves(sandbox: Sandbox) -> None:
-    """Cancelled at any moment, a try that began is told to have ended: unsent, or answered with nobody waiting."""
+async def test_every_attempt_ends_once_whenever_its_caller_leaves(sandbox: Sandbox) -> None:
+    """Cancelled at any moment, an attempt that began is told to have ended: unsent, or answered with nobody waiting."""
     heard: list[Event] = []
     async with session_on(sandbox, on_event=heard.append) as teak:
         for step in range(60):
@@ -291,7 +291,7 @@ asyncio.run(main())
 
 
 async def test_the_log_has_a_line_for_each_trouble_with_its_fields(caplog: pytest.LogCaptureFixture) -> None:
-    """At INFO: refusals, repeats, pauses, lost connections and changed limits, each readable and with fields to search by."""
+    """At INFO: 429s, retries, pauses, lost connections and changed limits, each readable and with fields to search by."""
     caplog.set_level(logging.INFO, "teak_async")
     async with Sandbox(identify=3) as server, session_on(server, limits=Limits(identify=4)) as teak:
         await let_everything_happen(server, teak)
@@ -323,7 +323,7 @@ async def test_the_log_has_a_line_for_each_trouble_with_its_fields(caplog: pytes
     assert f"{IDENTIFY}: won back: 4 of 4 a second, 3 before" in said
 
 
-async def test_the_log_tells_of_every_try_when_asked(sandbox: Sandbox, caplog: pytest.LogCaptureFixture) -> None:
+async def test_the_log_tells_of_every_attempt_when_asked(sandbox: Sandbox, caplog: pytest.LogCaptureFixture) -> None:
     """At DEBUG, which may be set while the session is open, each call has three lines."""
     async with session_on(sandbox) as teak:
         await teak.identify("p1", country_code="US")
@@ -390,12 +390,15 @@ SET = ("set state", "bulk", 1, 1)
         (AllowanceChanged(STATUS, 300, 240, 255), logging.INFO),
     ],
 )
-def test_each_event_has_its_level_and_its_sentence(event: Event, level: int) -> None:
+def test_each_event_has_its_level_and_its_sentence(event: Event, level: int, caplog: pytest.LogCaptureFixture) -> None:
     """What needs attention is a warning; a sentence has no place that its event does not fill."""
-    assert level_of(event) == level
-    sentence = words_of(event) % attrs.asdict(event)
-    assert sentence.startswith(("set state, try 1 of call 1: ", "identify, try 1 of call 1: ", f"{STATUS}: "))
+    caplog.set_level(logging.DEBUG, "teak_async")
+    Notifier(None).emit(event)
+    ((_, logged, sentence),) = caplog.record_tuples
+    assert logged == level
+    assert sentence.startswith(("set state, attempt 1 of call 1: ", "identify, attempt 1 of call 1: ", f"{STATUS}: "))
     assert "None" not in sentence
+    assert "%(" not in sentence
 
 
 @pytest.mark.parametrize("kind", KINDS)
