@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 from unittest.mock import Mock
 
@@ -24,7 +24,7 @@ from support import ROOT, internals, session_on
 from teak_async import Identify, Limits, RetryPolicy, TeakError, TeakSession, Timeout
 from teak_async.errors import Delivery
 from teak_async.events import AttemptStarted, PermitAcquired, ResponseReceived
-from teak_async.otel import BOUNDARIES, TOGETHER, OpenTelemetry
+from teak_async.otel import BOUNDARIES, OpenTelemetry
 from teak_async.sandbox import IDENTIFY, STATUS, Sandbox
 
 
@@ -97,7 +97,7 @@ async def test_submitted_and_bulk_calls_lie_below_their_callers_span(telemetry: 
     assert [span.parent.span_id for span in calls if span.parent] == [caller.get_span_context().span_id] * 2
 
 
-async def test_every_try_is_a_span_with_its_number_of_resends(telemetry: Telemetry, sandbox: Sandbox) -> None:
+async def test_every_attempt_is_a_span_with_its_number_of_resends(telemetry: Telemetry, sandbox: Sandbox) -> None:
     """The first has none; each says how it ended."""
     sandbox.add_player("p1")
     sandbox.fail_next("status", "error_before", "response_lost")
@@ -119,11 +119,13 @@ async def test_every_try_is_a_span_with_its_number_of_resends(telemetry: Telemet
         (1, None, "ConnectionLost", "unknown", StatusCode.ERROR),
         (2, 200, None, "done", StatusCode.UNSET),
     ]
-    repeats = {str(point.attributes): point for point in telemetry.points("teak.repeats")}
-    assert [point.value for point in repeats.values() if isinstance(point, NumberDataPoint)] == [1, 1]
+    retries = telemetry.points("teak.retries")
+    assert {dict(point.attributes or {})["error.type"] for point in retries} == {"ServerError", "ConnectionLost"}
+    assert [point.value for point in retries if isinstance(point, NumberDataPoint)] == [1, 1]
+    assert telemetry.metrics()["teak.retries"].unit == "{retry}"
 
 
-async def test_an_answer_that_is_not_teaks_names_its_error(telemetry: Telemetry, sandbox: Sandbox) -> None:
+async def test_a_response_that_is_not_teaks_names_its_error(telemetry: Telemetry, sandbox: Sandbox) -> None:
     """With a status of success `error.type` is the class of the error."""
     sandbox.fail_next("identify", "not_json")
     async with session_on(sandbox, on_event=telemetry.hook) as teak:
@@ -168,17 +170,18 @@ async def test_the_duration_is_the_conventions_histogram(telemetry: Telemetry, s
     }
 
 
-async def test_waits_and_refusals_are_counted(telemetry: Telemetry) -> None:
-    """What only a client with limits has: the wait for a permit per lane, and the answers 429."""
+async def test_waits_and_rate_limited_attempts_are_counted(telemetry: Telemetry) -> None:
+    """What only a client with limits has: the wait for a permit per lane, and the responses 429."""
     async with (
         Sandbox(identify=3) as server,
         session_on(server, limits=Limits(identify=4), on_event=telemetry.hook) as teak,
     ):
         await asyncio.gather(*(teak.identify(f"p{number}", country_code="US") for number in range(4)))
         await teak.bulk([Identify("p5", country_code="US")])
-    (refusals,) = telemetry.points("teak.refusals")
-    assert isinstance(refusals, NumberDataPoint)
-    assert (refusals.value, dict(refusals.attributes or {})) == (1, {"teak.endpoint": "identify"})
+    (limited,) = telemetry.points("teak.rate_limited")
+    assert isinstance(limited, NumberDataPoint)
+    assert (limited.value, dict(limited.attributes or {})) == (1, {"teak.endpoint": "identify"})
+    assert telemetry.metrics()["teak.rate_limited"].unit == "{response}"
     waits = {dict(point.attributes or {})["teak.lane"]: point for point in telemetry.points("teak.permit.wait")}
     counts = {lane: point.count for lane, point in waits.items() if isinstance(point, HistogramDataPoint)}
     assert counts == {"live": 5, "bulk": 1}
@@ -221,7 +224,7 @@ async def test_the_address_has_no_query_no_category_and_no_password(
 
 
 async def test_nothing_is_kept_of_calls_that_ended(telemetry: Telemetry) -> None:
-    """Also of those that timed out, were refused, or whose caller left, on several sessions with one hook."""
+    """Also of those that timed out, were rate-limited, or whose caller left, on several sessions with one hook."""
     async with (
         Sandbox(identify=3) as server,
         session_on(server, limits=Limits(identify=4), timeout=Timeout(response=0.2), on_event=telemetry.hook) as teak,
@@ -239,7 +242,7 @@ async def test_nothing_is_kept_of_calls_that_ended(telemetry: Telemetry) -> None
 
 
 def begins(hook: OpenTelemetry, *calls: int) -> None:
-    """Tell it of tries that begin."""
+    """Tell it of attempts that begin."""
     for call in calls:
         hook(PermitAcquired("identify", "live", call, 1, 0.25))
         hook(AttemptStarted("identify", "live", call, 1, "http://teak.test"))
@@ -251,113 +254,29 @@ def ends(hook: OpenTelemetry, *calls: int) -> None:
         hook(ResponseReceived("identify", "live", call, 1, 201, Delivery.DONE, None, 0.05, 0.05))
 
 
-async def test_tries_are_told_together(telemetry: Telemetry) -> None:
-    """While others are under way one that ended is held back, until enough have, or none is, or it is asked for."""
-    hook = telemetry.hook
-    begins(hook, *range(TOGETHER + 2))
-    ends(hook, 0)
-    assert not list(telemetry.spans)
-    hook.flush()
-    assert len(telemetry.spans) == 1
-    ends(hook, *range(1, TOGETHER))
-    assert len(telemetry.spans) == 1
-    ends(hook, TOGETHER)
-    assert len(telemetry.spans) == TOGETHER + 1
-    ends(hook, TOGETHER + 1)
-    assert len(telemetry.spans) == TOGETHER + 2
-    assert {point.count for point in telemetry.points("teak.permit.wait")} == {TOGETHER + 2}  # type: ignore[union-attr] # a histogram
-
-
-async def test_a_try_is_held_back_for_a_second_at_most(telemetry: Telemetry, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each is told before long, also when no other ends, and with the instants at which it began and ended."""
+def test_an_attempt_is_told_when_it_ends(telemetry: Telemetry, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At once, also while others are under way, and with the instants at which it began and ended."""
     now = 1000
     monkeypatch.setattr("teak_async.otel.time_ns", lambda: now)
-    monkeypatch.setattr("teak_async.otel.LATEST", 0.01)
-    hook = telemetry.hook
-    begins(hook, 1, 2)
+    monkeypatch.setattr("opentelemetry.sdk.trace.time_ns", lambda: now)
+    begins(telemetry.hook, 1, 2)
     now = 2000
-    ends(hook, 1)
-    assert not list(telemetry.spans)
-    now = 3000
-    await asyncio.sleep(0.05)
+    ends(telemetry.hook, 1)
     (span,) = telemetry.spans
     assert (span.start_time, span.end_time) == (1000, 2000)
+    assert {point.count for point in telemetry.points("teak.permit.wait")} == {1}  # type: ignore[union-attr] # a histogram
 
 
-class Hours:
-    """A loop's timers, and a clock that goes only when told."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-        self._timers: list[tuple[float, Callable[..., None], tuple[Any, ...]]] = []
-
-    def call_later(self, delay: float, function: Callable[..., None], *arguments: Any) -> None:
-        """As a loop's."""
-        self._timers.append((self.now + delay, function, arguments))
-
-    def go(self, seconds: float) -> None:
-        """Let time pass."""
-        self.now += seconds
-        due = [timer for timer in self._timers if timer[0] <= self.now]
-        self._timers = [timer for timer in self._timers if timer[0] > self.now]
-        for _, function, arguments in due:
-            function(*arguments)
-
-
-@pytest.fixture
-def hours(monkeypatch: pytest.MonkeyPatch) -> Hours:
-    hours = Hours()
-    monkeypatch.setattr("teak_async.otel.monotonic", lambda: hours.now)
-    monkeypatch.setattr("teak_async.otel.get_running_loop", lambda: hours)
-    return hours
-
-
-@pytest.mark.parametrize("rate", [10, 200, 3000])
-def test_tries_stay_together_however_long_a_session_lasts(
-    telemetry: Telemetry, hours: Hours, rate: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A minute of traffic is told in groups that are full, or a second old, and nothing waits for longer."""
+def test_an_attempt_that_cannot_be_told_is_not_kept(telemetry: Telemetry, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the SDK raises is raised, and the next attempt is told."""
     hook = telemetry.hook
-    told: list[Any] = []
-    monkeypatch.setattr(hook, "_record", told.append)
-    begins(hook, -1)
-    groups = {0}
-    for call in range(rate * 60):
-        begins(hook, call)
-        ends(hook, call)
-        hours.go(1 / rate)
-        groups.add(len(told))
-        assert call + 1 - len(told) <= min(TOGETHER, rate + 1)
-    assert len(groups) - 1 <= rate * 60 / min(TOGETHER, rate) + 1
-    hours.go(1.1)
-    hours.go(1.1)
-    assert len(told) == rate * 60
-
-
-def test_a_loop_that_ended_holds_nothing_up(telemetry: Telemetry, hours: Hours, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A try that ends on another loop has a timer there, whatever became of the first loop's."""
-    hook = telemetry.hook
-    begins(hook, 1, 2, 3)
-    ends(hook, 1)
-    other = Hours()
-    monkeypatch.setattr("teak_async.otel.get_running_loop", lambda: other)
-    ends(hook, 2)
-    assert not list(telemetry.spans)
-    hours.now = 2.0
-    other.go(2.0)
-    assert len(telemetry.spans) == 2
-
-
-async def test_a_try_that_cannot_be_told_holds_up_no_other(telemetry: Telemetry, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a processor of spans raises is raised when all have been told."""
-    hook = telemetry.hook
-    begins(hook, 1, 2, 3)
-    ends(hook, 1, 2)
-    monkeypatch.setattr(hook._duration, "record", Mock(side_effect=[OSError("full"), None, None]))
+    begins(hook, 1, 2)
+    monkeypatch.setattr(hook._duration, "record", Mock(side_effect=[OSError("full"), None]))
     with pytest.raises(OSError, match="full"):
-        ends(hook, 3)
-    assert len(telemetry.spans) == 3
-    assert {point.count for point in telemetry.points("teak.permit.wait")} == {2}  # type: ignore[union-attr] # a histogram
+        ends(hook, 1)
+    ends(hook, 2)
+    assert len(telemetry.spans) == 2
+    assert hook._under_way == {}
 
 
 def test_without_the_sdk_it_does_nothing() -> None:
