@@ -47,63 +47,35 @@ if TYPE_CHECKING:
     from .models import SubscriptionChange as SubscriptionChange
     from .models import SubscriptionStatus as SubscriptionStatus
 
-# The command's help needs none of these, and importing aiohttp takes half a second: each is imported when it is asked for.
-_HOMES = {
-    "Outcome": "_bulk.outcomes",
-    "BulkReport": "_bulk.outcomes",
-    "Row": "_bulk.outcomes",
-    "BulkRun": "_bulk.run",
-    "RetryPolicy": "_client.retry",
-    "Timeout": "_client.transport",
-    "Rate": "_limits.bucket",
-    "Limits": "_limits.session_limits",
-    "Subscriptions": "_session",
-    "TeakSession": "_session",
-    "BacklogFull": "errors",
-    "ConnectFailed": "errors",
-    "ConnectionLost": "errors",
-    "DeadlinePassed": "errors",
-    "Delivery": "errors",
-    "Forbidden": "errors",
-    "GameNotFound": "errors",
-    "InvalidRequest": "errors",
-    "JournalError": "errors",
-    "NotFound": "errors",
-    "PlayerNotFound": "errors",
-    "RateLimited": "errors",
-    "ServerError": "errors",
-    "SessionClosed": "errors",
-    "TeakError": "errors",
-    "TimedOut": "errors",
-    "TransportError": "errors",
-    "UnexpectedResponse": "errors",
-    "UnknownState": "errors",
-    "CategorySubscriptionChange": "models",
-    "GetSubscription": "models",
-    "Identify": "models",
-    "PlayerSession": "models",
-    "Request": "models",
-    "Response": "models",
-    "SetCategorySubscription": "models",
-    "SetSubscription": "models",
-    "State": "models",
-    "SubscriptionChange": "models",
-    "SubscriptionStatus": "models",
+# The command's help needs none of these, and importing aiohttp takes half a second: each is imported when it is first used.
+_MODULES = {
+    "_bulk.outcomes": "BulkReport Outcome Row",
+    "_bulk.run": "BulkRun",
+    "_client.retry": "RetryPolicy",
+    "_client.transport": "Timeout",
+    "_limits.bucket": "Rate",
+    "_limits.session_limits": "Limits",
+    "_session": "Subscriptions TeakSession",
+    "errors": "BacklogFull ConnectFailed ConnectionLost DeadlinePassed Delivery Forbidden GameNotFound InvalidRequest"
+    " JournalError NotFound PlayerNotFound RateLimited ServerError SessionClosed TeakError TimedOut TransportError"
+    " UnexpectedResponse UnknownState",
+    "models": "CategorySubscriptionChange GetSubscription Identify PlayerSession Request Response SetCategorySubscription"
+    " SetSubscription State SubscriptionChange SubscriptionStatus",
 }
-_MODULES = ("errors", "events", "models")
+_MODULE_OF = {name: module for module, names in _MODULES.items() for name in names.split()}
 
-__all__ = ["__version__", *_HOMES]  # noqa: PLE0604 - names all the same
+__all__ = ["__version__", *_MODULE_OF]  # noqa: PLE0604 # pyright: ignore[reportUnsupportedDunderAll] # names all the same
 
 
 def __getattr__(name: str) -> Any:
     """Import a public name when it is first used (PEP 562)."""
-    if name in _MODULES:
+    if name in ("errors", "events", "models"):
         return import_module(f".{name}", __name__)
-    if name not in _HOMES:
+    if name not in _MODULE_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = globals()[name] = getattr(import_module(f".{_HOMES[name]}", __name__), name)
+    value = globals()[name] = getattr(import_module(f".{_MODULE_OF[name]}", __name__), name)
     return value
 
 
 def __dir__() -> list[str]:
-    return [*globals(), *_HOMES, *_MODULES]
+    return [*globals(), *_MODULE_OF, "errors", "events", "models"]

@@ -188,7 +188,7 @@ class AllowanceChanged:
 
     @property
     def message(self) -> str:
-        why = "refused within the limit, so it takes less" if self.allowance < self.before else "won back"
+        why = "rate-limited within the limit, so it takes less" if self.allowance < self.before else "won back"
         return f"%(bucket)s: {why}: %(allowance)d of %(limit)d a second, %(before)d before"
 
     @property

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 from support import FAST, session_on
 
 from teak_async import TeakSession
 from teak_async.sandbox import Sandbox
+
+settings.register_profile("many", max_examples=150, deadline=None)
+settings.register_profile("few", max_examples=25, deadline=None)
+settings.load_profile("many" if "CI" in os.environ else "few")
 
 pytest_plugins = ["teak_async.testing"]
 """Also where the package is not installed."""

@@ -319,7 +319,7 @@ async def test_the_log_has_a_line_for_each_trouble_with_its_fields(caplog: pytes
     assert (fields["attemptfailed"]["teak_delivery"], fields["attemptfailed"]["teak_lane"]) == ("unknown", "live")
     said = [record.getMessage() for record in caplog.records]
     assert f"{IDENTIFY}: nothing is sent for 1.0 s" in said
-    assert f"{IDENTIFY}: refused within the limit, so it takes less: 3 of 4 a second, 4 before" in said
+    assert f"{IDENTIFY}: rate-limited within the limit, so it takes less: 3 of 4 a second, 4 before" in said
     assert f"{IDENTIFY}: won back: 4 of 4 a second, 3 before" in said
 
 

@@ -10,7 +10,7 @@ from urllib.parse import parse_qsl, quote, quote_plus, unquote
 
 import attrs
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from support import sample
 
@@ -115,7 +115,6 @@ requests: st.SearchStrategy[Request] = st.one_of(
 
 
 @given(requests, st.builds(Credentials, texts, texts))
-@settings(deadline=None)
 def test_encoding_loses_nothing(request: Request, credentials: Credentials) -> None:
     """A server reads just what the request says, with the credentials beside it."""
     endpoint = ENDPOINTS[type(request)]
@@ -348,7 +347,6 @@ responses: dict[type[Request], st.SearchStrategy[Response]] = {
 
 
 @given(st.one_of([st.tuples(st.just(kind), made) for kind, made in responses.items()]))
-@settings(deadline=None)
 def test_decoding_loses_nothing(made: tuple[type[Request], Response]) -> None:
     """A response that is written as the server would write it is read back as it was."""
     kind, response = made

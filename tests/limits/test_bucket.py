@@ -8,7 +8,7 @@ from contextlib import suppress
 
 import pytest
 from attrs import frozen
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.virtual import VirtualLoop, run_virtual
@@ -100,7 +100,6 @@ trips = st.builds(
 )
 
 
-@settings(max_examples=150, deadline=None)
 @given(
     limit=st.integers(1, 6),
     calls=st.lists(trips, min_size=1, max_size=60),
@@ -111,7 +110,6 @@ def test_no_window_ever_exceeds_the_limit(limit: int, calls: list[Trip], stalls:
     assert run_virtual(lambda loop: travel_all(loop, limit, calls, stalls, measured=False)) <= limit
 
 
-@settings(max_examples=25, deadline=None)
 @given(
     seed=st.integers(0, 2**32),
     limit=st.integers(5, 60),

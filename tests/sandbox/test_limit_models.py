@@ -3,7 +3,7 @@ from __future__ import annotations
 from fractions import Fraction
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from teak_async.sandbox.limit_models import LIMIT_MODELS, Fixed, Gcra, PathStats, Sliding, TokenBucket, WindowCounter
@@ -26,7 +26,6 @@ def busiest(came: list[int]) -> int:
 
 
 @given(stamps, limits)
-@settings(deadline=None)
 def test_sliding(came: list[int], limit: int) -> None:
     """The sliding window lets a request through just when fewer than the limit went through in the second up to it."""
     judge = Sliding(limit)
@@ -39,7 +38,6 @@ def test_sliding(came: list[int], limit: int) -> None:
 
 
 @given(stamps, limits)
-@settings(deadline=None)
 def test_fixed(came: list[int], limit: int) -> None:
     """The fixed window lets the first requests of each second of the clock through, up to the limit."""
     judge = Fixed(limit)
@@ -49,7 +47,6 @@ def test_fixed(came: list[int], limit: int) -> None:
 
 
 @given(stamps, limits)
-@settings(deadline=None)
 def test_counter(came: list[int], limit: int) -> None:
     """The counter adds to this second's requests the part of the last second's that a window up to now would overlap."""
     judge = WindowCounter(limit)
@@ -65,7 +62,6 @@ def test_counter(came: list[int], limit: int) -> None:
 
 @pytest.mark.parametrize("kind", [Gcra, TokenBucket])
 @given(stamps, limits)
-@settings(deadline=None)
 def test_buckets(kind: type[Gcra | TokenBucket], came: list[int], limit: int) -> None:
     """Cells and tokens are one law: from any request on, at most the limit and what has been filled since then."""
     judge = kind(limit)
@@ -80,7 +76,6 @@ def test_buckets(kind: type[Gcra | TokenBucket], came: list[int], limit: int) ->
 
 @pytest.mark.parametrize("kind", [Fixed, Gcra, TokenBucket])
 @given(stamps, limits)
-@settings(deadline=None)
 def test_sliding_is_stricter(kind: type[Fixed | Gcra | TokenBucket], came: list[int], limit: int) -> None:
     """What a sliding window lets through is refused by no fixed window, no cells and no bucket."""
     sliding, judge = Sliding(limit), kind(limit)
@@ -135,7 +130,6 @@ def test_a_refused_request_costs_nothing() -> None:
 
 
 @given(stamps)
-@settings(deadline=None)
 def test_seen(came: list[int]) -> None:
     """What the server saw is what a plain count over all stamps finds."""
     seen = PathStats()
@@ -150,7 +144,6 @@ def test_seen(came: list[int]) -> None:
 
 
 @given(stamps)
-@settings(deadline=None)
 def test_rate_after_the_first_second(came: list[int]) -> None:
     """The steady rate is what came after the first second over the time that it took, and 0 where there was none."""
     seen = PathStats()
