@@ -13,7 +13,7 @@ import os
 from collections.abc import AsyncIterable, Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, TypeVar, cast
 
 import aiohttp
 
@@ -49,6 +49,8 @@ if TYPE_CHECKING:
     from typing import Self
 
 API = "https://api.gocarrot.com"
+
+R = TypeVar("R", bound=Response)
 
 
 class TeakSession:
@@ -180,20 +182,11 @@ class TeakSession:
         """Requests per second, of this session and those it shares them with."""
         return self._limits.limits
 
-    @overload
-    async def call(self, request: Identify, *, deadline: Deadline = None) -> PlayerSession: ...
-    @overload
-    async def call(self, request: GetSubscription, *, deadline: Deadline = None) -> SubscriptionStatus: ...
-    @overload
-    async def call(self, request: SetSubscription, *, deadline: Deadline = None) -> SubscriptionChange: ...
-    @overload
-    async def call(self, request: SetCategorySubscription, *, deadline: Deadline = None) -> CategorySubscriptionChange: ...
-
-    async def call(self, request: Request, *, deadline: Deadline = None) -> Response:
+    async def call(self, request: Request[R], *, deadline: Deadline = None) -> R:
         """Make the call that a request stands for, in the live lane.
 
         Args:
-            request: any of the four.
+            request: one of `teak_async.models`.
             deadline: seconds from now, or a `datetime` with a time zone, after which nothing is sent any more; an answer
                 under way is still waited for.
 
@@ -201,26 +194,15 @@ class TeakSession:
             DeadlinePassed: when the deadline passed before the call was sent.
             TeakError: with what became of the call in `.delivery`.
         """
-        return await self._executor.execute(Call(request, Lane.LIVE, loop_time(deadline)))
+        return cast(R, await self._executor.execute(Call(request, Lane.LIVE, loop_time(deadline))))
 
-    @overload
-    def submit(self, request: Identify, *, deadline: Deadline = None) -> asyncio.Future[PlayerSession]: ...
-    @overload
-    def submit(self, request: GetSubscription, *, deadline: Deadline = None) -> asyncio.Future[SubscriptionStatus]: ...
-    @overload
-    def submit(self, request: SetSubscription, *, deadline: Deadline = None) -> asyncio.Future[SubscriptionChange]: ...
-    @overload
-    def submit(
-        self, request: SetCategorySubscription, *, deadline: Deadline = None
-    ) -> asyncio.Future[CategorySubscriptionChange]: ...
-
-    def submit(self, request: Request, *, deadline: Deadline = None) -> asyncio.Future[Any]:
+    def submit(self, request: Request[R], *, deadline: Deadline = None) -> asyncio.Future[R]:
         """Have a call made in the live lane, without waiting for it: for a tick loop that cannot await.
 
         Leaving the session waits for it, for `drain_timeout` seconds; what was not delivered then is in `undelivered`.
 
         Args:
-            request: any of the four.
+            request: one of `teak_async.models`.
             deadline: as for `call`.
 
         Returns:
@@ -235,7 +217,7 @@ class TeakSession:
         if self._draining:
             raise SessionClosed("the session is being closed")
         self._backlog.check_room()
-        return self._backlog.add(request, self._executor.execute(call))
+        return cast("asyncio.Future[R]", self._backlog.add(request, self._executor.execute(call)))
 
     async def identify(
         self,

@@ -1,10 +1,12 @@
 """Requests and responses: frozen values, checked when they are made.
 
+A request's type names the type of its response, so `TeakSession.call` has one signature for all of them.
+
 Rules of this module:
 
-- A request that exists can be sent: whatever is wrong with it is found here, all of it at once, as one `InvalidRequest`.
-- Only what Teak documents as impossible is refused. What merely looks odd is the server's to judge.
-- Responses are what the server said, in attrs; a field is `None` only where the API documents it as optional.
+- A request that exists can be sent: one `InvalidRequest` names every problem of one that does not.
+- A request is invalid only where Teak documents it as impossible. The server judges what merely looks odd.
+- A field of a response is `None` only where the API documents it as optional.
 """
 
 from __future__ import annotations
@@ -13,11 +15,21 @@ import re
 from collections.abc import Mapping
 from enum import StrEnum
 from ipaddress import ip_address
-from typing import TypeAlias, cast
+from typing import TYPE_CHECKING, Generic, cast
 
 from attrs import field, frozen
 
 from .errors import InvalidRequest
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar
+
+    # The default makes `Request` alone a complete type, also for a strict checker. Python's own TypeVar has it from 3.13 on.
+    R_co = TypeVar("R_co", bound="Response", covariant=True, default="Response")
+else:
+    from typing import TypeVar
+
+    R_co = TypeVar("R_co", covariant=True)
 
 
 class State(StrEnum):
@@ -27,180 +39,23 @@ class State(StrEnum):
     OPT_OUT = "opt_out"
 
 
-class _Problems:
-    """Gathers what is wrong with one request, so that its maker hears everything at once."""
-
-    __slots__ = ("found", "request")
-
-    def __init__(self, request: object) -> None:
-        self.request = request
-        self.found: dict[str, tuple[str, ...]] = {}
-
-    def add(self, name: str, message: str) -> None:
-        self.found[name] = (*self.found.get(name, ()), message)
-
-    def text(self, name: str, value: object) -> str | None:
-        """Check one parameter that must be text; give it back when it is."""
-        if not isinstance(value, str):
-            self.add(name, f"must be text, not {type(value).__name__}")
-        elif not value.strip():
-            self.add(name, "must not be empty")
-        elif not value.isascii() and not _encodes(value):
-            self.add(name, "has characters that are no valid Unicode text (a lone surrogate)")
-        else:
-            return value
-        return None
-
-    def state(self, value: object) -> None:
-        if not isinstance(value, State):
-            self.add("state", f"must be 'opt_in' or 'opt_out', not {value!r}")
-
-    def settle(self) -> None:
-        """Raise what was found, if anything was."""
-        if self.found:
-            name = type(self.request).__name__
-            listed = "; ".join(f"{key} {message}" for key, messages in self.found.items() for message in messages)
-            raise InvalidRequest(f"{name}: {listed}", errors=self.found)
-
-
-def _encodes(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-# Converters only help: what they cannot convert stays as it is, for `__attrs_post_init__` to name with the other problems.
-
-
-def _user_id(value: str | int) -> str:
-    # Python writes out no number of thousands of digits, and nobody's player id is one.
-    return str(value) if type(value) is int and value.bit_length() < 4096 else cast(str, value)
-
-
-def _upper(value: str | None) -> str | None:
-    return value.upper() if isinstance(value, str) and value.isascii() else value
-
-
-def _state(value: State | str) -> State:
-    return _STATES.get(value, cast(State, value)) if isinstance(value, str) else value
-
-
+STATES: Mapping[str, State] = {state.value: state for state in State}
 _COUNTRY = re.compile("[A-Z]{2}")
-_STATES: dict[str, State] = {state.value: state for state in State}
 
 
 @frozen
-class Identify:
-    """A player started a session: `POST /v2/identify`. Every one that the server processes is a new session.
-
-    Args:
-        user_id: the game's own player id; a number is taken as its text.
-        client_ip: the player's address, for country lookup; wins over `country_code`. `127.0.0.1` when neither is known.
-        country_code: two-letter ISO country; in place of `client_ip`.
-        timezone_id: IANA name such as `Europe/Paris`; the server takes UTC when left out.
-        email: stored for the player.
-        deep_link: comes back resolved in the answer.
-
-    Raises:
-        InvalidRequest: with every problem in `.errors`.
-    """
-
-    user_id: str = field(converter=_user_id)
-    client_ip: str | None = field(default=None, kw_only=True)
-    country_code: str | None = field(default=None, converter=_upper, kw_only=True)
-    timezone_id: str | None = field(default=None, kw_only=True)
-    email: str | None = field(default=None, kw_only=True)
-    deep_link: str | None = field(default=None, kw_only=True)
-
-    def __attrs_post_init__(self) -> None:
-        problems = _Problems(self)
-        problems.text("user_id", self.user_id)
-        if self.client_ip is None and self.country_code is None:
-            problems.add("location", "either client_ip or country_code is needed (client_ip='127.0.0.1' when neither is known)")
-        if self.client_ip is not None and problems.text("client_ip", self.client_ip):
-            try:
-                ip_address(self.client_ip)
-            except ValueError:
-                # Not quoted, as it is a player's, with a port or beside a proxy's, and errors are logged.
-                problems.add("client_ip", "must be one IPv4 or IPv6 address and nothing else, such as a port")
-        code = self.country_code
-        if code is not None and problems.text("country_code", code) and not _COUNTRY.fullmatch(code):
-            # Quoted where it is a slip. What is longer may be another column.
-            quoted = f", not {code!r}" if len(code) <= 3 else ""
-            problems.add("country_code", f"must be a two-letter ISO country{quoted}")
-        if self.timezone_id is not None:
-            problems.text("timezone_id", self.timezone_id)
-        if self.email is not None:
-            problems.text("email", self.email)
-        if self.deep_link is not None:
-            problems.text("deep_link", self.deep_link)
-        problems.settle()
+class Response:
+    """What the server says to a request that it has done."""
 
 
 @frozen
-class GetSubscription:
-    """Read a player's push subscription: `GET /v2/desktop_push/subscription_status`."""
-
-    user_id: str = field(converter=_user_id)
-
-    def __attrs_post_init__(self) -> None:
-        problems = _Problems(self)
-        problems.text("user_id", self.user_id)
-        problems.settle()
-
-
-@frozen
-class SetSubscription:
-    """Opt a player in or out of everything: `POST /v2/desktop_push/subscription_status`.
-
-    Args:
-        user_id: the game's own player id; a number is taken as its text.
-        state: `State` or its text.
-    """
-
-    user_id: str = field(converter=_user_id)
-    state: State = field(converter=_state)
-
-    def __attrs_post_init__(self) -> None:
-        problems = _Problems(self)
-        problems.text("user_id", self.user_id)
-        problems.state(self.state)
-        problems.settle()
-
-
-@frozen
-class SetCategorySubscription:
-    """Opt a player in or out of one category: `POST /v2/desktop_push/subscription_status/{category}`.
-
-    Args:
-        user_id: the game's own player id; a number is taken as its text.
-        category: the category's identifier; any text but `.` and `..`, which no path can carry.
-        state: `State` or its text.
-    """
-
-    user_id: str = field(converter=_user_id)
-    category: str
-    state: State = field(converter=_state)
-
-    def __attrs_post_init__(self) -> None:
-        problems = _Problems(self)
-        problems.text("user_id", self.user_id)
-        if problems.text("category", self.category) in (".", ".."):
-            problems.add("category", "must not be '.' or '..': in a path they would name another address")
-        problems.state(self.state)
-        problems.settle()
-
-
-@frozen
-class PlayerSession:
-    """What the server says to `Identify`.
+class PlayerSession(Response):
+    """The response to `Identify`.
 
     Attributes:
         session_id: the session's id; `None` when the server did not track it.
         country_code: two letters; empty when the lookup failed.
-        opt_out_states: per channel (`email`, `push`, `sms`) its state; text as it came where it is no `State` we know.
+        opt_out_states: per channel (`email`, `push`, `sms`) its state; text where the server names another state.
         deep_link: the link resolved; `None` when none was sent.
     """
 
@@ -211,14 +66,14 @@ class PlayerSession:
 
 
 @frozen
-class SubscriptionStatus:
-    """A player's push subscription.
+class SubscriptionStatus(Response):
+    """The response to `GetSubscription`: a player's push subscription.
 
     Attributes:
         user_id: the player.
-        channel: the push channel, `desktop_push`.
-        state: across all of the player's desktop devices.
-        reachable: whether any desktop device is registered.
+        channel: the push channel as the server names it, such as `desktop_push`.
+        state: across all of the player's devices of the channel.
+        reachable: whether any such device is registered.
         categories: category identifier → state.
     """
 
@@ -230,12 +85,12 @@ class SubscriptionStatus:
 
 
 @frozen
-class SubscriptionChange:
-    """What the server says to `SetSubscription`: the status after it, and the state before.
+class SubscriptionChange(Response):
+    """The response to `SetSubscription`: the status after it, and the state before.
 
     Attributes:
-        previous_state: the state before this call; before an earlier try of it when `repeated`.
-        repeated: an earlier try of the same call may have been applied, so `previous_state` may be our own.
+        previous_state: the state before this call; before an earlier attempt of it when `repeated`.
+        repeated: an earlier attempt of the same call may have been applied, so `previous_state` may be its own.
     """
 
     user_id: str
@@ -248,13 +103,13 @@ class SubscriptionChange:
 
 
 @frozen
-class CategorySubscriptionChange:
-    """What the server says to `SetCategorySubscription`.
+class CategorySubscriptionChange(Response):
+    """The response to `SetCategorySubscription`.
 
     Attributes:
         category: the category's identifier.
-        previous_state: the state before this call; before an earlier try of it when `repeated`.
-        repeated: an earlier try of the same call may have been applied, so `previous_state` may be our own.
+        previous_state: the state before this call; before an earlier attempt of it when `repeated`.
+        repeated: an earlier attempt of the same call may have been applied, so `previous_state` may be its own.
     """
 
     user_id: str
@@ -266,5 +121,150 @@ class CategorySubscriptionChange:
     repeated: bool = False
 
 
-Request: TypeAlias = Identify | GetSubscription | SetSubscription | SetCategorySubscription
-Response: TypeAlias = PlayerSession | SubscriptionStatus | SubscriptionChange | CategorySubscriptionChange
+class _Problems(dict[str, tuple[str, ...]]):
+    """The problems of one request by parameter, gathered so that one error names all of them."""
+
+    def add(self, name: str, message: str) -> None:
+        self[name] = (message,)
+
+    def check_text(self, name: str, value: object) -> str | None:
+        """Check one parameter that must be text; give it back when it is."""
+        if not isinstance(value, str):
+            self.add(name, f"must be text, not {type(value).__name__}")
+        elif not value.strip():
+            self.add(name, "must not be empty")
+        elif not value.isascii() and value.encode(errors="ignore").decode() != value:
+            self.add(name, "has characters that are no valid Unicode text (a lone surrogate)")
+        else:
+            return value
+        return None
+
+    def check_member(self, name: str, value: object, kind: type[StrEnum]) -> None:
+        """Check one parameter that must be a member of an enumeration."""
+        if not isinstance(value, kind):
+            self.add(name, f"must be {' or '.join(repr(member.value) for member in kind)}, not {value!r}")
+
+    def raise_if_any(self, request: Request) -> None:
+        """Raise one error for all problems."""
+        if self:
+            listed = "; ".join(f"{name} {message}" for name, (message,) in self.items())
+            raise InvalidRequest(f"{type(request).__name__}: {listed}", errors=dict(self))
+
+
+# A converter returns what it cannot convert as it is, and `__attrs_post_init__` names it with the other problems.
+
+
+def _to_text(value: str | int) -> str:
+    # Python writes out no number of thousands of digits, and no player id is one.
+    return str(value) if type(value) is int and value.bit_length() < 4096 else cast(str, value)
+
+
+def _to_upper(value: str | None) -> str | None:
+    return value.upper() if isinstance(value, str) and value.isascii() else value
+
+
+def _to_state(value: State | str) -> State:
+    return STATES.get(value, cast(State, value)) if isinstance(value, str) else value
+
+
+@frozen
+class Request(Generic[R_co]):
+    """What can be asked of the server about one player; `R_co` is the type of the response.
+
+    Args:
+        user_id: the game's own player id; a number is taken as its text.
+
+    Raises:
+        InvalidRequest: with every problem in `.errors`.
+    """
+
+    user_id: str = field(converter=_to_text)
+
+    def __attrs_post_init__(self) -> None:
+        problems = _Problems()
+        problems.check_text("user_id", self.user_id)
+        self._check(problems)
+        problems.raise_if_any(self)
+
+    def _check(self, problems: _Problems) -> None:
+        """Add the problems of the other parameters."""
+
+
+@frozen
+class Identify(Request[PlayerSession]):
+    """A player started a session: `POST /v2/identify`. Every one that the server processes is a new session.
+
+    Args:
+        user_id: the game's own player id; a number is taken as its text.
+        client_ip: the player's address, for country lookup; wins over `country_code`. `127.0.0.1` when neither is known.
+        country_code: two-letter ISO country; in place of `client_ip`.
+        timezone_id: IANA name such as `Europe/Paris`; the server takes UTC when left out.
+        email: stored for the player.
+        deep_link: comes back resolved in the response.
+
+    Raises:
+        InvalidRequest: with every problem in `.errors`.
+    """
+
+    client_ip: str | None = field(default=None, kw_only=True)
+    country_code: str | None = field(default=None, converter=_to_upper, kw_only=True)
+    timezone_id: str | None = field(default=None, kw_only=True)
+    email: str | None = field(default=None, kw_only=True)
+    deep_link: str | None = field(default=None, kw_only=True)
+
+    def _check(self, problems: _Problems) -> None:
+        if self.client_ip is None and self.country_code is None:
+            problems.add("location", "either client_ip or country_code is needed (client_ip='127.0.0.1' when neither is known)")
+        if self.client_ip is not None and problems.check_text("client_ip", self.client_ip):
+            try:
+                ip_address(self.client_ip)
+            except ValueError:
+                # Not quoted, since errors are logged and this is a player's address, with a port or beside a proxy's.
+                problems.add("client_ip", "must be one IPv4 or IPv6 address and nothing else, such as a port")
+        code = self.country_code
+        if code is not None and problems.check_text("country_code", code) and not _COUNTRY.fullmatch(code):
+            # Quoted where it is a slip. What is longer may be another column.
+            quoted = f", not {code!r}" if len(code) <= 3 else ""
+            problems.add("country_code", f"must be a two-letter ISO country{quoted}")
+        for name in ("timezone_id", "email", "deep_link"):
+            if (value := getattr(self, name)) is not None:
+                problems.check_text(name, value)
+
+
+@frozen
+class GetSubscription(Request[SubscriptionStatus]):
+    """Read a player's push subscription: `GET /v2/desktop_push/subscription_status`."""
+
+
+@frozen
+class SetSubscription(Request[SubscriptionChange]):
+    """Opt a player in or out of everything: `POST /v2/desktop_push/subscription_status`.
+
+    Args:
+        user_id: the game's own player id; a number is taken as its text.
+        state: `State` or its text.
+    """
+
+    state: State = field(converter=_to_state)
+
+    def _check(self, problems: _Problems) -> None:
+        problems.check_member("state", self.state, State)
+
+
+@frozen
+class SetCategorySubscription(Request[CategorySubscriptionChange]):
+    """Opt a player in or out of one category: `POST /v2/desktop_push/subscription_status/{category}`.
+
+    Args:
+        user_id: the game's own player id; a number is taken as its text.
+        category: the category's identifier; any text but `.` and `..`, which no path can carry.
+        state: `State` or its text.
+    """
+
+    category: str
+    state: State = field(converter=_to_state)
+
+    def _check(self, problems: _Problems) -> None:
+        if problems.check_text("category", self.category) in (".", ".."):
+            problems.add("category", "must not be '.' or '..': in a path they would name another address")
+        problems.check_member("state", self.state, State)

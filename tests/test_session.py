@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import os
 from collections.abc import AsyncIterator, Callable
-from typing import Any
+from typing import Any, assert_type
 
 import aiohttp
 import pytest
@@ -26,6 +26,7 @@ from teak_async import (
     PlayerSession,
     RateLimited,
     Request,
+    Response,
     RetryPolicy,
     ServerError,
     SessionClosed,
@@ -106,8 +107,8 @@ async def test_budgets_are_per_path(teak: TeakSession, sandbox: Sandbox) -> None
     await teak.desktop_push.status("p1")
     await teak.desktop_push.opt_out("p1")
     await teak.desktop_push.opt_out("p1", "sales")
-    assert {path: rate.in_window for path, rate in teak.rates.items()} == {IDENTIFY: 1, STATUS: 2, CATEGORY: 1}
-    assert {path: rate.limit for path, rate in teak.rates.items()} == {IDENTIFY: 200, STATUS: 300, CATEGORY: 300}
+    spent = {path: (rate.in_window, rate.limit) for path, rate in teak.rates.items() if rate.in_window}
+    assert spent == {IDENTIFY: (1, 200), STATUS: (2, 300), CATEGORY: (1, 300)}
 
 
 async def test_errors_are_raised_as_documented(sandbox: Sandbox) -> None:
@@ -129,6 +130,18 @@ async def test_errors_are_raised_as_documented(sandbox: Sandbox) -> None:
     assert sandbox.players == {}
 
 
+async def test_a_request_knows_the_type_of_its_response(teak: TeakSession, sandbox: Sandbox) -> None:
+    """The type checker and the running program agree on the response to each request."""
+    sandbox.add_player("p1")
+    change = await teak.call(SetSubscription("p1", "opt_out"))
+    assert type(assert_type(change, SubscriptionChange)) is SubscriptionChange
+    category_change = await teak.submit(SetCategorySubscription("p1", "sales", "opt_in"))
+    assert type(assert_type(category_change, CategorySubscriptionChange)) is CategorySubscriptionChange
+    requests = [Identify("p1", country_code="US"), GetSubscription("p1")]
+    responses = [await teak.call(request) for request in assert_type(requests, list[Request])]
+    assert [type(response) for response in assert_type(responses, list[Response])] == [PlayerSession, SubscriptionStatus]
+
+
 async def test_invalid_requests_are_not_sent(teak: TeakSession, sandbox: Sandbox) -> None:
     """What cannot be right raises before anything goes out."""
     with pytest.raises(InvalidRequest) as invalid:
@@ -136,7 +149,7 @@ async def test_invalid_requests_are_not_sent(teak: TeakSession, sandbox: Sandbox
     assert set(invalid.value.errors) == {"user_id", "client_ip"}
     assert invalid.value.delivery is Delivery.NOT_SENT
     with pytest.raises(InvalidRequest):
-        await teak.call("p1")  # type: ignore[call-overload] # what is refused
+        await teak.call("p1")  # type: ignore[arg-type] # what is refused
     assert sandbox.seen[IDENTIFY].requests == 0
 
 

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
-from typing import get_args
+from typing import Any, get_args
 
 import attrs
 import pytest
 from attrs.exceptions import FrozenInstanceError
 
+from teak_async import models
 from teak_async._api.endpoints import ENDPOINTS, Effect, Endpoint
 from teak_async._limits.session_limits import Limits
 from teak_async.models import (
@@ -51,8 +52,15 @@ def test_the_documented_table(
 
 def test_complete() -> None:
     """Every request has a row, and every response comes from one."""
-    assert set(ENDPOINTS) == set(get_args(Request))
-    assert {endpoint.response for endpoint in ENDPOINTS.values()} == set(get_args(Response))
+    public = [value for value in vars(models).values() if isinstance(value, type)]
+    bases: set[Any] = {Request, Response}
+    assert set(ENDPOINTS) == {kind for kind in public if issubclass(kind, Request)} - bases
+    responses = {kind: endpoint.response for kind, endpoint in ENDPOINTS.items()}
+    assert set(responses.values()) == {kind for kind in public if issubclass(kind, Response)} - bases
+    # As in `Identify(Request[PlayerSession])`, which is what the type checker goes by.
+    assert {kind: get_args(vars(kind)["__orig_bases__"][0]) for kind in ENDPOINTS} == {
+        kind: (response,) for kind, response in responses.items()
+    }
 
 
 def test_budgets() -> None:

@@ -39,7 +39,7 @@ async def test_an_error_is_the_futures(teak: TeakSession) -> None:
     with pytest.raises(PlayerNotFound):
         await teak.submit(GetSubscription("nobody"))
     with pytest.raises(InvalidRequest):
-        teak.submit("p1")  # type: ignore[call-overload] # what is refused
+        teak.submit("p1")  # type: ignore[arg-type] # what is refused
     assert teak.undelivered == ()
 
 
