@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from .errors import UnexpectedResponse as UnexpectedResponse
     from .errors import UnknownState as UnknownState
     from .models import CategorySubscriptionChange as CategorySubscriptionChange
+    from .models import Channel as Channel
     from .models import GetSubscription as GetSubscription
     from .models import Identify as Identify
     from .models import PlayerSession as PlayerSession

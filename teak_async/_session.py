@@ -33,6 +33,7 @@ from ._version import __version__
 from .errors import InvalidRequest, SessionClosed, TeakError
 from .models import (
     CategorySubscriptionChange,
+    Channel,
     GetSubscription,
     Identify,
     PlayerSession,
@@ -123,7 +124,7 @@ class TeakSession:
         self._backlog = Backlog(backlog)
         self._drain_timeout = drain_timeout
         self.undelivered: tuple[tuple[Request, TeakError], ...] = ()
-        self.desktop_push = Subscriptions(self)
+        self.desktop_push = Subscriptions(self, Channel.DESKTOP_PUSH)
 
     async def open(self) -> Self:
         """Make the session ready, on the running loop; `async with` does it."""
@@ -288,36 +289,26 @@ class TeakSession:
 
 
 class Subscriptions:
-    """A player's subscription on one push channel, as `teak.desktop_push`; `deadline` as for `TeakSession.call`."""
+    """A player's subscription on one push channel, as `teak.desktop_push`; deadline and errors as for `TeakSession.call`."""
 
-    def __init__(self, session: TeakSession) -> None:
+    def __init__(self, session: TeakSession, channel: Channel) -> None:
         self._session = session
+        self._channel = channel
 
     async def status(self, user_id: str | int, *, deadline: Deadline = None) -> SubscriptionStatus:
-        """Read the status: `GET /v2/desktop_push/subscription_status`.
-
-        Raises:
-            TeakError: `PlayerNotFound` and the others, with the delivery.
-        """
-        return await self._session.call(GetSubscription(user_id), deadline=deadline)
+        """Read the status: `GET /v2/{channel}/subscription_status`."""
+        return await self._session.call(GetSubscription(user_id, channel=self._channel), deadline=deadline)
 
     async def set_state(self, user_id: str | int, state: State | str, *, deadline: Deadline = None) -> SubscriptionChange:
-        """Opt a player in or out of everything: `POST /v2/desktop_push/subscription_status`.
-
-        Raises:
-            TeakError: `PlayerNotFound` and the others, with the delivery.
-        """
-        return await self._session.call(SetSubscription(user_id, state), deadline=deadline)
+        """Opt a player in or out of everything: `POST /v2/{channel}/subscription_status`."""
+        return await self._session.call(SetSubscription(user_id, state, channel=self._channel), deadline=deadline)
 
     async def set_category_state(
         self, user_id: str | int, category: str, state: State | str, *, deadline: Deadline = None
     ) -> CategorySubscriptionChange:
-        """Opt a player in or out of one category: `POST /v2/desktop_push/subscription_status/{category}`.
-
-        Raises:
-            TeakError: `PlayerNotFound` and the others, with the delivery.
-        """
-        return await self._session.call(SetCategorySubscription(user_id, category, state), deadline=deadline)
+        """Opt a player in or out of one category: `POST /v2/{channel}/subscription_status/{category}`."""
+        request = SetCategorySubscription(user_id, category, state, channel=self._channel)
+        return await self._session.call(request, deadline=deadline)
 
     async def opt_out(
         self, user_id: str | int, category: str | None = None, *, deadline: Deadline = None

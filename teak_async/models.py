@@ -39,7 +39,14 @@ class State(StrEnum):
     OPT_OUT = "opt_out"
 
 
+class Channel(StrEnum):
+    """A push channel, on which a player has a subscription of its own."""
+
+    DESKTOP_PUSH = "desktop_push"
+
+
 STATES: Mapping[str, State] = {state.value: state for state in State}
+_CHANNELS: Mapping[str, Channel] = {channel.value: channel for channel in Channel}
 _COUNTRY = re.compile("[A-Z]{2}")
 
 
@@ -167,6 +174,10 @@ def _to_state(value: State | str) -> State:
     return STATES.get(value, cast(State, value)) if isinstance(value, str) else value
 
 
+def _to_channel(value: Channel | str) -> Channel:
+    return _CHANNELS.get(value, cast(Channel, value)) if isinstance(value, str) else value
+
+
 @frozen
 class Request(Generic[R_co]):
     """What can be asked of the server about one player; `R_co` is the type of the response.
@@ -232,39 +243,58 @@ class Identify(Request[PlayerSession]):
 
 
 @frozen
-class GetSubscription(Request[SubscriptionStatus]):
-    """Read a player's push subscription: `GET /v2/desktop_push/subscription_status`."""
+class SubscriptionRequest(Request[R_co]):
+    """What can be asked about a player's subscription on one channel.
+
+    Args:
+        user_id: the game's own player id; a number is taken as its text.
+        channel: `Channel` or its text; a part of the path.
+    """
+
+    channel: Channel = field(default=Channel.DESKTOP_PUSH, converter=_to_channel, kw_only=True)
+
+    def _check(self, problems: _Problems) -> None:
+        problems.check_member("channel", self.channel, Channel)
 
 
 @frozen
-class SetSubscription(Request[SubscriptionChange]):
-    """Opt a player in or out of everything: `POST /v2/desktop_push/subscription_status`.
+class GetSubscription(SubscriptionRequest[SubscriptionStatus]):
+    """Read a player's push subscription: `GET /v2/{channel}/subscription_status`."""
+
+
+@frozen
+class SetSubscription(SubscriptionRequest[SubscriptionChange]):
+    """Opt a player in or out of everything: `POST /v2/{channel}/subscription_status`.
 
     Args:
         user_id: the game's own player id; a number is taken as its text.
         state: `State` or its text.
+        channel: `Channel` or its text; `desktop_push` when left out.
     """
 
     state: State = field(converter=_to_state)
 
     def _check(self, problems: _Problems) -> None:
+        super()._check(problems)
         problems.check_member("state", self.state, State)
 
 
 @frozen
-class SetCategorySubscription(Request[CategorySubscriptionChange]):
-    """Opt a player in or out of one category: `POST /v2/desktop_push/subscription_status/{category}`.
+class SetCategorySubscription(SubscriptionRequest[CategorySubscriptionChange]):
+    """Opt a player in or out of one category: `POST /v2/{channel}/subscription_status/{category}`.
 
     Args:
         user_id: the game's own player id; a number is taken as its text.
         category: the category's identifier; any text but `.` and `..`, which no path can carry.
         state: `State` or its text.
+        channel: `Channel` or its text; `desktop_push` when left out.
     """
 
     category: str
     state: State = field(converter=_to_state)
 
     def _check(self, problems: _Problems) -> None:
+        super()._check(problems)
         if problems.check_text("category", self.category) in (".", ".."):
             problems.add("category", "must not be '.' or '..': in a path they would name another address")
         problems.check_member("state", self.state, State)

@@ -55,7 +55,7 @@ class _Target:
     def __init__(self, endpoint_name: str, server: str) -> None:
         endpoint = _ENDPOINTS[endpoint_name]
         url = urlsplit(server)
-        path = url.path + endpoint.template.format(channel=endpoint.channel, category="{category}")
+        path = url.path + endpoint.template
         self.name = f"{endpoint.method} {path}"
         self._of_metric: Attributes = {
             "http.request.method": endpoint.method,

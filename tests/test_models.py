@@ -3,6 +3,7 @@ from __future__ import annotations
 import copy
 import pickle
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from attrs.exceptions import FrozenInstanceError
 from teak_async.errors import Delivery, InvalidRequest
 from teak_async.models import (
     CategorySubscriptionChange,
+    Channel,
     GetSubscription,
     Identify,
     PlayerSession,
@@ -27,13 +29,13 @@ EMPTY = ("must not be empty",)
 SURROGATE = ("has characters that are no valid Unicode text (a lone surrogate)",)
 STATES = {"email": State.OPT_IN, "push": "bounced", "sms": State.OPT_OUT}
 
-MAKERS: list[Callable[[Any], Any]] = [
+MAKERS: list[Callable[..., Any]] = [
     lambda user_id: Identify(user_id, client_ip=HOME),
     GetSubscription,
-    lambda user_id: SetSubscription(user_id, State.OPT_IN),
-    lambda user_id: SetCategorySubscription(user_id, "sales", State.OPT_IN),
+    partial(SetSubscription, state=State.OPT_IN),
+    partial(SetCategorySubscription, category="sales", state=State.OPT_IN),
 ]
-"""Each request, made for a user."""
+"""Each request, made for a user; those of a subscription for a channel, too."""
 VALUES: list[Any] = [
     *(make("p1") for make in MAKERS),
     Identify("p1", country_code="US", timezone_id="Europe/Paris", email="a@b.c", deep_link="teak1:///x"),
@@ -183,6 +185,25 @@ def test_wrong_state(state: Any) -> None:
     with pytest.raises(InvalidRequest) as caught:
         SetSubscription("p1", state)
     assert caught.value.errors == {"state": (f"must be 'opt_in' or 'opt_out', not {state!r}",)}
+
+
+@pytest.mark.parametrize("make", MAKERS[1:])
+def test_channel(make: Callable[..., Any]) -> None:
+    """A channel may be given as its text, and is a `Channel` afterwards; it is desktop push when left out."""
+    for request in (make("p1"), make("p1", channel="desktop_push"), make("p1", channel=Channel.DESKTOP_PUSH)):
+        assert request.channel is Channel.DESKTOP_PUSH
+        assert request == make("p1")
+
+
+@pytest.mark.parametrize("make", MAKERS[1:])
+@pytest.mark.parametrize("channel", ["carrier_pigeon", "DESKTOP_PUSH", "", None, ["desktop_push"]])
+def test_wrong_channel(make: Callable[..., Any], channel: Any) -> None:
+    """An unknown channel is refused, shown, and the known ones are named."""
+    with pytest.raises(InvalidRequest) as caught:
+        make("p1", channel=channel)
+    known = " or ".join(f"'{known}'" for known in Channel)
+    assert "'desktop_push'" in known
+    assert caught.value.errors == {"channel": (f"must be {known}, not {channel!r}",)}
 
 
 def test_states_are_text() -> None:

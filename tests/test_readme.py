@@ -22,6 +22,7 @@ from support import ROOT, WAIT, Ended
 
 import teak_async
 from teak_async import (
+    Channel,
     Delivery,
     GetSubscription,
     Identify,
@@ -505,12 +506,13 @@ CALLS: dict[type[Request], Callable[..., Any]] = {
 }
 
 
-@pytest.mark.parametrize("request_type", ENDPOINTS)
+@pytest.mark.parametrize("request_type", CALLS)
 def test_a_call_names_its_endpoint(request_type: type[Request]) -> None:
-    """Whoever knows Teak's documentation finds the call by its method and path."""
-    endpoint = ENDPOINTS[request_type]
-    path = endpoint.template.format(channel=endpoint.channel, category="{category}")
-    assert f"`{endpoint.method} {path}`" in (CALLS[request_type].__doc__ or "")
+    """Whoever knows Teak's documentation finds the call, and the request, by its method and path."""
+    (endpoint, *_) = (endpoint for (kind, _), endpoint in ENDPOINTS.items() if kind is request_type)
+    path = f"`{endpoint.method} {endpoint.template.replace(Channel.DESKTOP_PUSH, '{channel}')}`"
+    assert path in (CALLS[request_type].__doc__ or "")
+    assert path in (request_type.__doc__ or "")
 
 
 def test_a_block_that_is_left_open() -> None:

@@ -66,7 +66,7 @@ from teak_async import (
     errors,
 )
 from teak_async._api.codec import encode
-from teak_async._api.endpoints import ENDPOINTS
+from teak_async._api.endpoints import endpoint_of
 from teak_async._cli.app import app
 from teak_async._client.call import Call
 from teak_async._limits.bucket import Lane
@@ -350,7 +350,7 @@ def requests() -> list[Request]:
 async def live(ear: Ear, teak: TeakSession) -> None:
     """Make a call of each kind, and look at whatever is in hand on the way."""
     for request in requests():
-        ear.see(encode(ENDPOINTS[type(request)], request, teak._credentials), Call(request, Lane.LIVE))
+        ear.see(encode(endpoint_of(request), request, teak._credentials), Call(request, Lane.LIVE))
         try:
             ear.see(await teak.call(request))
         except TeakError as error:

@@ -107,7 +107,7 @@ _converter.register_unstructure_hook(str | None, identity)
 _converter.register_unstructure_hook(
     PlayerSession, make_dict_unstructure_fn(PlayerSession, _converter, opt_out_states=override(unstruct_hook=dict))
 )
-for _request in ENDPOINTS:
+for _request in {request for request, _ in ENDPOINTS}:
     _converter.register_unstructure_hook(_request, make_dict_unstructure_fn(_request, _converter, _cattrs_omit_if_default=True))
 
 
@@ -125,11 +125,11 @@ def unstructure(value: Request | Response) -> dict[str, Any]:
 def encode(endpoint: Endpoint, request: Request, credentials: Credentials) -> Message:
     """Turn a request into what is sent to its endpoint."""
     parameters = _converter.unstructure(request)
+    parameters.pop("channel", None)  # the endpoint has it in its path
     path = endpoint.bucket
     if endpoint.in_path:
         # Encoded whole: no slash, dot segment or question mark of a user's may choose the path.
-        parts = {name: quote(parameters.pop(name), safe="") for name in endpoint.in_path}
-        path = endpoint.template.format(channel=endpoint.channel, **parts)
+        path = endpoint.template.format(**{name: quote(parameters.pop(name), safe="") for name in endpoint.in_path})
     parameters["game_id"] = credentials.game_id
     parameters["secret_key"] = credentials.secret_key
     if endpoint.method == "GET":

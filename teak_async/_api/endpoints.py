@@ -1,22 +1,42 @@
 """One table: what each request is on the wire.
 
+A request's class, and its channel where it has one, name its endpoint. So each path has its own bucket, and logs, journals and
+traces tell the endpoints apart by name.
+
 Rules of this module:
 
-- Adding an endpoint is one row here, its request and response in `models`, and one thin method on the session.
-- A budget is named by its path, as the server's refusal names it: reading and setting share one, all categories share another.
-- `{channel}` and the names of request fields are the placeholders of a path; what is in the path is no parameter.
-- `limit` names the figure of `Limits` that the budget has.
+- A bucket has the path that the server's 429 names: reading and setting share one, all categories of a channel another.
+- What is in the path is no parameter of the body or the query.
+
+A new push channel needs:
+
+1. a member of `Channel` in `models.py`: names, paths and buckets follow from it;
+2. a `Subscriptions` with it in `TeakSession.__init__`;
+3. its paths in the sandbox, and a test there;
+4. a line in the README.
+
+A new endpoint needs:
+
+1. its request, `class …(Request[ItsResponse])`, and its response in `models.py`;
+2. a row of the table, with a figure in `Limits` where it has a limit of its own;
+3. a method on `TeakSession` or `Subscriptions`;
+4. both names in both lists of `teak_async/__init__.py`;
+5. its path in the sandbox;
+6. a recorded response in `tests/samples`, and its line in the tables of `tests/api`, `test_models.py` and `test_readme.py`.
 """
 
 from __future__ import annotations
 
+import re
 from enum import Enum
 from typing import Literal
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
+from teak_async.errors import InvalidRequest
 from teak_async.models import (
     CategorySubscriptionChange,
+    Channel,
     GetSubscription,
     Identify,
     PlayerSession,
@@ -25,6 +45,7 @@ from teak_async.models import (
     SetCategorySubscription,
     SetSubscription,
     SubscriptionChange,
+    SubscriptionRequest,
     SubscriptionStatus,
 )
 
@@ -39,19 +60,18 @@ class Effect(Enum):
 
 @frozen
 class Endpoint:
-    """One row of the table.
+    """What one type of request is on the wire; a row of the table is for all channels, and `on` makes one channel's.
 
     Attributes:
-        name: how logs and messages call it.
+        name: its name in logs, messages and journals, where it names one endpoint only.
         method: HTTP method; parameters go into the body of a `POST` and the query of a `GET`.
-        template: path with placeholders.
-        limit: which figure of `Limits` holds for its budget.
+        template: path with the names of the request's fields as placeholders.
+        limit: which figure of `Limits` holds for its bucket.
         effect: decides what may be repeated.
-        response: what an answer is decoded into.
+        response: what a success is decoded into.
         success: the one documented success status.
-        channel: fills `{channel}`.
         says_ok: whether the body of a success has `status: ok`.
-        budget: the path as the server's refusal names it.
+        bucket: the path as the server's 429 names it.
         in_path: the request's fields that are in the path.
     """
 
@@ -62,26 +82,47 @@ class Endpoint:
     effect: Effect
     response: type[Response]
     success: int
-    channel: str = ""
     says_ok: bool = True
     bucket: str = field(init=False)
     in_path: tuple[str, ...] = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        fields = ("category",) if "{category}" in self.template else ()
-        object.__setattr__(self, "in_path", fields)
-        object.__setattr__(self, "bucket", self.template.format(channel=self.channel, category=":category_identifier"))
+        object.__setattr__(self, "in_path", tuple(re.findall(r"{(\w+)}", self.template)))
+        object.__setattr__(self, "bucket", self.template.replace("{category}", ":category_identifier"))
+
+    def on(self, channel: Channel) -> Endpoint:
+        """Make the endpoint of one channel."""
+        # The first channel has the bare names: existing journals and dashboards have them.
+        name = self.name if channel is Channel.DESKTOP_PUSH else f"{self.name} ({channel})"
+        return evolve(self, name=name, template=self.template.replace("{channel}", channel))
 
 
 _STATUS = "/v2/{channel}/subscription_status"
-_CATEGORY = "/v2/{channel}/subscription_status/{category}"
-_PUSH = "desktop_push"
+_CATEGORY = f"{_STATUS}/{{category}}"
 
-ENDPOINTS: dict[type[Request], Endpoint] = {
+_ROWS: dict[type[Request], Endpoint] = {
     Identify: Endpoint("identify", "POST", "/v2/identify", "identify", Effect.RECORD, PlayerSession, 201, says_ok=False),
-    GetSubscription: Endpoint("read status", "GET", _STATUS, "subscription", Effect.READ, SubscriptionStatus, 200, _PUSH),
-    SetSubscription: Endpoint("set state", "POST", _STATUS, "subscription", Effect.SET, SubscriptionChange, 200, _PUSH),
+    GetSubscription: Endpoint("read status", "GET", _STATUS, "subscription", Effect.READ, SubscriptionStatus, 200),
+    SetSubscription: Endpoint("set state", "POST", _STATUS, "subscription", Effect.SET, SubscriptionChange, 200),
     SetCategorySubscription: Endpoint(
-        "set category state", "POST", _CATEGORY, "subscription", Effect.SET, CategorySubscriptionChange, 200, _PUSH
+        "set category state", "POST", _CATEGORY, "subscription", Effect.SET, CategorySubscriptionChange, 200
     ),
 }
+ENDPOINTS: dict[tuple[type[Request], Channel | None], Endpoint] = {
+    (request, channel): endpoint if channel is None else endpoint.on(channel)
+    for request, endpoint in _ROWS.items()
+    for channel in (Channel if issubclass(request, SubscriptionRequest) else (None,))
+}
+
+
+def endpoint_of(request: Request) -> Endpoint:
+    """Give the endpoint of a request.
+
+    Raises:
+        InvalidRequest: when it is none that can be sent.
+    """
+    channel = request.channel if isinstance(request, SubscriptionRequest) else None
+    endpoint = ENDPOINTS.get((type(request), channel))
+    if endpoint is None:
+        raise InvalidRequest(f"not a request: {type(request).__name__}; make an Identify, GetSubscription, …")
+    return endpoint

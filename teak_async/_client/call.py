@@ -11,9 +11,9 @@ from itertools import count
 import attrs
 
 from teak_async._api.codec import Message
-from teak_async._api.endpoints import ENDPOINTS, Effect
+from teak_async._api.endpoints import Effect, endpoint_of
 from teak_async._limits.bucket import Lane
-from teak_async.errors import Delivery, InvalidRequest, RateLimited, TeakError
+from teak_async.errors import Delivery, RateLimited, TeakError
 from teak_async.models import CategorySubscriptionChange, Request, Response, SubscriptionChange
 
 from .retry import RetryPolicy, next_wait
@@ -68,11 +68,8 @@ class Call:
     )
 
     def __init__(self, request: Request, lane: Lane, deadline: float | None = None) -> None:
-        endpoint = ENDPOINTS.get(type(request))
-        if endpoint is None:
-            raise InvalidRequest(f"not a request: {type(request).__name__}; make an Identify, GetSubscription, …")
         self.request = request
-        self.endpoint = endpoint
+        self.endpoint = endpoint_of(request)
         self.lane = lane
         self.deadline = deadline
         self.attempts = self.rate_limited = 0

@@ -9,7 +9,7 @@ from hashlib import blake2b
 from attrs import field, frozen
 
 from teak_async._api.codec import as_json
-from teak_async._api.endpoints import ENDPOINTS
+from teak_async._api.endpoints import endpoint_of
 from teak_async.models import Request
 
 Text = str | bytes | None
@@ -53,7 +53,7 @@ class JournalRow:
         """Make the row of a request, or of the source of a row that could not be read."""
         if request is None:
             return cls(index, None, None, _digest("?", source or ""), _storable(source))
-        name = ENDPOINTS[type(request)].name
+        name = endpoint_of(request).name
         asked = as_json(request)
         return cls(index, name, request.user_id, _digest(name, asked), _storable(asked if source is None else source))
 

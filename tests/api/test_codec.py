@@ -16,7 +16,8 @@ from support import sample
 
 from teak_async._api.codec import MAX_RETRY_AFTER, Message, decode, encode, retry_after, unstructure
 from teak_async._api.credentials import MIN_SECRET, Credentials
-from teak_async._api.endpoints import ENDPOINTS
+from teak_async._api.endpoints import ENDPOINTS, endpoint_of
+from teak_async._journal.journal import Entry
 from teak_async.errors import (
     Delivery,
     Forbidden,
@@ -32,6 +33,7 @@ from teak_async.errors import (
 )
 from teak_async.models import (
     CategorySubscriptionChange,
+    Channel,
     GetSubscription,
     Identify,
     PlayerSession,
@@ -46,7 +48,8 @@ from teak_async.models import (
 
 SECRET = "s3cr3t&é/x"
 CREDENTIALS = Credentials("game 1", SECRET)
-REQUESTS: list[type[Request]] = list(ENDPOINTS)
+BY_TYPE = {kind: endpoint for (kind, channel), endpoint in ENDPOINTS.items() if channel in (None, Channel.DESKTOP_PUSH)}
+REQUESTS: list[type[Request]] = list(BY_TYPE)
 SUCCESS = {
     Identify: "identify.201",
     GetSubscription: "status.get.200",
@@ -59,7 +62,7 @@ DATE = "Wed, 21 Oct 2026 07:28:00 GMT"
 
 def answer(kind: type[Request], status: int | None = None, body: bytes = b"", **headers: str) -> Response:
     """Decode an answer to a request of some kind; the success status unless another is given."""
-    endpoint = ENDPOINTS[kind]
+    endpoint = BY_TYPE[kind]
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     return decode(endpoint, endpoint.success if status is None else status, named, body)
 
@@ -117,9 +120,9 @@ requests: st.SearchStrategy[Request] = st.one_of(
 @given(requests, st.builds(Credentials, texts, texts))
 def test_encoding_loses_nothing(request: Request, credentials: Credentials) -> None:
     """A server reads just what the request says, with the credentials beside it."""
-    endpoint = ENDPOINTS[type(request)]
+    endpoint = endpoint_of(request)
     message = encode(endpoint, request, credentials)
-    expected = {name: value for name, value in attrs.asdict(request).items() if value is not None}
+    expected = {name: value for name, value in attrs.asdict(request).items() if value is not None and name != "channel"}
     expected |= {"game_id": credentials.game_id, "secret_key": credentials.secret_key}
     found = parameters_of(message)
     if endpoint.in_path:
@@ -143,7 +146,7 @@ def test_encoding_loses_nothing(request: Request, credentials: Credentials) -> N
 )
 def test_paths(asked: Request, path: str) -> None:
     """Each request goes to its documented path."""
-    assert encode(ENDPOINTS[type(asked)], asked, CREDENTIALS).path == path
+    assert encode(endpoint_of(asked), asked, CREDENTIALS).path == path
 
 
 @pytest.mark.parametrize(
@@ -160,16 +163,39 @@ def test_paths(asked: Request, path: str) -> None:
 def test_a_category_is_one_segment(category: str, segment: str) -> None:
     """No category can choose another path, a query or a fragment."""
     request = SetCategorySubscription("p1", category, "opt_in")
-    message = encode(ENDPOINTS[SetCategorySubscription], request, CREDENTIALS)
+    message = encode(endpoint_of(request), request, CREDENTIALS)
     assert message.path == f"/v2/desktop_push/subscription_status/{segment}"
 
 
 def test_what_was_left_out_is_not_sent() -> None:
     """Optional parameters that were not given are absent, not null."""
     request = Identify("p1", country_code="US")
-    message = encode(ENDPOINTS[Identify], request, CREDENTIALS)
+    message = encode(endpoint_of(request), request, CREDENTIALS)
     assert parameters_of(message) == {"user_id": "p1", "country_code": "US", "game_id": "game 1", "secret_key": SECRET}
     assert unstructure(request) == {"user_id": "p1", "country_code": "US"}
+
+
+@pytest.mark.parametrize(
+    ("asked", "digest", "source"),
+    [
+        (
+            Identify("p1", country_code="US"),
+            "e84a03154e9db7e75496186aa758e9d3",
+            '{"country_code":"US","user_id":"p1"}',
+        ),
+        (GetSubscription("p1"), "40869154a0e795074310695ba9b0eb7c", '{"user_id":"p1"}'),
+        (SetSubscription("p1", "opt_in"), "4b1821fa56ac48cfede3c0643f53dae7", '{"state":"opt_in","user_id":"p1"}'),
+        (
+            SetCategorySubscription("p1", "sales", "opt_out", channel="desktop_push"),
+            "9d47569dd6dbb85c475b156beb2d0162",
+            '{"category":"sales","state":"opt_out","user_id":"p1"}',
+        ),
+    ],
+)
+def test_existing_journals_know_their_rows_again(asked: Request, digest: str, source: str) -> None:
+    """What a journal has of a request stays the same from version to version, or no journal of an earlier one can resume."""
+    entry = Entry.of(0, asked, None)
+    assert (entry.digest, entry.source) == (digest, source)
 
 
 # The secret
@@ -178,7 +204,7 @@ def test_what_was_left_out_is_not_sent() -> None:
 @pytest.mark.parametrize("asked", [GetSubscription("p1"), SetSubscription("p1", "opt_in")])
 def test_no_repr_has_the_secret(asked: Request) -> None:
     """Neither credentials nor a message show the secret, in the query or in the body."""
-    message = encode(ENDPOINTS[type(asked)], asked, CREDENTIALS)
+    message = encode(endpoint_of(asked), asked, CREDENTIALS)
     for shown in (repr(message), str(message), repr(CREDENTIALS), str(CREDENTIALS)):
         assert "s3cr3t" not in shown
         assert "secret" not in shown
@@ -497,7 +523,7 @@ def test_success_without_an_object(kind: type[Request], body: bytes) -> None:
     """The success status with no JSON object may be a proxy speaking, so nobody knows what became of the call."""
     error = failure(kind, body=body, Content_Type="text/html")
     assert type(error) is UnexpectedResponse
-    assert (error.delivery, error.status) == (Delivery.UNKNOWN, ENDPOINTS[kind].success)
+    assert (error.delivery, error.status) == (Delivery.UNKNOWN, BY_TYPE[kind].success)
     assert "(text/html): its body is no JSON object" in error.message
 
 
@@ -505,8 +531,8 @@ def test_success_without_an_object(kind: type[Request], body: bytes) -> None:
 @pytest.mark.parametrize("status", [100, 200, 201, 202, 203, 204, 206, 299, 600, 999])
 def test_another_success(kind: type[Request], status: int) -> None:
     """Another status than the documented one is not Teak's own, whatever its body: nobody knows what became of the call."""
-    if status == ENDPOINTS[kind].success:
-        assert isinstance(answer(kind, status, sample(SUCCESS[kind])), ENDPOINTS[kind].response)
+    if status == BY_TYPE[kind].success:
+        assert isinstance(answer(kind, status, sample(SUCCESS[kind])), BY_TYPE[kind].response)
         return
     error = failure(kind, status, sample(SUCCESS[kind]))
     assert type(error) is UnexpectedResponse

@@ -1,16 +1,21 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import Any, get_args
 
 import attrs
 import pytest
 from attrs.exceptions import FrozenInstanceError
+from support import ROOT
 
 from teak_async import models
-from teak_async._api.endpoints import ENDPOINTS, Effect, Endpoint
+from teak_async._api.endpoints import ENDPOINTS, Effect, Endpoint, endpoint_of
 from teak_async._limits.session_limits import Limits
+from teak_async.errors import InvalidRequest
 from teak_async.models import (
     CategorySubscriptionChange,
+    Channel,
     GetSubscription,
     Identify,
     PlayerSession,
@@ -19,23 +24,38 @@ from teak_async.models import (
     SetCategorySubscription,
     SetSubscription,
     SubscriptionChange,
+    SubscriptionRequest,
     SubscriptionStatus,
 )
 
 STATUS = "/v2/desktop_push/subscription_status"
+IDENTIFY = Identify("p1", country_code="US")
+GET = GetSubscription("p1")
+SET = SetSubscription("p1", "opt_in")
+SET_CATEGORY = SetCategorySubscription("p1", "sales", "opt_in")
 
 
 @pytest.mark.parametrize(
-    ("request_type", "method", "bucket", "limit", "effect", "response", "success"),
+    ("request_", "name", "method", "bucket", "limit", "effect", "response", "success"),
     [
-        (Identify, "POST", "/v2/identify", 200, Effect.RECORD, PlayerSession, 201),
-        (GetSubscription, "GET", STATUS, 300, Effect.READ, SubscriptionStatus, 200),
-        (SetSubscription, "POST", STATUS, 300, Effect.SET, SubscriptionChange, 200),
-        (SetCategorySubscription, "POST", f"{STATUS}/:category_identifier", 300, Effect.SET, CategorySubscriptionChange, 200),
+        (IDENTIFY, "identify", "POST", "/v2/identify", 200, Effect.RECORD, PlayerSession, 201),
+        (GET, "read status", "GET", STATUS, 300, Effect.READ, SubscriptionStatus, 200),
+        (SET, "set state", "POST", STATUS, 300, Effect.SET, SubscriptionChange, 200),
+        (
+            SET_CATEGORY,
+            "set category state",
+            "POST",
+            f"{STATUS}/:category_identifier",
+            300,
+            Effect.SET,
+            CategorySubscriptionChange,
+            200,
+        ),
     ],
 )
 def test_the_documented_table(
-    request_type: type[Request],
+    request_: Request,
+    name: str,
     method: str,
     bucket: str,
     limit: int,
@@ -44,59 +64,104 @@ def test_the_documented_table(
     success: int,
 ) -> None:
     """Each call has the method, bucket, limit, response and success status that Teak documents."""
-    endpoint = ENDPOINTS[request_type]
-    assert (endpoint.method, endpoint.bucket, endpoint.effect) == (method, bucket, effect)
+    endpoint = endpoint_of(request_)
+    assert (endpoint.name, endpoint.method, endpoint.bucket, endpoint.effect) == (name, method, bucket, effect)
     assert (endpoint.response, endpoint.success) == (response, success)
     assert getattr(Limits(), endpoint.limit) == limit
 
 
 def test_complete() -> None:
-    """Every request has a row, and every response comes from one."""
+    """Every request has its endpoint on each channel, and every response comes from one."""
     public = [value for value in vars(models).values() if isinstance(value, type)]
-    bases: set[Any] = {Request, Response}
-    assert set(ENDPOINTS) == {kind for kind in public if issubclass(kind, Request)} - bases
-    responses = {kind: endpoint.response for kind, endpoint in ENDPOINTS.items()}
+    bases: set[Any] = {Request, SubscriptionRequest, Response}
+    requests = {kind for kind in public if issubclass(kind, Request)} - bases
+    on_channels = {(kind, channel) for kind in requests if issubclass(kind, SubscriptionRequest) for channel in Channel}
+    assert set(ENDPOINTS) == on_channels | {(Identify, None)}
+    responses = {kind: endpoint.response for (kind, _), endpoint in ENDPOINTS.items()}
     assert set(responses.values()) == {kind for kind in public if issubclass(kind, Response)} - bases
     # As in `Identify(Request[PlayerSession])`, which is what the type checker goes by.
-    assert {kind: get_args(vars(kind)["__orig_bases__"][0]) for kind in ENDPOINTS} == {
+    assert {kind: get_args(vars(kind)["__orig_bases__"][0]) for kind in requests} == {
         kind: (response,) for kind, response in responses.items()
     }
 
 
-def test_budgets() -> None:
+def test_buckets() -> None:
     """Reading and setting share a bucket, all categories together have another, identify a third."""
-    budgets = {kind: endpoint.bucket for kind, endpoint in ENDPOINTS.items()}
-    assert budgets[GetSubscription] == budgets[SetSubscription]
-    assert len(set(budgets.values())) == 3
+    assert endpoint_of(GET).bucket == endpoint_of(SET).bucket
+    assert len({endpoint.bucket for endpoint in ENDPOINTS.values()}) == 1 + 2 * len(Channel)
 
 
 def test_names_are_distinct() -> None:
-    """Logs can tell the calls apart."""
+    """Logs, journals and traces tell the calls apart, and the channels."""
     assert len({endpoint.name for endpoint in ENDPOINTS.values()}) == len(ENDPOINTS)
 
 
-@pytest.mark.parametrize(("kind", "endpoint"), ENDPOINTS.items())
-def test_in_path(kind: type[Request], endpoint: Endpoint) -> None:
-    """What is named to be in the path is a field of the request and a placeholder of the path."""
-    assert set(endpoint.in_path) <= set(attrs.fields_dict(kind))
-    assert all(f"{{{name}}}" in endpoint.template for name in endpoint.in_path)
+@pytest.mark.parametrize(("key", "endpoint"), ENDPOINTS.items())
+def test_in_path(key: tuple[type[Request], Channel | None], endpoint: Endpoint) -> None:
+    """What is in the path is a field of the request; no request but the category's puts one there."""
+    assert set(endpoint.in_path) <= set(attrs.fields_dict(key[0]))
+    assert endpoint.in_path == (("category",) if key[0] is SetCategorySubscription else ())
 
 
-def test_only_the_category_is_in_a_path() -> None:
-    """No request but the category's puts a field of its own into the path."""
-    assert {kind: endpoint.in_path for kind, endpoint in ENDPOINTS.items() if endpoint.in_path} == {
-        SetCategorySubscription: ("category",)
-    }
-
-
-@pytest.mark.parametrize("channel", ["push", "email"])
-def test_the_channel_is_a_column(channel: str) -> None:
-    """A sibling channel is the same row with another word in one column."""
-    sibling = attrs.evolve(ENDPOINTS[SetCategorySubscription], channel=channel)
-    assert sibling.bucket == f"/v2/{channel}/subscription_status/:category_identifier"
+@pytest.mark.parametrize("value", ["p1", None, Request("p1"), SubscriptionRequest("p1")])
+def test_what_is_no_request(value: Any) -> None:
+    """What has no endpoint is refused, a base class of requests too."""
+    with pytest.raises(InvalidRequest, match="not a request: "):
+        endpoint_of(value)
 
 
 def test_frozen() -> None:
     """The table cannot be changed by accident."""
     with pytest.raises(FrozenInstanceError):
-        ENDPOINTS[Identify].success = 200  # type: ignore[misc] # what is refused
+        endpoint_of(IDENTIFY).success = 200  # type: ignore[misc] # what is refused
+
+
+SIBLING = """
+import sys
+from importlib.util import module_from_spec, spec_from_loader
+from pathlib import Path
+
+import teak_async
+
+source = Path(teak_async.__file__).with_name("models.py").read_text(encoding="utf-8")
+member = '    DESKTOP_PUSH = "desktop_push"\\n'
+assert source.count(member) == 1
+models = sys.modules["teak_async.models"] = module_from_spec(spec_from_loader("teak_async.models", None))
+exec(source.replace(member, member + '    SIBLING = "sibling_push"\\n'), vars(models))
+
+from teak_async._api.codec import as_json, encode
+from teak_async._api.credentials import Credentials
+from teak_async._api.endpoints import ENDPOINTS, endpoint_of
+from teak_async._bulk.run import BUDGETS
+
+print(len(BUDGETS) == len(ENDPOINTS) == 1 + 3 * len(models.Channel))
+for request in (
+    models.GetSubscription("p1", channel="sibling_push"),
+    models.SetSubscription("p1", "opt_in", channel=models.Channel.SIBLING),
+    models.SetCategorySubscription("p1", "50%", "opt_in", channel="sibling_push"),
+    models.GetSubscription("p1"),
+):
+    endpoint = endpoint_of(request)
+    message = encode(endpoint, request, Credentials("1", "secret"))
+    print(endpoint.name, BUDGETS[endpoint.name], message.path, message.query or message.body.decode())
+    print(as_json(request))
+"""
+
+
+def test_a_sibling_channel_is_a_member_of_the_enumeration() -> None:
+    """Another channel has names, paths, buckets and JSON of its own for each request, and the first one keeps its own."""
+    ran = subprocess.run([sys.executable, "-c", SIBLING], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert ran.stderr == ""
+    own = STATUS.replace("desktop", "sibling")
+    body = '{"game_id":"1","secret_key":"secret","state":"opt_in","user_id":"p1"}'
+    assert ran.stdout.splitlines() == [
+        "True",
+        f"read status (sibling_push) {own} {own} user_id=p1&game_id=1&secret_key=secret",
+        '{"channel":"sibling_push","user_id":"p1"}',
+        f"set state (sibling_push) {own} {own} {body}",
+        '{"channel":"sibling_push","state":"opt_in","user_id":"p1"}',
+        f"set category state (sibling_push) {own}/:category_identifier {own}/50%25 {body}",
+        '{"category":"50%","channel":"sibling_push","state":"opt_in","user_id":"p1"}',
+        f"read status {STATUS} {STATUS} user_id=p1&game_id=1&secret_key=secret",
+        '{"user_id":"p1"}',
+    ]
