@@ -1,12 +1,11 @@
-"""Requests to bytes, answers to responses or errors. No I/O.
+"""Requests to bytes, HTTP responses to responses or errors. No I/O.
+
+Every word of Teak's server is understood here and nowhere else. Credentials are parameters of every call.
 
 Rules of this module:
 
-- Everything that Teak's server says is understood here and nowhere else.
-- The documented success status with a JSON object is Teak's own answer. Any other 2xx may be a proxy speaking, so nobody
-  knows what became of the call. A refusal (3xx, 4xx) means that the work was not done; a 5xx means nothing.
-- Credentials are parameters of every call. They stay out of every `repr`, and answers are cleansed of the secret before
-  they are read, since a server may echo what it was sent.
+- The secret is in no `repr`. A response is cleansed of it before it is decoded, since a server may echo what it was sent.
+- Equal values have equal JSON: a journal knows a row by it.
 """
 
 from __future__ import annotations
@@ -37,15 +36,15 @@ from teak_async.errors import (
     UnexpectedResponse,
     UnknownState,
 )
-from teak_async.models import CategorySubscriptionChange, PlayerSession, Request, Response, State, SubscriptionChange
+from teak_async.models import STATES, CategorySubscriptionChange, PlayerSession, Request, Response, State, SubscriptionChange
 
 from .credentials import Credentials
 from .endpoints import ENDPOINTS, Endpoint
 
 MAX_RETRY_AFTER = 3600.0
 """Seconds. A longer `Retry-After` is taken as this: a wrong clock somewhere must not stop a game for a year."""
-MAX_SAID = 500
-"""Characters of a server's own words in a message."""
+MAX_WORDS = 500
+"""Characters of a server's own message in an error's."""
 
 
 @frozen
@@ -68,7 +67,7 @@ class Message:
 _T = TypeVar("_T")
 
 
-def _exactly(kind: type[_T]) -> Any:
+def _strict(kind: type[_T]) -> Any:
     def check(value: Any, _: Any) -> _T:
         if type(value) is not kind:
             raise TypeError(f"must be {kind.__name__}, not {type(value).__name__}")
@@ -82,27 +81,25 @@ def _opt_out_states(value: Any, _: Any) -> Mapping[str, State | str]:
     for channel, entry in value.items():
         state = entry.get("state") if isinstance(entry, dict) else None
         if isinstance(state, str):
-            states[channel] = _STATES.get(state, state)
+            states[channel] = STATES.get(state, state)
     for channel in ("email", "push", "sms"):
         if channel not in states:
             raise TypeError(f"{channel}.state must be str")
     return states
 
 
-_STATES = {state.value: state for state in State}
-
 _converter = make_converter()
-_converter.register_structure_hook(str, _exactly(str))
-_converter.register_structure_hook(bool, _exactly(bool))
+_converter.register_structure_hook(str, _strict(str))
+_converter.register_structure_hook(bool, _strict(bool))
 _converter.register_structure_hook(State, lambda value, _: State(value))
 _converter.register_structure_hook(
     PlayerSession,
     make_dict_structure_fn(PlayerSession, _converter, opt_out_states=override(struct_hook=_opt_out_states)),
 )
 for _change in (SubscriptionChange, CategorySubscriptionChange):
-    # Whether a try was repeated is ours to know, whatever an answer has under that name.
+    # The client knows whether an attempt was repeated, whatever a response has under that name.
     _converter.register_structure_hook(_change, make_dict_structure_fn(_change, _converter, repeated=override(omit=True)))
-# A string is one already, and so is a state: to ask of each of them which of the two it is took longer than all the rest.
+# A value of `str | None` is JSON already. cattrs' own hook for such a union takes longer than all the rest of a request.
 _converter.register_unstructure_hook(str | None, identity)
 _converter.register_unstructure_hook(
     PlayerSession, make_dict_unstructure_fn(PlayerSession, _converter, opt_out_states=override(unstruct_hook=dict))
@@ -113,7 +110,7 @@ for _request in {request for request, _ in ENDPOINTS}:
 
 def as_json(value: Request | Response) -> str:
     """Give a request or response as JSON, always the same for equal values."""
-    return _written(_converter.unstructure(value)).decode()
+    return _to_json(_converter.unstructure(value)).decode()
 
 
 def unstructure(value: Request | Response) -> dict[str, Any]:
@@ -134,68 +131,74 @@ def encode(endpoint: Endpoint, request: Request, credentials: Credentials) -> Me
     parameters["secret_key"] = credentials.secret_key
     if endpoint.method == "GET":
         return Message("GET", path, query=urlencode(parameters))
-    return Message("POST", path, body=_written(parameters))
+    return Message("POST", path, body=_to_json(parameters))
 
 
 def decode(endpoint: Endpoint, status: int, headers: Mapping[str, str], body: bytes) -> Response:
-    """Turn an answer into its response.
+    """Turn an HTTP response into the response of an endpoint.
 
     Raises:
-        TeakError: what the answer means, with its delivery.
+        TeakError: what it means otherwise, with its delivery.
     """
-    if status == endpoint.success:
-        answer = _object(body)
-        if answer is None:
-            raise _unexpected(endpoint, status, headers, "its body is no JSON object", Delivery.UNKNOWN)
-        if endpoint.says_ok and (said := answer.get("status")) != "ok":
-            missing = "status" not in answer
-            what = "its body lacks the status" if missing else f"its body says status {said!r}"
-            raise _unexpected(endpoint, status, headers, what, Delivery.DONE if missing else Delivery.UNKNOWN)
-        try:
-            return _converter.structure(answer, endpoint.response)
-        except Exception as problem:  # noqa: BLE001 - cattrs and the hooks raise several kinds
-            what = "; ".join(transform_error(problem, path="body"))
-        raise _unexpected(endpoint, status, headers, what, Delivery.DONE)
-    raise _error_of_status(endpoint, status, headers, body)
+    if status != endpoint.success:
+        raise _error_of_status(endpoint, status, headers, body)
+    content = _parse_object(body)
+    if content is None:
+        # A proxy may have made it, so nobody knows what became of the call.
+        raise _unexpected_response(endpoint, status, headers, "its body is no JSON object", Delivery.UNKNOWN)
+    if endpoint.says_ok and (word := content.get("status")) != "ok":
+        # One that says otherwise contradicts its own status code, one that says nothing does not.
+        missing = "status" not in content
+        what = "its body lacks the status" if missing else f"its body says status {word!r}"
+        raise _unexpected_response(endpoint, status, headers, what, Delivery.DONE if missing else Delivery.UNKNOWN)
+    try:
+        return _converter.structure(content, endpoint.response)
+    except Exception as problem:  # noqa: BLE001 - cattrs and the hooks raise several kinds
+        what = "; ".join(transform_error(problem, path="body"))
+    # The documented status with a JSON object is Teak's own response, so the call was done.
+    raise _unexpected_response(endpoint, status, headers, what, Delivery.DONE)
 
 
 def _error_of_status(endpoint: Endpoint, status: int, headers: Mapping[str, str], body: bytes) -> TeakError:
     if 500 <= status < 600:
+        # It says nothing about the work.
         return ServerError(f"{endpoint.name}: the server failed with status {status}", status=status)
     if 300 <= status < 400:
-        where = _where(headers.get("Location", ""))
-        what = f"a redirect to {where}, which is not followed: it would carry the secret there. Is base_url right?"
-        return _unexpected(endpoint, status, headers, what, Delivery.REJECTED)
+        # This and a 4xx mean that the work was not done.
+        target = _without_query(headers.get("Location", ""))
+        what = f"a redirect to {target}, which is not followed: it would carry the secret there. Is base_url right?"
+        return _unexpected_response(endpoint, status, headers, what, Delivery.REJECTED)
     if not 400 <= status < 500:
-        return _unexpected(endpoint, status, headers, "not the documented success", Delivery.UNKNOWN)
-    answer = _object(body) or {}
-    errors = _messages(answer.get("errors"))
-    said = _words("; ".join(f"{name} {message}" for name, messages in errors.items() for message in messages))
+        # A proxy may have made it, such as another 2xx.
+        return _unexpected_response(endpoint, status, headers, "not the documented success", Delivery.UNKNOWN)
+    content = _parse_object(body) or {}
+    errors = _messages(content.get("errors"))
+    words = _words("; ".join(f"{name} {message}" for name, messages in errors.items() for message in messages))
     if status == 400:
         return InvalidRequest(
-            f"{endpoint.name}: {said or 'the server found it invalid'}",
+            f"{endpoint.name}: {words or 'the server found it invalid'}",
             errors=errors,
             delivery=Delivery.REJECTED,
             status=status,
         )
     if status == 403:
-        return Forbidden(f"{endpoint.name}: {said or 'forbidden'} (is TEAK_SECRET_KEY this game's?)", status=status)
+        return Forbidden(f"{endpoint.name}: {words or 'forbidden'} (is TEAK_SECRET_KEY this game's?)", status=status)
     if status == 404:
         kind = NotFound
-        if isinstance(answer.get("error"), dict):
-            kind, said = GameNotFound, _words(str(answer["error"].get("message") or ""))
+        if isinstance(content.get("error"), dict):
+            kind, words = GameNotFound, _words(str(content["error"].get("message") or ""))
         elif "user_id" in errors:
             kind = PlayerNotFound
         elif "state" in errors:
             kind = UnknownState
-        return kind(f"{endpoint.name}: {said or 'not found'}", status=status)
+        return kind(f"{endpoint.name}: {words or 'not found'}", status=status)
     if status == 429:
-        return RateLimited(f"{endpoint.name}: {said or 'refused'}", retry_after=retry_after(headers), status=status)
-    return _unexpected(endpoint, status, headers, said or "not a documented answer", Delivery.REJECTED)
+        return RateLimited(f"{endpoint.name}: {words or 'rate-limited'}", retry_after=retry_after(headers), status=status)
+    return _unexpected_response(endpoint, status, headers, words or "not a documented response", Delivery.REJECTED)
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds that an answer asks to wait, or `None`; a date is read against the answer's own `Date`."""
+    """Read the seconds that a response asks to wait, or `None`; a date counts from the response's own `Date`."""
     value = headers.get("Retry-After", "").strip()
     if value.isascii() and value.isdigit():
         return min(float(value[:10]), MAX_RETRY_AFTER)
@@ -206,8 +209,8 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
     return min(max(seconds, 0.0), MAX_RETRY_AFTER)
 
 
-def _where(location: str) -> str:
-    """An address without its query, in which the secret may be."""
+def _without_query(location: str) -> str:
+    """Shorten an address by its query, in which the secret may be."""
     try:
         target = urlsplit(location)
         host = target.hostname
@@ -216,7 +219,7 @@ def _where(location: str) -> str:
     return (f"{target.scheme or 'http'}://{host}{target.path}" if host else target.path or "nowhere")[:200]
 
 
-def _written(plain: dict[str, Any]) -> bytes:
+def _to_json(plain: dict[str, Any]) -> bytes:
     try:
         return orjson.dumps(plain, option=orjson.OPT_SORT_KEYS)
     except orjson.JSONEncodeError:
@@ -224,21 +227,21 @@ def _written(plain: dict[str, Any]) -> bytes:
         return json.dumps(plain, sort_keys=True).encode()
 
 
-def _object(body: bytes) -> dict[str, Any] | None:
+def _parse_object(body: bytes) -> dict[str, Any] | None:
     try:
-        answer = orjson.loads(body)
+        content = orjson.loads(body)
     except orjson.JSONDecodeError:
         try:
             # The stricter reader fails on half a character and on NaN; servers write both.
-            answer = json.loads(body)
+            content = json.loads(body)
         except (ValueError, RecursionError):
             return None
-    return answer if isinstance(answer, dict) else None
+    return content if isinstance(content, dict) else None
 
 
-def _words(said: str) -> str:
-    """A server's own words, of a length and of characters that any log can take."""
-    return said[:MAX_SAID].encode(errors="backslashreplace").decode()
+def _words(message: str) -> str:
+    """Cut a server's message to a length and to characters that any log can take."""
+    return message[:MAX_WORDS].encode(errors="backslashreplace").decode()
 
 
 def _messages(errors: Any) -> dict[str, tuple[str, ...]]:
@@ -250,7 +253,7 @@ def _messages(errors: Any) -> dict[str, tuple[str, ...]]:
     }
 
 
-def _unexpected(
+def _unexpected_response(
     endpoint: Endpoint, status: int, headers: Mapping[str, str], what: str, delivery: Delivery
 ) -> UnexpectedResponse:
     kind = headers.get("Content-Type", "no content type").partition(";")[0][:80]

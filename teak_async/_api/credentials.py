@@ -21,26 +21,26 @@ class Credentials:
     _echo: re.Pattern[bytes] | None = field(init=False, repr=False, eq=False)
 
     def __attrs_post_init__(self) -> None:
-        # A secret of a few letters cannot be told from the words around it, and to replace it would spoil the answer.
+        # A secret of a few letters cannot be told from the words around it, and to replace it would spoil the response.
         known = len(self.secret_key) >= MIN_SECRET
         echo = re.compile(b"".join(map(_forms_of, self.secret_key))) if known else None
         object.__setattr__(self, "_echo", echo)
 
     def redact(self, body: bytes) -> bytes:
-        """Take the secret out of what a server sent, in whatever form it is written there."""
+        """Take the secret out of a server's bytes, in whatever form it is written there."""
         if self._echo is None:
             return body
-        # Most answers have nothing escaped, and to look for the secret as it is costs next to nothing.
+        # Most responses have nothing escaped, and to look for the secret as it is costs next to nothing.
         if b"\\" in body or b"%" in body or b"&" in body or b"+" in body or self.secret_key.encode() in body:
             return self._echo.sub(b"[secret]", body)
         return body
 
 
 def _forms_of(letter: str) -> bytes:
-    """A pattern for all that may stand for a character: itself, percent-encoded, escaped as in JSON, or as in HTML.
+    """Give a pattern for each form of a character: itself, percent-encoded, escaped as in JSON, or as in HTML.
 
-    Each of them may be encoded or escaped once more, as an address is that stands within another address. The repetitions
-    are bounded, so that no answer takes long to search.
+    Each of them may be encoded or escaped once more, as an address within another address is. The repetitions are bounded, so
+    that no response takes long to search.
     """
     number = ord(letter)
     percent = "".join(f"%(?:25){{0,2}}{_digits(byte, 2)}" for byte in letter.encode())
@@ -53,5 +53,5 @@ def _forms_of(letter: str) -> bytes:
 
 
 def _digits(number: int, places: int) -> str:
-    """A pattern for a hexadecimal number, in capitals or not."""
+    """Give a pattern for a hexadecimal number, in capitals or not."""
     return "".join(f"[{digit}{digit.lower()}]" if digit.isalpha() else digit for digit in f"{number:0{places}X}")
