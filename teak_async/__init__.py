@@ -48,8 +48,8 @@ if TYPE_CHECKING:
     from .models import SubscriptionChange as SubscriptionChange
     from .models import SubscriptionStatus as SubscriptionStatus
 
-# The command's help needs none of these, and importing aiohttp takes half a second: each is imported when it is first used.
-_MODULES = {
+# The command's help needs none of these, and importing aiohttp takes half a second: each is imported when it is asked for.
+_NAMES = {
     "_bulk.outcomes": "BulkReport Outcome Row",
     "_bulk.run": "BulkRun",
     "_client.retry": "RetryPolicy",
@@ -60,23 +60,24 @@ _MODULES = {
     "errors": "BacklogFull ConnectFailed ConnectionLost DeadlinePassed Delivery Forbidden GameNotFound InvalidRequest"
     " JournalError NotFound PlayerNotFound RateLimited ServerError SessionClosed TeakError TimedOut TransportError"
     " UnexpectedResponse UnknownState",
-    "models": "CategorySubscriptionChange GetSubscription Identify PlayerSession Request Response SetCategorySubscription"
-    " SetSubscription State SubscriptionChange SubscriptionStatus",
+    "models": "CategorySubscriptionChange Channel GetSubscription Identify PlayerSession Request Response"
+    " SetCategorySubscription SetSubscription State SubscriptionChange SubscriptionStatus",
 }
-_MODULE_OF = {name: module for module, names in _MODULES.items() for name in names.split()}
+_HOMES = {name: module for module, names in _NAMES.items() for name in names.split()}
+_MODULES = ("errors", "events", "models")
 
-__all__ = ["__version__", *_MODULE_OF]  # noqa: PLE0604 # pyright: ignore[reportUnsupportedDunderAll] # names all the same
+__all__ = ["__version__", *_HOMES]  # noqa: PLE0604 # pyright: ignore[reportUnsupportedDunderAll] # names all the same
 
 
 def __getattr__(name: str) -> Any:
     """Import a public name when it is first used (PEP 562)."""
-    if name in ("errors", "events", "models"):
+    if name in _MODULES:
         return import_module(f".{name}", __name__)
-    if name not in _MODULE_OF:
+    if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = globals()[name] = getattr(import_module(f".{_MODULE_OF[name]}", __name__), name)
+    value = globals()[name] = getattr(import_module(f".{_HOMES[name]}", __name__), name)
     return value
 
 
 def __dir__() -> list[str]:
-    return [*globals(), *_MODULE_OF, "errors", "events", "models"]
+    return [*globals(), *_HOMES, *_MODULES]

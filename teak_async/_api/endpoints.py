@@ -20,7 +20,7 @@ A new endpoint needs:
 1. its request, `class …(Request[ItsResponse])`, and its response in `models.py`;
 2. a row of the table, with a figure in `Limits` where it has a limit of its own;
 3. a method on `TeakSession` or `Subscriptions`;
-4. both names in both lists of `teak_async/__init__.py`;
+4. both names in both places of `teak_async/__init__.py`;
 5. its path in the sandbox;
 6. a recorded response in `tests/samples`, and its line in the tables of `tests/api`, `test_models.py` and `test_readme.py`.
 """
