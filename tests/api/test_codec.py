@@ -17,7 +17,7 @@ from support import sample
 from teak_async._api.codec import MAX_RETRY_AFTER, Message, decode, encode, retry_after, unstructure
 from teak_async._api.credentials import MIN_SECRET, Credentials
 from teak_async._api.endpoints import ENDPOINTS, endpoint_of
-from teak_async._journal.journal import Entry
+from teak_async._journal.row import JournalRow
 from teak_async.errors import (
     Delivery,
     Forbidden,
@@ -194,7 +194,7 @@ def test_what_was_left_out_is_not_sent() -> None:
 )
 def test_existing_journals_know_their_rows_again(asked: Request, digest: str, source: str) -> None:
     """What a journal has of a request stays the same from version to version, or no journal of an earlier one can resume."""
-    entry = Entry.of(0, asked, None)
+    entry = JournalRow.of(0, asked, None)
     assert (entry.digest, entry.source) == (digest, source)
 
 
