@@ -1,7 +1,4 @@
-"""What the commands do: make a session and a job of the options, and turn errors into one line and an exit code.
-
-It imports all that a run needs. `app` imports it when a command is called, so that help and version come at once.
-"""
+"""What the commands do: make a session and a job of the options, and turn errors into one line and an exit code."""
 
 from __future__ import annotations
 
@@ -10,10 +7,8 @@ import gc
 import json
 import signal
 import sys
-from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -26,24 +21,24 @@ from teak_async.sandbox import GAME_ID, SECRET_KEY, Faults, Sandbox
 from teak_async.sandbox.limit_models import LIMIT_MODELS
 
 from .demo import run_demo
-from .input import InputError, RowReader, RowSchema, identify_kind, state_kind, status_kind
-from .job import Job, OutputError, dry_run_job, run_job, same_file, silence_broken_pipe
-from .report import counts, describe_dry_run, describe_summary, export_rows
-
-if TYPE_CHECKING:
-    from .app import Options
-
-
-def run_identify(options: Options) -> None:
-    _run("identify", identify_kind(), options)
+from .dry_run import dry_run_job
+from .input import InputError, RowReader, RowSchema, identify_schema, same_file, state_schema, status_schema
+from .job import Job, run_job
+from .options import FaultOptions, FileOptions, ServerOptions
+from .output import OutputError, silence_broken_pipe
+from .report import count_states, describe_dry_run, describe_summary, export_rows
 
 
-def run_set_state(label: str, state: str, category: str | None, options: Options) -> None:
-    _run(label, state_kind(State(state), category), options)
+def run_identify(options: FileOptions) -> None:
+    _run("identify", identify_schema(), options)
 
 
-def run_status(options: Options) -> None:
-    _run("status", status_kind(), options)
+def run_set_state(label: str, state: str, category: str | None, options: FileOptions) -> None:
+    _run(label, state_schema(State(state), category), options)
+
+
+def run_status(options: FileOptions) -> None:
+    _run("status", status_schema(), options)
 
 
 def run_report(journal: Path, failed: Path | None, in_doubt: Path | None, *, as_json: bool) -> None:
@@ -58,18 +53,18 @@ def run_report(journal: Path, failed: Path | None, in_doubt: Path | None, *, as_
         raise _fail(str(error)) from None
     except OSError as error:
         raise _fail(f"{error.filename}: {error.strerror}") from None
-    typer.echo(json.dumps(counts(record)) if as_json else describe_summary(record))
+    typer.echo(json.dumps(count_states(record)) if as_json else describe_summary(record))
 
 
-def run_sandbox(server_options: Mapping[str, Any], faults: Mapping[str, Any]) -> None:
+def run_sandbox(server_options: ServerOptions, fault_options: FaultOptions) -> None:
     try:
-        server = Sandbox(**server_options, faults=Faults(**faults))
+        server = Sandbox(**server_options._asdict(), faults=Faults(**fault_options._asdict()))
         asyncio.run(_serve(server))
     except (ValueError, OSError) as error:
         raise _fail(str(error)) from None
     except KeyboardInterrupt:
         pass
-    typer.echo(_seen(server))
+    typer.echo(_describe_traffic(server))
 
 
 def run_demo_of(players: int, window: str) -> None:
@@ -78,7 +73,7 @@ def run_demo_of(players: int, window: str) -> None:
     raise typer.Exit(asyncio.run(run_demo(players, window)))
 
 
-def _run(label: str, kind: RowSchema, options: Options) -> None:
+def _run(label: str, schema: RowSchema, options: FileOptions) -> None:
     gc.freeze()  # else each collection goes through all that was imported, and holds the loop up for 20 ms
     limits = Limits() if options.rate is None else Limits(options.rate, options.rate)
     most = limits.identify if label == "identify" else limits.subscription
@@ -92,7 +87,7 @@ def _run(label: str, kind: RowSchema, options: Options) -> None:
         session = TeakSession(base_url=options.base_url, limits=limits)
         job = Job(
             label,
-            RowReader(options.file, kind, options.form),
+            RowReader(options.file, schema, options.format),
             most,
             options.output,
             options.quiet,
@@ -134,10 +129,10 @@ async def _serve(server: Sandbox) -> None:
         await ended.wait()
 
 
-def _seen(server: Sandbox) -> str:
+def _describe_traffic(server: Sandbox) -> str:
     lines = [
-        f"{path}: {seen.requests:,} requests, {seen.rate_limited:,} refused, busiest second {seen.busiest:,}"
+        f"{path}: {seen.requests:,} requests, {seen.rate_limited:,} rate-limited, busiest second {seen.busiest:,}"
         for path, seen in server.seen.items()
     ]
-    counted = server.summary()
-    return "\n".join([*lines, f"{counted['players']:,} players, {counted['sessions']:,} sessions"])
+    counts = server.summary()
+    return "\n".join([*lines, f"{counts['players']:,} players, {counts['sessions']:,} sessions"])

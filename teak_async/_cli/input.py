@@ -2,11 +2,11 @@
 
 Rules of this module:
 
-- One line is one row, in CSV too: no parameter of Teak's has a line break in it, and so a stray quote spoils one row and
-  not the thousand after it.
-- What is wrong with the whole file (no such column, no text, nothing in it) is an `InputError` before anything is sent.
-  What is wrong with a row is an `InvalidRequest` in its place, with the line's number.
-- Lines are read in a thread of their own, so a slow pipe blocks nobody, and no further ahead than they are used.
+- One line is one row, in CSV too: no parameter of Teak's has a line break, and a stray quote spoils one row and not the
+  thousand after it.
+- A problem of the whole file (an unknown column, no text, nothing in it) is an `InputError` before anything is sent. A
+  problem of a row is an `InvalidRequest` in its place, with the line's number.
+- A thread reads the lines, so a slow pipe does not hold the loop up, and it reads at most `READ_AHEAD` rows ahead.
 - An empty cell means that the parameter is left out.
 """
 
@@ -34,7 +34,7 @@ MAX_LINE = 1 << 20
 STDIN = 0
 """The descriptor of standard input."""
 _BLANK = b"\xef\xbb\xbf \t\r\n"
-AHEAD = 512
+READ_AHEAD = 512
 """Rows read ahead of their use at most."""
 
 
@@ -59,8 +59,8 @@ class RowSchema:
     filled: tuple[str, ...] = ()
 
 
-def identify_kind() -> RowSchema:
-    """Rows for `Identify`."""
+def identify_schema() -> RowSchema:
+    """Make the schema of rows for `Identify`."""
     columns = ("user_id", "client_ip", "country_code", "timezone_id", "email", "deep_link")
 
     def check(found: tuple[str, ...]) -> str | None:
@@ -73,13 +73,13 @@ def identify_kind() -> RowSchema:
     return RowSchema(columns, lambda parameters: Identify(**parameters), check)
 
 
-def status_kind() -> RowSchema:
-    """Rows for `GetSubscription`."""
+def status_schema() -> RowSchema:
+    """Make the schema of rows for `GetSubscription`."""
     return RowSchema(("user_id",), lambda parameters: GetSubscription(**parameters), _needs_user_id)
 
 
-def state_kind(state: State, category: str | None) -> RowSchema:
-    """Rows for `SetSubscription`, or for `SetCategorySubscription` where a category is given, here or in the row."""
+def state_schema(state: State, category: str | None) -> RowSchema:
+    """Make the schema of rows for `SetSubscription`, or `SetCategorySubscription` where command or row has a category."""
 
     def make(parameters: dict[str, Any]) -> Request:
         parameters.setdefault("category", category)
@@ -102,58 +102,58 @@ class RowReader:
         InputError: when the file as a whole cannot be used.
     """
 
-    def __init__(self, path: str, kind: RowSchema, form: str | None = None) -> None:
+    def __init__(self, path: str, schema: RowSchema, input_format: str | None = None) -> None:
         self.name = "standard input" if path == "-" else path
         self._path = path
-        self._kind = kind
+        self._schema = schema
         self._file = _open(path)
-        self._numbered = _numbered(self._file, self.name)
+        self._lines = _number_lines(self._file, self.name)
         self._reading = self._closed = False
         self.header = ""
         try:
-            first = self._first()
-            self.form = form or _form(path, first[1])
-            if self.form == "csv":
-                self._columns = self._header(*first)
+            first = self._read_first_line()
+            self.format = input_format or _detect_format(path, first[1])
+            if self.format == "csv":
+                self._columns = self._parse_header(*first)
                 self.header = first[1].decode().rstrip("\r\n")
-                self._rows = (self._row(line, data, self._csv) for line, data in self._numbered)
+                self._rows = (self._make_row(line, data, self._parse_csv) for line, data in self._lines)
             else:
-                self._rows = (self._row(line, data, self._json) for line, data in chain([first], self._numbered))
+                self._rows = (self._make_row(line, data, self._parse_json) for line, data in chain([first], self._lines))
         except InputError:
             self._file.close()
             raise
 
     def count(self) -> int | None:
-        """How many rows there are; `None` for what cannot be read twice."""
+        """Count the rows; `None` for an input that cannot be read twice."""
         file = Path(self._path)
         if self._path == "-" or not file.is_file():
             return None
-        rows = -(self.form == "csv")
+        rows = -(self.format == "csv")
         with file.open("rb") as opened:
-            for _, data in _numbered(opened, self.name):
-                if self._closed:  # who counts does it in a thread, and must not wait for that after an interrupt
+            for _, data in _number_lines(opened, self.name):
+                if self._closed:  # the caller counts in a thread, and does not wait for the end of it after an interrupt
                     return None
                 rows += data is None or bool(data.strip(_BLANK))
         return rows
 
     def is_file(self, path: Path) -> bool:
-        """Whether the rows are read from this very file."""
+        """Tell whether the rows are read from this very file."""
         return os.path.samestat(os.fstat(self._file.fileno()), path.stat())
 
     def close(self) -> None:
-        """Close the file, unless the rows' thread is reading it: that closes it when it ends. Counting ends, too."""
+        """End counting, and close the file, unless the thread reads it: the thread closes the file when it ends."""
         self._closed = True
         if not self._reading:
             self._file.close()
 
     async def __aiter__(self) -> AsyncIterator[Row]:
         self._reading = True
-        async with aclosing(_threaded((row for row in self._rows if row is not None), self._file.close)) as rows:
+        async with aclosing(_read_in_thread((row for row in self._rows if row is not None), self._file.close)) as rows:
             async for row in rows:
                 yield row
 
-    def _first(self) -> tuple[int, bytes]:
-        for line, raw in self._numbered:
+    def _read_first_line(self) -> tuple[int, bytes]:
+        for line, raw in self._lines:
             if raw is None:
                 raise InputError(f"{self.name}, line {line}: longer than {MAX_LINE} bytes; is this CSV or JSON Lines?")
             if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
@@ -167,24 +167,24 @@ class RowReader:
                 return line, data
         raise InputError(f"{self.name}: empty; it needs a header row and a row for each player, or JSON Lines")
 
-    def _header(self, line: int, data: bytes) -> tuple[str, ...]:
+    def _parse_header(self, line: int, data: bytes) -> tuple[str, ...]:
         place = f"{self.name}, line {line}"
         try:
-            columns = tuple(cell.strip() for cell in _cells(data))
+            columns = tuple(cell.strip() for cell in _split_cells(data))
         except csv.Error as error:
             raise InputError(f"{place}: the header cannot be read: {error}") from None
-        known = ", ".join(self._kind.columns)
+        known = ", ".join(self._schema.columns)
         for column in columns:
-            if column not in self._kind.columns:
+            if column not in self._schema.columns:
                 hint = " Is another separator than the comma in use?" if set(column) & set(";\t|") else ""
                 raise InputError(f"{place}: unknown column {column!r}: remove or rename it; known are {known}.{hint}")
             if columns.count(column) > 1:
                 raise InputError(f"{place}: the column {column!r} stands there twice")
-        if missing := self._kind.check(columns):
+        if missing := self._schema.check(columns):
             raise InputError(f"{place}: the header needs {missing}; known columns are {known}")
         return columns
 
-    def _row(self, line: int, data: bytes | None, read: Callable[[bytes], Mapping[str, Any]]) -> Row | None:
+    def _make_row(self, line: int, data: bytes | None, parse: Callable[[bytes], Mapping[str, Any]]) -> Row | None:
         if data is not None and not data.strip():
             return None
         # A line that is too long is not kept.
@@ -192,28 +192,28 @@ class RowReader:
         try:
             if data is None:
                 raise InvalidRequest(f"longer than {MAX_LINE} bytes")
-            parameters = {name: value for name, value in read(data).items() if value is not None}
+            parameters = {name: value for name, value in parse(data).items() if value is not None}
             parameters.setdefault("user_id", "")
-            return Row(self._kind.make(parameters), source, line)
+            return Row(self._schema.make(parameters), source, line)
         except UnicodeDecodeError:
             problem = InvalidRequest("not UTF-8 text")
         except InvalidRequest as error:
             problem = error
         return Row(InvalidRequest(f"line {line}: {problem}", errors=problem.errors), source, line)
 
-    def _csv(self, data: bytes) -> Mapping[str, Any]:
+    def _parse_csv(self, data: bytes) -> Mapping[str, Any]:
         try:
-            cells = _cells(data)
+            cells = _split_cells(data)
         except csv.Error as error:
             raise InvalidRequest(f"not a CSV row: {error}") from None
         if len(cells) != len(self._columns):
             raise InvalidRequest(f"{len(cells)} cells where the header has {len(self._columns)}")
         row = {name: cell.strip() or None for name, cell in zip(self._columns, cells, strict=True)}
-        if empty := [name for name in self._kind.filled if name in row and row[name] is None]:
+        if empty := [name for name in self._schema.filled if name in row and row[name] is None]:
             raise InvalidRequest(f"the column {empty[0]} is empty here; leave it out of the file to mean all")
         return row
 
-    def _json(self, data: bytes) -> Mapping[str, Any]:
+    def _parse_json(self, data: bytes) -> Mapping[str, Any]:
         try:
             row = json.loads(data.decode())
         except (ValueError, RecursionError) as error:
@@ -222,30 +222,37 @@ class RowReader:
             raise InvalidRequest(f"not JSON: {error}") from None
         if not isinstance(row, dict):
             raise InvalidRequest("not a JSON object")
-        if unknown := [name for name in row if name not in self._kind.columns]:
-            raise InvalidRequest(f"unknown {', '.join(map(repr, unknown))}; known are {', '.join(self._kind.columns)}")
+        if unknown := [name for name in row if name not in self._schema.columns]:
+            raise InvalidRequest(f"unknown {', '.join(map(repr, unknown))}; known are {', '.join(self._schema.columns)}")
         return row
+
+
+def same_file(path: Path, other: Path) -> bool:
+    """Tell whether two names are of one file, also where it does not exist yet."""
+    if path.exists() and other.exists():
+        return path.samefile(other)
+    return os.path.realpath(path) == os.path.realpath(other)
 
 
 def _open(path: str) -> BinaryIO:
     try:
-        # A reader of our own also for standard input: Python's is locked by whoever reads it, and at exit Python wants it.
+        # A reader of its own, also for standard input: a read in the thread holds the lock that Python takes at exit.
         return os.fdopen(os.dup(STDIN), "rb") if path == "-" else Path(path).open("rb")
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}") from None
 
 
-def _form(path: str, first: bytes) -> str:
+def _detect_format(path: str, first: bytes) -> str:
     if path.endswith((".jsonl", ".ndjson", ".json")):
         return "jsonl"
     return "csv" if path.endswith(".csv") or not first.lstrip().startswith((b"{", b"[")) else "jsonl"
 
 
-def _cells(data: bytes) -> list[str]:
+def _split_cells(data: bytes) -> list[str]:
     return next(csv.reader([data.decode().rstrip("\r\n")], strict=True), [])
 
 
-def _numbered(file: BinaryIO, name: str) -> Iterator[tuple[int, bytes | None]]:
+def _number_lines(file: BinaryIO, name: str) -> Iterator[tuple[int, bytes | None]]:
     """Give lines with their numbers; `None` for one that is too long, of which no more than that is held."""
     number = 0
     try:
@@ -261,13 +268,14 @@ def _numbered(file: BinaryIO, name: str) -> Iterator[tuple[int, bytes | None]]:
         raise InputError(f"{name}: cannot be read after line {number}: {error.strerror or error}") from None
 
 
-async def _threaded(items: Iterator[Row], close: Callable[[], None]) -> AsyncGenerator[Row, None]:
+async def _read_in_thread(items: Iterator[Row], close: Callable[[], None]) -> AsyncGenerator[Row, None]:
+    """Iterate in a thread, which closes the file at its end."""
     loop = asyncio.get_running_loop()
     ready: asyncio.Queue[Row | Exception | None] = asyncio.Queue()
-    room = threading.Semaphore(AHEAD)
+    room = threading.Semaphore(READ_AHEAD)
     left = False
 
-    def work() -> None:
+    def read() -> None:
         end: Exception | None = None
         try:
             for item in items:
@@ -275,15 +283,15 @@ async def _threaded(items: Iterator[Row], close: Callable[[], None]) -> AsyncGen
                 if left:
                     return
                 loop.call_soon_threadsafe(ready.put_nowait, item)
-        except Exception as error:  # noqa: BLE001 - raised again by whoever reads the rows
+        except Exception as error:  # noqa: BLE001 - raised again where the rows are used
             end = error
         finally:
             close()
-        with suppress(RuntimeError):  # the loop has gone, and with it whoever read
+        with suppress(RuntimeError):  # the loop is closed, and uses no more rows
             loop.call_soon_threadsafe(ready.put_nowait, end)
 
-    # A daemon, so that a pipe in which nothing comes any more does not keep an interrupted command alive.
-    threading.Thread(target=work, name="teak_async rows", daemon=True).start()
+    # A daemon: a pipe in which nothing comes any more does not keep an interrupted command alive.
+    threading.Thread(target=read, name="teak_async rows", daemon=True).start()
     try:
         while (item := await ready.get()) is not None:
             if isinstance(item, Exception):

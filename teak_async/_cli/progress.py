@@ -1,6 +1,6 @@
 """What a command shows while it runs, on standard error: a live line on a terminal, plain lines elsewhere.
 
-Rules of this module: standard output is for results, so nothing is written there; and what is shown is counted by the run.
+Standard output is for results, so this module writes nothing there.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from collections import deque
 from types import TracebackType
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
@@ -24,35 +24,22 @@ PLAIN_EVERY = 5.0
 LIVE_EVERY = 0.1
 """Seconds between two updates of the live line."""
 
-LATELY = 10.0
+RATE_WINDOW = 10.0
 """Seconds over which the rate is taken: long enough to be steady, short enough that an outage an hour ago does not spoil
 the time to go."""
 
 
-class Counted(Protocol):
-    """What a meter shows: a run."""
-
-    @property
-    def retries(self) -> int: ...
-
-    @property
-    def trouble(self) -> Exception | None: ...
-
-    @property
-    def report(self) -> BulkReport: ...
-
-
 class RateEstimator:
-    """How many rows a second were sent lately. Pure."""
+    """How many rows a second were sent in the last seconds. Pure."""
 
     def __init__(self) -> None:
         self._counts: deque[tuple[float, int]] = deque([(0.0, 0)])
 
     def rate(self, elapsed: float, sent: int) -> float:
-        """Take the count of rows that were sent in so many seconds; give those per second over about the last `LATELY`."""
+        """Take the count of rows sent in so many seconds; give the rows per second over about the last `RATE_WINDOW`."""
         counts = self._counts
         counts.append((elapsed, sent))
-        while len(counts) > 2 and counts[1][0] <= elapsed - LATELY:
+        while len(counts) > 2 and counts[1][0] <= elapsed - RATE_WINDOW:
             counts.popleft()
         began, before = counts[0]
         return (sent - before) / (elapsed - began) if elapsed > began else 0.0
@@ -75,7 +62,7 @@ class ProgressReporter:
         self._quiet = quiet
         self._console = Console(file=sys.stderr, highlight=False, soft_wrap=True)
         self._bar: Progress | None = None
-        self._pace = RateEstimator()
+        self._estimator = RateEstimator()
 
     @property
     def every(self) -> float:
@@ -101,15 +88,14 @@ class ProgressReporter:
         if self._bar is not None:
             self._bar.stop()
 
-    def show(self, run: Counted) -> None:
-        """Show the present count."""
+    def show(self, report: BulkReport, retries: int = 0, trouble: Exception | None = None) -> None:
+        """Show the present counts, and what keeps rows from being done."""
         if self._quiet:
             return
-        report = run.report
-        rate = self._pace.rate(report.elapsed, report.sent)
-        detail = describe(report, self._limit, self._total, rate, run.retries)
-        if run.trouble is not None:
-            detail += f"; trying again: {run.trouble}"
+        rate = self._estimator.rate(report.elapsed, report.sent)
+        detail = describe(report, self._limit, self._total, rate, retries)
+        if trouble is not None:
+            detail += f"; retrying: {trouble}"
         if self._bar is not None:
             self._bar.update(self._task, completed=report.total, detail=detail, refresh=True)
         else:
@@ -123,7 +109,7 @@ class ProgressReporter:
 
 
 def describe(report: BulkReport, limit: int, total: int | None, rate: float, retries: int = 0) -> str:
-    """Rate beside the limit, time to go, and what went wrong, in words."""
+    """Put the rate beside the limit, the time to go, and what went wrong into words."""
     parts = [f"{rate:.0f}/s of {limit}/s"]
     if total is not None and rate > 0 and report.total < total:
         parts.append(f"{format_duration((total - report.total) / rate)} to go")
@@ -134,7 +120,7 @@ def describe(report: BulkReport, limit: int, total: int | None, rate: float, ret
 
 
 def format_duration(seconds: float) -> str:
-    """Seconds as `1:02:03`, `2:03` or `0:03`."""
+    """Write seconds as `1:02:03`, `2:03` or `0:03`."""
     whole = round(seconds)
     minutes, rest = divmod(whole, 60)
     hours, minutes = divmod(minutes, 60)

@@ -1,7 +1,7 @@
 """What a journal and a dry run say, in words and as files.
 
-Rules of this module: rows are given back as they stood in the input, byte by byte, under its header, so that they can be
-corrected and fed in again as they are. Only those that were too long to be kept are not.
+Rows are given back byte by byte as they stood in the input, under its header, to be corrected and fed in again. Only rows
+that were too long to be kept are missing.
 """
 
 from __future__ import annotations
@@ -12,29 +12,29 @@ from pathlib import Path
 from teak_async._journal.database import JournalSummary, iter_sources
 from teak_async.errors import JournalError
 
-from .input import InputError
-from .job import DryRun, same_file
+from .dry_run import DryRun
+from .input import InputError, same_file
 from .progress import format_duration
 
 STATES: Mapping[str, str] = {
     "done": "succeeded",
-    "unread": "succeeded, by an answer that cannot be understood",
+    "unread": "succeeded, with a response that cannot be understood",
     "failed": "failed",
     "in_doubt": "in doubt",
     "intent": "on the wire, or cut off there",
     "waiting": "not sent yet",
 }
 RARE = ("unread",)
-"""States that people are told of only where a row is in them."""
+"""States that `describe_summary` names only where a row is in them."""
 
 
-def counts(record: JournalSummary) -> dict[str, int | str]:
-    """The counts of a journal by state, and what it is of."""
+def count_states(record: JournalSummary) -> dict[str, int | str]:
+    """Count the rows of a journal by state, beside what the journal is of."""
     return {**record.about, "total": sum(record.states.values()), **{state: record.states.get(state, 0) for state in STATES}}
 
 
 def describe_summary(record: JournalSummary) -> str:
-    """The same, for people."""
+    """Put the counts of a journal into words."""
     total = sum(record.states.values())
     lines = [f"{record.about.get('command', 'bulk run')} for game {record.about.get('game_id')}: {total:,} rows begun"]
     shown = [state for state in STATES if state in record.states or state not in RARE]
@@ -67,7 +67,7 @@ def export_rows(journal: Path, record: JournalSummary, path: Path, *states: str)
 
 
 def describe_dry_run(dry_run: DryRun) -> str:
-    """What a run would do, for people."""
+    """Put what a run would do into words."""
     finished = f"{dry_run.finished:,} finished before"
     finished += f" ({dry_run.failed:,} of which had failed)" if dry_run.failed else ""
     lines = [

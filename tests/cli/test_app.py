@@ -22,8 +22,9 @@ from support import ROOT, WAIT, Ended, fast_sandbox, players_csv
 from typer.testing import CliRunner
 
 from teak_async import __version__, _session
-from teak_async._cli.app import API, LIMIT_MODELS, app, run
+from teak_async._cli.app import app, run
 from teak_async._cli.input import MAX_LINE
+from teak_async._cli.options import API, LIMIT_MODELS, FaultOptions
 from teak_async.sandbox import IDENTIFY, Faults, Sandbox, limit_models
 
 SECRET = "not-for-other-eyes"
@@ -196,7 +197,7 @@ async def test_wrong_secret(tmp_path: Path, quiet: tuple[str, ...]) -> None:
         assert server.seen[IDENTIFY].requests <= 100
         assert server.players == {}
     assert ended.code == 2
-    assert "teak-async: stopped, since every row would get the same answer" in ended.err
+    assert "teak-async: stopped, since every row would get the same response" in ended.err
     assert "TEAK_SECRET_KEY" in ended.err
     assert wrong not in ended.out + ended.err
 
@@ -491,7 +492,7 @@ async def test_sandbox(tmp_path: Path) -> None:
         process.send_signal(signal.SIGINT)
         ended = await finish(process)
     assert (ended.code, ended.err) == (0, "")
-    assert f"{IDENTIFY}: 3 requests, 0 refused, busiest second " in ended.out
+    assert f"{IDENTIFY}: 3 requests, 0 rate-limited, busiest second " in ended.out
     assert ended.out.splitlines()[-1] == "3 players, 3 sessions"
 
 
@@ -503,7 +504,7 @@ async def test_sandbox_with_faults(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     options = {name: 0.01 * number for number, name in enumerate(names, 1)}
     arguments = [part for name, share in options.items() for part in (f"--{name.replace('_', '-')}", str(share))]
     monkeypatch.setattr("teak_async._cli.commands._serve", interrupted)
-    monkeypatch.setattr("teak_async._cli.commands._seen", lambda server: "seen")
+    monkeypatch.setattr("teak_async._cli.commands._describe_traffic", lambda server: "seen")
     ended = await asyncio.to_thread(
         invoke, "sandbox", "--seed", 7, "--window", "fixed", "--identify", 2, "--subscription", 3, "--port", 1, *arguments
     )
@@ -521,9 +522,10 @@ async def test_sandbox_with_faults(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_the_options_name_what_there_is() -> None:
-    """The module of options repeats two constants, since those who have them take long to import."""
+    """The module of options repeats constants and defaults, since the modules that have them take long to import."""
     assert tuple(limit_models.LIMIT_MODELS) == LIMIT_MODELS
     assert _session.API == API
+    assert Faults(**FaultOptions()._asdict()) == Faults()
 
 
 async def interrupted(_: object) -> None:

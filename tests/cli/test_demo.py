@@ -46,7 +46,7 @@ def test_both_sides_agree(window: str) -> None:
     shown = table(ended.stdout)
     assert shown["calls"] == ["50", "50"]
     assert shown["sessions recorded"] == ["50", "50"]
-    assert shown["failed or refused"] == ["0", "0"]
+    assert shown["failed or rate-limited"] == ["0", "0"]
     assert shown["players with two sessions"] == ["", "0"]
     assert re.fullmatch(r"\d+ of 200", shown["busiest second"][1])
     assert "limit used after the first second" not in shown
@@ -58,7 +58,7 @@ async def test_more_than_a_second(capsys: pytest.CaptureFixture[str]) -> None:
     assert await run_demo(260, "sliding") == 0
     shown = table(capsys.readouterr().out)
     assert shown["calls"] == ["260", "260"]
-    assert shown["failed or refused"] == ["0", "0"]
+    assert shown["failed or rate-limited"] == ["0", "0"]
     assert int(shown["busiest second"][1].partition(" ")[0]) <= 200
     assert shown["limit used after the first second"][1].endswith(" %")
 
@@ -79,7 +79,7 @@ class Confusing(Sandbox):
 
 
 class Losing(Sandbox):
-    """A server whose every answer is lost."""
+    """A server whose every response is lost."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(faults=Faults(response_lost=1.0), **options)

@@ -15,7 +15,7 @@ import pytest
 
 from teak_async._bulk.outcomes import Row
 from teak_async._cli import input as module
-from teak_async._cli.input import InputError, RowReader, RowSchema, identify_kind, state_kind, status_kind
+from teak_async._cli.input import InputError, RowReader, RowSchema, identify_schema, state_schema, status_schema
 from teak_async.errors import Delivery, InvalidRequest
 from teak_async.models import GetSubscription, Identify, Request, SetCategorySubscription, SetSubscription, State
 
@@ -23,7 +23,7 @@ HEADER = "user_id,client_ip\n"
 HOME = "127.0.0.1"
 P1 = Identify("p1", client_ip=HOME)
 P2 = Identify("p2", client_ip=HOME)
-OPT_OUT = state_kind(State.OPT_OUT, None)
+OPT_OUT = state_schema(State.OPT_OUT, None)
 
 Feed = Callable[[str | bytes | BinaryIO], None]
 
@@ -48,9 +48,9 @@ def feed(monkeypatch: pytest.MonkeyPatch) -> Iterator[Feed]:
         yield put
 
 
-async def read(path: str = "-", kind: RowSchema | None = None, form: str | None = None) -> list[tuple[int, Request | str]]:
+async def read(path: str = "-", schema: RowSchema | None = None) -> list[tuple[int, Request | str]]:
     """All rows as pairs of line number and request, or the message of what is wrong with it."""
-    rows = RowReader(path, kind or identify_kind(), form)
+    rows = RowReader(path, schema or identify_schema())
     found: list[tuple[int, Request | str]] = []
     async for row in rows:
         found.append((row.line, str(row.request) if isinstance(row.request, InvalidRequest) else row.request))
@@ -119,7 +119,7 @@ async def test_json_lines(feed: Feed, content: str, expected: list[tuple[int, Re
 
 
 @pytest.mark.parametrize(
-    ("name", "form", "content", "found"),
+    ("name", "told", "content", "found"),
     [
         ("a.csv", None, HEADER, "csv"),
         ("a.txt", None, HEADER, "csv"),
@@ -132,13 +132,13 @@ async def test_json_lines(feed: Feed, content: str, expected: list[tuple[int, Re
         ("a.jsonl", "csv", HEADER, "csv"),
     ],
 )
-def test_form(tmp_path: Path, name: str, form: str | None, content: str, found: str) -> None:
-    """The form is what was said, else what the name says, else what the first line looks like."""
+def test_format(tmp_path: Path, name: str, told: str | None, content: str, found: str) -> None:
+    """The format is what was told, else what the name says, else what the first line looks like."""
     path = tmp_path / name
     path.write_text(content)
-    rows = RowReader(str(path), identify_kind(), form)
+    rows = RowReader(str(path), identify_schema(), told)
     rows.close()
-    assert rows.form == found
+    assert rows.format == found
 
 
 async def test_file(tmp_path: Path) -> None:
@@ -151,7 +151,7 @@ async def test_file(tmp_path: Path) -> None:
 def test_standard_input_stays_open(feed: Feed) -> None:
     """Closing the rows of standard input does not close it for others."""
     feed(HEADER)
-    RowReader("-", identify_kind()).close()
+    RowReader("-", identify_schema()).close()
     os.fstat(module.STDIN)
 
 
@@ -159,7 +159,7 @@ def test_no_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where there is no standard input, as in a daemon, that is said."""
     monkeypatch.setattr(module, "STDIN", 987)
     with pytest.raises(InputError, match="-: Bad file descriptor"):
-        RowReader("-", identify_kind())
+        RowReader("-", identify_schema())
 
 
 @pytest.mark.parametrize("content", ["", "player,ip\n", "\ufeff\n"])
@@ -168,41 +168,41 @@ def test_a_file_that_cannot_be_used_is_closed(tmp_path: Path, content: str) -> N
     path = tmp_path / "players.csv"
     path.write_text(content)
     with pytest.raises(InputError):
-        RowReader(str(path), identify_kind())
+        RowReader(str(path), identify_schema())
 
 
 async def test_an_empty_cell_is_no_category(feed: Feed) -> None:
     """In a column of categories an empty cell fails the row, where no category was given for all; it does not mean all."""
     feed("user_id,category\np1,sales\np2,\n")
-    (_, first), (line, second) = await read(kind=OPT_OUT)
+    (_, first), (line, second) = await read(schema=OPT_OUT)
     assert first == SetCategorySubscription("p1", "sales", State.OPT_OUT)
     assert (line, second) == (3, "line 3: the column category is empty here; leave it out of the file to mean all")
     feed("user_id,category\np2,\n")
-    assert await read(kind=state_kind(State.OPT_OUT, "news")) == [(2, SetCategorySubscription("p2", "news", State.OPT_OUT))]
+    assert await read(schema=state_schema(State.OPT_OUT, "news")) == [(2, SetCategorySubscription("p2", "news", State.OPT_OUT))]
 
 
 async def test_a_row_keeps_its_source(feed: Feed) -> None:
     """Each row has the text that it was read from, readable or not, and the header is kept for giving rows back."""
     feed(HEADER + " p1 ,127.0.0.1\r\nnonsense\n")
-    rows = RowReader("-", identify_kind())
+    rows = RowReader("-", identify_schema())
     assert [(row.line, row.source) async for row in rows] == [(2, " p1 ,127.0.0.1"), (3, "nonsense")]
     assert rows.header == "user_id,client_ip"
 
 
 @pytest.mark.parametrize(
-    ("kind", "content", "expected"),
+    ("schema", "content", "expected"),
     [
-        (status_kind(), "user_id\np1\n", GetSubscription("p1")),
+        (status_schema(), "user_id\np1\n", GetSubscription("p1")),
         (OPT_OUT, "user_id\np1\n", SetSubscription("p1", State.OPT_OUT)),
         (OPT_OUT, "user_id,category\np1,sales\n", SetCategorySubscription("p1", "sales", State.OPT_OUT)),
-        (state_kind(State.OPT_IN, "events"), "user_id\np1\n", SetCategorySubscription("p1", "events", State.OPT_IN)),
-        (state_kind(State.OPT_IN, "a"), "user_id,category\np1,b\n", SetCategorySubscription("p1", "b", State.OPT_IN)),
+        (state_schema(State.OPT_IN, "events"), "user_id\np1\n", SetCategorySubscription("p1", "events", State.OPT_IN)),
+        (state_schema(State.OPT_IN, "a"), "user_id,category\np1,b\n", SetCategorySubscription("p1", "b", State.OPT_IN)),
     ],
 )
-async def test_kinds(feed: Feed, kind: RowSchema, content: str, expected: Request) -> None:
+async def test_schemas(feed: Feed, schema: RowSchema, content: str, expected: Request) -> None:
     """Each command makes its own requests of a row; a category in the row wins over the command's."""
     feed(content)
-    assert await read(kind=kind) == [(2, expected)]
+    assert await read(schema=schema) == [(2, expected)]
 
 
 # What is wrong with the whole input
@@ -233,7 +233,7 @@ def test_unusable_input(feed: Feed, content: str | bytes, problem: str) -> None:
     """Input that cannot be right as a whole is refused at once, with the place and the remedy."""
     feed(content)
     with pytest.raises(InputError) as caught:
-        RowReader("-", identify_kind())
+        RowReader("-", identify_schema())
     assert problem in str(caught.value)
     assert str(caught.value).startswith("standard input")
 
@@ -242,7 +242,7 @@ def test_no_hint_without_a_reason(feed: Feed) -> None:
     """A plainly unknown column brings no guess about separators."""
     feed("user_id,name\n")
     with pytest.raises(InputError) as caught:
-        RowReader("-", identify_kind())
+        RowReader("-", identify_schema())
     assert "separator" not in str(caught.value)
 
 
@@ -251,7 +251,7 @@ def test_no_such_file(tmp_path: Path, name: str, reason: str) -> None:
     """A path that cannot be opened is named with the reason."""
     path = str(tmp_path / name)
     with pytest.raises(InputError, match=reason) as caught:
-        RowReader(path, identify_kind())
+        RowReader(path, identify_schema())
     assert str(caught.value).startswith(path)
 
 
@@ -260,7 +260,7 @@ def test_header_too_long(feed: Feed, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MAX_LINE", 64)
     feed("x" * 1000)
     with pytest.raises(InputError, match="line 1: longer than 64 bytes"):
-        RowReader("-", identify_kind())
+        RowReader("-", identify_schema())
 
 
 # What is wrong with one row
@@ -322,7 +322,7 @@ async def test_bad_json_row(feed: Feed, row: bytes, problem: str) -> None:
 async def test_bad_row_keeps_its_errors(feed: Feed) -> None:
     """A row that the request refuses has every problem in its error, and was not sent."""
     feed(HEADER + ",nowhere\n")
-    (error,) = [row.request async for row in RowReader("-", identify_kind())]
+    (error,) = [row.request async for row in RowReader("-", identify_schema())]
     assert isinstance(error, InvalidRequest)
     assert list(error.errors) == ["user_id", "client_ip"]
     assert error.delivery is Delivery.NOT_SENT
@@ -362,13 +362,13 @@ class Watched(io.BytesIO):
 
 async def test_no_further_ahead(feed: Feed, monkeypatch: pytest.MonkeyPatch) -> None:
     """However large the input, only so many rows are read before they are used."""
-    monkeypatch.setattr(module, "AHEAD", 16)
+    monkeypatch.setattr(module, "READ_AHEAD", 16)
     file = Watched((HEADER + "p1,127.0.0.1\n" * 2_000).encode())
     feed(file)
     used = 0
     header_and_one_in_hand = 2
     async with asyncio.timeout(60):
-        async for _ in RowReader("-", identify_kind()):
+        async for _ in RowReader("-", identify_schema()):
             used += 1
             await asyncio.to_thread(bool)
             assert file.lines <= used + 16 + header_and_one_in_hand
@@ -379,7 +379,7 @@ async def test_left_early(feed: Feed) -> None:
     """A reader that is left before its end takes its thread with it, and reads no more."""
     file = Watched((HEADER + "p1,127.0.0.1\n" * 5_000).encode())
     feed(file)
-    async with aclosing(reader(RowReader("-", identify_kind()))) as found:
+    async with aclosing(reader(RowReader("-", identify_schema()))) as found:
         assert (await anext(found)).request == P1
     assert await ended_threads()
     assert file.lines < 5_000
@@ -393,11 +393,11 @@ async def test_read_to_the_end(feed: Feed) -> None:
 
 
 async def test_reading_fails(feed: Feed) -> None:
-    """A file that fails amid its rows fails for whoever reads them, after the rows before, and leaves no thread."""
+    """A file that fails amid its rows fails where they are used, after the rows before, and leaves no thread."""
     file = Watched((HEADER + "p1,127.0.0.1\n" * 10).encode())
     file.fails_at = 4
     feed(file)
-    async with aclosing(reader(RowReader("-", identify_kind()))) as found:
+    async with aclosing(reader(RowReader("-", identify_schema()))) as found:
         assert [(await anext(found)).request, (await anext(found)).request] == [P1, P1]
         with pytest.raises(InputError, match="standard input: cannot be read after line 3: the disk is gone"):
             await anext(found)
@@ -410,7 +410,7 @@ async def test_a_slow_pipe_blocks_nobody(feed: Feed) -> None:
     with os.fdopen(out, "rb") as pipe, os.fdopen(into, "wb", buffering=0) as end:
         end.write(HEADER.encode())
         feed(pipe)
-        async with aclosing(reader(RowReader("-", identify_kind()))) as found:
+        async with aclosing(reader(RowReader("-", identify_schema()))) as found:
             coming = asyncio.ensure_future(anext(found))
             for _ in range(100):
                 await asyncio.to_thread(bool)
@@ -430,7 +430,7 @@ def test_a_loop_that_is_gone(feed: Feed) -> None:
         feed(pipe)
 
         async def first() -> None:
-            async with aclosing(reader(RowReader("-", identify_kind()))) as found:
+            async with aclosing(reader(RowReader("-", identify_schema()))) as found:
                 await anext(found)
 
         asyncio.run(first())
@@ -442,7 +442,7 @@ def test_a_loop_that_is_gone(feed: Feed) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "form", "count"),
+    ("content", "input_format", "count"),
     [
         (HEADER + "p1,127.0.0.1\np2,127.0.0.1", "csv", 2),
         ("\n" + HEADER + "\r\n \np1,127.0.0.1\n\n", "csv", 1),
@@ -450,11 +450,11 @@ def test_a_loop_that_is_gone(feed: Feed) -> None:
         ('{"user_id": 1}\n\n{"user_id": 2}\n', "jsonl", 2),
     ],
 )
-def test_count_rows(tmp_path: Path, content: str, form: str, count: int) -> None:
+def test_count_rows(tmp_path: Path, content: str, input_format: str, count: int) -> None:
     """The rows of a file are counted beforehand, without its header and blank lines."""
     path = tmp_path / "players"
     path.write_text(content)
-    rows = RowReader(str(path), identify_kind(), form)
+    rows = RowReader(str(path), identify_schema(), input_format)
     assert rows.count() == count
     rows.close()
 
@@ -463,7 +463,7 @@ def test_count_is_left(tmp_path: Path) -> None:
     """Closing ends a count that goes on in another thread: an interrupt does not wait until a long file was read."""
     path = tmp_path / "players.csv"
     path.write_text(HEADER + "p1,127.0.0.1\n" * 10)
-    rows = RowReader(str(path), identify_kind())
+    rows = RowReader(str(path), identify_schema())
     rows.close()
     assert rows.count() is None
 
@@ -471,14 +471,14 @@ def test_count_is_left(tmp_path: Path) -> None:
 def test_count_what_is_no_file(tmp_path: Path, feed: Feed) -> None:
     """What is no plain file cannot be read twice, so it is not counted."""
     feed(HEADER)
-    standard = RowReader("-", identify_kind())
+    standard = RowReader("-", identify_schema())
     assert standard.count() is None
     standard.close()
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     writer = os.open(pipe, os.O_RDWR)
     os.write(writer, HEADER.encode())
-    rows = RowReader(str(pipe), identify_kind())
+    rows = RowReader(str(pipe), identify_schema())
     assert rows.count() is None
     rows.close()
     os.close(writer)

@@ -12,8 +12,9 @@ import pytest
 from support import FAST, WAIT, fast_sandbox, players_csv, session_on
 
 from teak_async import BulkReport, Forbidden, GameNotFound, Limits, RetryPolicy, State, TeakSession
-from teak_async._cli.input import RowReader, RowSchema, identify_kind, state_kind, status_kind
-from teak_async._cli.job import DryRun, Exit, Job, exit_code, run_job, summary
+from teak_async._cli.dry_run import DryRun
+from teak_async._cli.input import RowReader, RowSchema, identify_schema, state_schema, status_schema
+from teak_async._cli.job import Exit, Job, exit_code, run_job, summary
 from teak_async.sandbox import IDENTIFY, Faults, Sandbox
 
 Result: TypeAlias = tuple[Exit, BulkReport, list[dict[str, Any]]]
@@ -28,7 +29,7 @@ async def run(
     folder: Path,
     session: TeakSession,
     text: str,
-    kind: RowSchema | None = None,
+    schema: RowSchema | None = None,
     *,
     name: str = "in.csv",
     quiet: bool = False,
@@ -37,7 +38,7 @@ async def run(
     """Run a job from a file to a file."""
     source, target = folder / name, folder / "out.jsonl"
     source.write_text(text, "utf-8")
-    job = Job("some rows", RowReader(str(source), kind or identify_kind()), 200, target, quiet, journal)
+    job = Job("some rows", RowReader(str(source), schema or identify_schema()), 200, target, quiet, journal)
     code, report = await asyncio.wait_for(run_job(job, session), WAIT)
     return code, report, read(target)
 
@@ -70,19 +71,19 @@ async def test_identify(tmp_path: Path, name: str, text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "text", "said"),
+    ("schema", "text", "said"),
     [
-        (status_kind(), "user_id\np\n", {"state": "opt_in", "categories": {"sales": "opt_in", "events": "opt_in"}}),
-        (state_kind(State.OPT_OUT, None), "user_id\np\n", {"state": "opt_out", "previous_state": "opt_in"}),
-        (state_kind(State.OPT_OUT, "sales"), "user_id\np\n", {"category": "sales", "previous_state": "opt_in"}),
-        (state_kind(State.OPT_IN, "sales"), "user_id,category\np,a/b\n", {"category": "a/b", "state": "opt_in"}),
+        (status_schema(), "user_id\np\n", {"state": "opt_in", "categories": {"sales": "opt_in", "events": "opt_in"}}),
+        (state_schema(State.OPT_OUT, None), "user_id\np\n", {"state": "opt_out", "previous_state": "opt_in"}),
+        (state_schema(State.OPT_OUT, "sales"), "user_id\np\n", {"category": "sales", "previous_state": "opt_in"}),
+        (state_schema(State.OPT_IN, "sales"), "user_id,category\np,a/b\n", {"category": "a/b", "state": "opt_in"}),
     ],
 )
-async def test_subscriptions(tmp_path: Path, kind: RowSchema, text: str, said: dict[str, Any]) -> None:
-    """The other kinds of rows are made as what they are, and their answers are in the results."""
+async def test_subscriptions(tmp_path: Path, schema: RowSchema, text: str, said: dict[str, Any]) -> None:
+    """The other kinds of rows are made as what they are, and their responses are in the results."""
     async with fast_sandbox() as server:
         server.add_player("p")
-        code, _, [row] = await run(tmp_path, session_on(server, limits=FAST), text, kind)
+        code, _, [row] = await run(tmp_path, session_on(server, limits=FAST), text, schema)
     assert (code, row["delivery"]) == (Exit.SUCCEEDED, "done")
     assert row["response"] | said == row["response"]
 
@@ -119,7 +120,7 @@ async def test_bad_row_names_its_parameters(tmp_path: Path) -> None:
 
 
 async def test_rows_in_doubt(tmp_path: Path) -> None:
-    """An identify whose answer was lost is in doubt and not sent again, and the run says so with its exit code."""
+    """An identify whose response was lost is in doubt and not sent again, and the run says so with its exit code."""
     async with fast_sandbox() as server:
         server.fail_next("identify", "response_lost", "reset", "error_after")
         code, report, rows = await run(tmp_path, session_on(server, limits=FAST), players_csv(3))
@@ -130,11 +131,11 @@ async def test_rows_in_doubt(tmp_path: Path) -> None:
 
 
 async def test_a_repeated_row(tmp_path: Path) -> None:
-    """A change is tried again after a lost answer, and its result counts the tries and owns up to it."""
+    """A change is repeated after a lost response; its result counts the attempts and says that it was repeated."""
     async with fast_sandbox() as server:
         server.add_player("p")
         server.fail_next("status", "response_lost")
-        code, _, [row] = await run(tmp_path, session_on(server, limits=FAST), "user_id\np\n", state_kind(State.OPT_OUT, None))
+        code, _, [row] = await run(tmp_path, session_on(server, limits=FAST), "user_id\np\n", state_schema(State.OPT_OUT, None))
     assert (code, row["attempts"]) == (Exit.SUCCEEDED, 2)
     assert (row["response"]["previous_state"], row["response"]["repeated"]) == ("opt_out", True)
 
@@ -149,14 +150,14 @@ async def test_a_repeated_row(tmp_path: Path) -> None:
 async def test_wrong_credentials(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], credentials: tuple[str, str], said: str
 ) -> None:
-    """Credentials that are refused end the run at the first answers, say why once, and never show the secret."""
+    """Wrong credentials end the run at the first responses, say why once, and never show the secret."""
     async with fast_sandbox() as server:
         session = TeakSession(*credentials, base_url=server.url, limits=Limits(50, 50))
-        with pytest.raises((Forbidden, GameNotFound), match="stopped, since every row would get the same answer") as refused:
+        with pytest.raises((Forbidden, GameNotFound), match="stopped, since every row would get the same response") as stopped:
             await run(tmp_path, session, players_csv(2000))
         assert 0 < server.seen[IDENTIFY].requests <= 100
-    assert said in str(refused.value)
-    assert "a-wrong-secret" not in str(refused.value) + capsys.readouterr().err + (tmp_path / "out.jsonl").read_text()
+    assert said in str(stopped.value)
+    assert "a-wrong-secret" not in str(stopped.value) + capsys.readouterr().err + (tmp_path / "out.jsonl").read_text()
 
 
 def interrupt_at(server: Sandbox, requests: int, *numbers: int) -> asyncio.Task[None]:
@@ -210,7 +211,7 @@ async def test_interrupted_while_the_input_is_slow(tmp_path: Path, monkeypatch: 
         writer.write(players_csv(2).encode())
         async with fast_sandbox() as server:
             watch = interrupt_at(server, 2, signal.SIGINT)
-            job = Job("identify", RowReader("-", identify_kind()), 200, target)
+            job = Job("identify", RowReader("-", identify_schema()), 200, target)
             code, report = await asyncio.wait_for(run_job(job, session_on(server)), WAIT)
             await watch
         writer.close()
@@ -254,7 +255,7 @@ async def test_results_on_standard_output(tmp_path: Path, capsys: pytest.Capture
     source = tmp_path / "in.csv"
     source.write_text("user_id,country_code\nÉmile,FR\n", "utf-8")
     async with fast_sandbox() as server:
-        code, _ = await run_job(Job("identify", RowReader(str(source), identify_kind()), 200), session_on(server))
+        code, _ = await run_job(Job("identify", RowReader(str(source), identify_schema()), 200), session_on(server))
         assert set(server.players) == {"Émile"}
     assert code is Exit.SUCCEEDED
     assert '"user_id": "Émile"' in capsys.readouterr().out
@@ -295,37 +296,37 @@ def test_verdict(report: BulkReport, ends: dict[str, Any], code: int) -> None:
     assert exit_code(report, **ends) == code
 
 
-def rehearsed(**counts: Any) -> DryRun:
+def dry_run(**counts: Any) -> DryRun:
     """Nine rows at ten a second, four of them finished, and no deadline."""
     parts: dict[str, Any] = {"unreadable": 0, "failed": 0, "in_doubt": 0, "resent": 0, "time_left": inf} | counts
     return DryRun(rows=9, finished=4, first_problems=(), limit=10, **parts)
 
 
 @pytest.mark.parametrize(
-    ("rehearsal", "code"),
+    ("counts", "code"),
     [
-        (rehearsed(), 0),
-        (rehearsed(unreadable=1), 1),
-        (rehearsed(failed=1), 1),
-        (rehearsed(in_doubt=1), 3),
-        (rehearsed(unreadable=1, failed=1, in_doubt=1), 3),
-        (rehearsed(time_left=0.1), 1),
-        (rehearsed(resent=5), 0),
-        (rehearsed(resent=1, time_left=0.1), 1),
-        (rehearsed(resent=1, time_left=0), 3),
-        (rehearsed(resent=5, time_left=0.1), 3),
+        (dry_run(), 0),
+        (dry_run(unreadable=1), 1),
+        (dry_run(failed=1), 1),
+        (dry_run(in_doubt=1), 3),
+        (dry_run(unreadable=1, failed=1, in_doubt=1), 3),
+        (dry_run(time_left=0.1), 1),
+        (dry_run(resent=5), 0),
+        (dry_run(resent=1, time_left=0.1), 1),
+        (dry_run(resent=1, time_left=0), 3),
+        (dry_run(resent=5, time_left=0.1), 3),
     ],
 )
-def test_a_rehearsal_ends_as_the_run_would(rehearsal: DryRun, code: int) -> None:
+def test_a_dry_run_ends_as_the_run_would(counts: DryRun, code: int) -> None:
     """The exit code of a dry run is that of the run if all that it sends succeeds; doubt that cannot be ended in time stays."""
-    assert rehearsal.exit == code
+    assert counts.exit == code
 
 
 @pytest.mark.parametrize(("time_left", "late"), [(inf, 0), (0.6, 0), (0.5, 0), (0.49, 1), (0.2, 3), (0, 5), (-5, 5)])
-def test_a_rehearsal_counts_what_the_deadline_leaves(time_left: float, late: int) -> None:
+def test_a_dry_run_counts_what_the_deadline_leaves(time_left: float, late: int) -> None:
     """What cannot be sent in time even at the limit is counted, and a deadline that has passed leaves everything."""
-    rehearsal = rehearsed(time_left=time_left)
-    assert (rehearsal.seconds, rehearsal.late) == (0.5, late)
+    counts = dry_run(time_left=time_left)
+    assert (counts.seconds, counts.late) == (0.5, late)
 
 
 @pytest.mark.parametrize(

@@ -5,11 +5,18 @@ from types import SimpleNamespace
 
 import attrs
 import pytest
-from attrs import frozen
 
 from teak_async import BulkReport
 from teak_async._cli import progress as module
-from teak_async._cli.progress import LATELY, LIVE_EVERY, PLAIN_EVERY, ProgressReporter, RateEstimator, describe, format_duration
+from teak_async._cli.progress import (
+    LIVE_EVERY,
+    PLAIN_EVERY,
+    RATE_WINDOW,
+    ProgressReporter,
+    RateEstimator,
+    describe,
+    format_duration,
+)
 
 
 class Terminal(io.StringIO):
@@ -54,19 +61,6 @@ def report(total: int, *, failed: int = 0, in_doubt: int = 0, rate: float = 100.
     )
 
 
-@frozen
-class Run:
-    """What a meter sees of a run."""
-
-    report: BulkReport
-    retries: int = 0
-    trouble: Exception | None = None
-
-
-def counted(total: int, *, failed: int = 0) -> Run:
-    return Run(report(total, failed=failed))
-
-
 @pytest.mark.parametrize(
     ("seconds", "shown"),
     [(0, "0:00"), (59.4, "0:59"), (59.6, "1:00"), (61, "1:01"), (3599.4, "59:59"), (3600, "1:00:00"), (363_723, "101:02:03")],
@@ -97,10 +91,10 @@ def test_what_went_before_and_again_is_told() -> None:
 
 
 def test_trouble_is_named(plain: io.StringIO) -> None:
-    """While rows are tried again, the reason stands beside the count."""
+    """While rows are repeated, the reason stands beside the count."""
     with ProgressReporter("identify", 200, None) as meter:
-        meter.show(Run(report(0, rate=0.0), trouble=ConnectionError("no connection")))
-    assert plain.getvalue() == "identify: 0, 0/s of 200/s, 0 failed, 0 in doubt; trying again: no connection\n"
+        meter.show(report(0, rate=0.0), trouble=ConnectionError("no connection"))
+    assert plain.getvalue() == "identify: 0, 0/s of 200/s, 0 failed, 0 in doubt; retrying: no connection\n"
 
 
 def test_plain_lines(plain: io.StringIO) -> None:
@@ -108,7 +102,7 @@ def test_plain_lines(plain: io.StringIO) -> None:
     with ProgressReporter("identify", 200, 2000) as meter:
         assert meter.every == PLAIN_EVERY
         for done in (500, 1000, 2000):
-            meter.show(counted(done))
+            meter.show(report(done))
     assert plain.getvalue().splitlines() == [
         "identify: 500 of 2,000, 100/s of 200/s, 0:15 to go, 0 failed, 0 in doubt",
         "identify: 1,000 of 2,000, 100/s of 200/s, 0:10 to go, 0 failed, 0 in doubt",
@@ -119,7 +113,7 @@ def test_plain_lines(plain: io.StringIO) -> None:
 def test_plain_line_of_unknown_length(plain: io.StringIO) -> None:
     """Where nobody knows how many rows come, no total is made up."""
     with ProgressReporter("status", 300, None) as meter:
-        meter.show(counted(7))
+        meter.show(report(7))
     assert plain.getvalue() == "status: 7, 100/s of 300/s, 0 failed, 0 in doubt\n"
 
 
@@ -136,8 +130,8 @@ def test_live_line(terminal: io.StringIO) -> None:
     """On a terminal one line is drawn again and again, as often as eyes can follow."""
     with ProgressReporter("identify", 200, 2000) as meter:
         assert meter.every == LIVE_EVERY
-        meter.show(counted(11))
-        meter.show(counted(44, failed=1))
+        meter.show(report(11))
+        meter.show(report(44, failed=1))
     drawn = terminal.getvalue()
     assert "\x1b[2K" in drawn
     assert "identify" in drawn
@@ -149,7 +143,7 @@ def test_live_line(terminal: io.StringIO) -> None:
 def test_live_line_gives_way(terminal: io.StringIO) -> None:
     """What is said during the live line stands as a line of its own, and the cursor comes back at the end."""
     with ProgressReporter("identify", 200, None) as meter:
-        meter.show(counted(1))
+        meter.show(report(1))
         meter.say("interrupted")
     assert "interrupted\n" in terminal.getvalue()
     assert terminal.getvalue().endswith("\x1b[?25h")
@@ -160,15 +154,15 @@ def test_quiet(stream: str, request: pytest.FixtureRequest) -> None:
     """A quiet meter shows nothing, on a terminal or off it."""
     shown: io.StringIO = request.getfixturevalue(stream)
     with ProgressReporter("identify", 200, 10, quiet=True) as meter:
-        meter.show(counted(5))
-        meter.show(counted(10))
+        meter.show(report(5))
+        meter.show(report(10))
     assert shown.getvalue() == ""
 
 
 def test_nothing_on_standard_output(terminal: io.StringIO, capsys: pytest.CaptureFixture[str]) -> None:
     """Standard output is for results alone."""
     with ProgressReporter("identify", 200, 10) as meter:
-        meter.show(counted(10))
+        meter.show(report(10))
     assert capsys.readouterr().out == ""
     assert terminal.getvalue()
 
@@ -185,9 +179,9 @@ def test_the_time_to_go_is_true_after_ten_seconds(every: float) -> None:
     for step in range(1, int(200 / every)):
         elapsed = step * every
         rate = pace.rate(elapsed, ended(elapsed))
-        if LATELY + every <= elapsed < 60 or elapsed > 120 + LATELY + every:
+        if RATE_WINDOW + every <= elapsed < 60 or elapsed > 120 + RATE_WINDOW + every:
             assert rate == pytest.approx(198, rel=0.05)
-        if 60 + LATELY + every < elapsed < 120:
+        if 60 + RATE_WINDOW + every < elapsed < 120:
             assert rate == 0
 
 

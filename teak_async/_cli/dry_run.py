@@ -1,0 +1,122 @@
+"""A dry run: read and check the input and the journal, count what a run would do, send nothing."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from math import ceil, inf
+
+from attrs import frozen
+
+from teak_async._client.deadline import loop_time
+from teak_async._journal.database import KnownRow, check_place, check_run, is_new, iter_states, read_summary
+from teak_async._journal.journal import DOUBTED, FINISHED, Entry
+from teak_async.errors import InvalidRequest, JournalError
+from teak_async.models import GetSubscription, Identify
+
+from .job import Exit, Job
+from .output import check_output
+
+
+@frozen
+class DryRun:
+    """What a job would do.
+
+    Attributes:
+        rows: in the input.
+        unreadable: of these, rows that cannot be sent.
+        finished: rows that an earlier run finished.
+        failed: of these, rows that failed.
+        in_doubt: rows that would be reported in doubt, and not sent.
+        resent: rows to send that an earlier run may have done.
+        first_problems: the messages of a few unreadable rows.
+        limit: requests per second.
+        time_left: seconds until the deadline.
+    """
+
+    rows: int
+    unreadable: int
+    finished: int
+    failed: int
+    in_doubt: int
+    resent: int
+    first_problems: tuple[str, ...]
+    limit: int
+    time_left: float = inf
+
+    @property
+    def exit(self) -> Exit:
+        """The exit code of the run, if all that it sends succeeds."""
+        if self.in_doubt or self.late > self.to_send - self.resent:  # rows that are sent again go first
+            return Exit.IN_DOUBT
+        return Exit.SOME_FAILED if self.unreadable or self.failed or self.late else Exit.SUCCEEDED
+
+    @property
+    def to_send(self) -> int:
+        """Rows that would be sent."""
+        return self.rows - self.unreadable - self.finished - self.in_doubt
+
+    @property
+    def seconds(self) -> float:
+        """How long that takes at the limit."""
+        return self.to_send / self.limit
+
+    @property
+    def late(self) -> int:
+        """Rows that the deadline would leave unsent, even at the limit."""
+        return ceil(max(self.to_send - self.limit * max(self.time_left, 0), 0))
+
+
+async def dry_run_job(job: Job, game_id: str) -> DryRun:
+    """Read and check the whole input and the journal, and send nothing.
+
+    Raises:
+        InputError: when the output cannot be written.
+        JournalError: when the journal is not this input's, or cannot be made.
+    """
+    try:
+        if job.output is not None:
+            check_output(job.output, job.rows, job.journal)
+        return await _count_rows(job, _known_rows(job, game_id))
+    finally:
+        job.rows.close()
+
+
+async def _count_rows(job: Job, known: Iterator[tuple[int, KnownRow]]) -> DryRun:
+    rows = unreadable = finished = failed = in_doubt = resent = 0
+    problems: list[str] = []
+    index, following = next(known, (-1, None))
+    async for row in job.rows:
+        request = None if isinstance(row.request, InvalidRequest) else row.request
+        before = None
+        if following is not None and index == rows:
+            before = following
+            index, following = next(known, (-1, None))
+        if before is not None and before.digest != Entry.of(rows, request, row.source).digest:
+            raise JournalError(f"{job.journal}: the journal of another input: line {row.line} is not what it was")
+        rows += 1
+        if before is not None and before.state in FINISHED:
+            finished += 1
+            failed += before.state != "done"
+        elif before is not None and before.state in DOUBTED and not isinstance(request, GetSubscription):
+            left = isinstance(request, Identify) and not job.resend_in_doubt
+            in_doubt += left
+            resent += not left
+        elif isinstance(row.request, InvalidRequest):
+            unreadable += 1
+            problems += [str(row.request)] if len(problems) < 5 else []
+    if following is not None:
+        raise JournalError(f"{job.journal}: the journal of a longer input: it knows row {index}, and here are {rows} rows")
+    until = loop_time(job.deadline)
+    time_left = inf if until is None else until - asyncio.get_running_loop().time()
+    return DryRun(rows, unreadable, finished, failed, in_doubt, resent, tuple(problems), job.limit, time_left)
+
+
+def _known_rows(job: Job, game_id: str) -> Iterator[tuple[int, KnownRow]]:
+    if job.journal is None:
+        return iter(())
+    check_place(job.journal)
+    if is_new(job.journal):
+        return iter(())
+    check_run(job.journal, read_summary(job.journal).about, {"game_id": game_id, **job.about})
+    return iter_states(job.journal)

@@ -1,0 +1,123 @@
+"""The options of the commands, with their help: each is a field of a NamedTuple, which a command takes as one parameter.
+
+This module loads typer and the standard library only, so that the help comes at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from enum import StrEnum
+from functools import wraps
+from inspect import Parameter, Signature, signature
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple, get_type_hints
+
+import typer
+
+API = "https://api.gocarrot.com"
+LIMIT_MODELS = ("sliding", "fixed", "counter", "gcra", "bucket")
+
+
+class InputFormat(StrEnum):
+    """Formats of an input."""
+
+    CSV = "csv"
+    JSONL = "jsonl"
+
+
+class FileOptions(NamedTuple):
+    """What the commands that run a file have in common."""
+
+    file: Annotated[
+        str,
+        typer.Argument(metavar="FILE", help="CSV (the header row names the parameters) or JSON Lines; - for standard input."),
+    ]
+    base_url: Annotated[str, typer.Option(envvar="TEAK_BASE_URL", help="Another server, such as the sandbox's address.")] = API
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Write results (JSON Lines, one a row) there, not to standard output."),
+    ] = None
+    format: Annotated[
+        InputFormat | None, typer.Option("--format", help="The input's format, where its name and look do not tell.")
+    ] = None
+    rate: Annotated[
+        int | None,
+        typer.Option(min=1, help="Requests per second: a share of the documented limit, or more where Teak allows you more."),
+    ] = None
+    journal: Annotated[
+        Path | None,
+        typer.Option(
+            "--journal",
+            "-j",
+            help="Keep a journal there (SQLite): repeating the command with it goes on where a killed or interrupted run was.",
+        ),
+    ] = None
+    resend_in_doubt: Annotated[
+        bool,
+        typer.Option("--resend-in-doubt", help="Rather record a session twice than not at all: send rows in doubt again."),
+    ] = False
+    deadline: Annotated[
+        datetime | None,
+        typer.Option(
+            "--deadline", help="Send nothing after this time (of this machine's zone), and report the rest as not sent."
+        ),
+    ] = None
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Read and check everything, say what would be sent, send nothing.")
+    ] = False
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress and no summary.")] = False
+
+
+class ServerOptions(NamedTuple):
+    """What `Sandbox` takes, but the faults."""
+
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8377
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1"
+    window: Annotated[str, typer.Option(help=f"The limit model: {', '.join(LIMIT_MODELS)}.")] = "sliding"
+    identify: Annotated[int, typer.Option(min=1, help="Limit of identify, requests per second.")] = 200
+    subscription: Annotated[int, typer.Option(min=1, help="Limit of each subscription path.")] = 300
+
+
+class FaultOptions(NamedTuple):
+    """What `Faults` takes."""
+
+    delay: Annotated[float, typer.Option(min=0, help="Seconds each way.")] = 0.0
+    jitter: Annotated[float, typer.Option(min=0, help="Up to so many seconds more each way.")] = 0.0
+    reset: Annotated[float, typer.Option(min=0, max=1, help="Share reset before the work.")] = 0.0
+    response_lost: Annotated[float, typer.Option(min=0, max=1, help="Share whose response is lost after the work.")] = 0.0
+    error_before: Annotated[float, typer.Option(min=0, max=1, help="Share that gets a 500 before the work.")] = 0.0
+    error_after: Annotated[float, typer.Option(min=0, max=1, help="Share that gets a 502 after the work.")] = 0.0
+    stall: Annotated[float, typer.Option(min=0, max=1, help="Share whose response comes late.")] = 0.0
+    stall_for: Annotated[float, typer.Option(min=0, help="Seconds by which it does.")] = 5.0
+    not_json: Annotated[float, typer.Option(min=0, max=1, help="Share whose response is a web page.")] = 0.0
+    spike: Annotated[float, typer.Option(min=0, max=1, help="Share that takes longer, each way.")] = 0.0
+    spike_for: Annotated[float, typer.Option(min=0, help="Seconds by which it does.")] = 0.3
+    seed: Annotated[int, typer.Option(help="Of everything random.")] = 0
+
+
+def expand_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command an option for each field of its parameters that are NamedTuples."""
+    groups: dict[str, Any] = {}
+    parameters: list[Parameter] = []
+    for parameter in signature(command, eval_str=True).parameters.values():
+        group: Any = parameter.annotation
+        if hasattr(group, "_fields"):
+            groups[parameter.name] = group
+            defaults = group._field_defaults
+            parameters += [
+                Parameter(name, Parameter.KEYWORD_ONLY, default=defaults.get(name, Parameter.empty), annotation=hint)
+                for name, hint in get_type_hints(group, include_extras=True).items()
+            ]
+        else:
+            parameters.append(parameter.replace(kind=Parameter.KEYWORD_ONLY))
+
+    @wraps(command)
+    def run_command(**given: Any) -> None:
+        built = {name: group(*(given.pop(field) for field in group._fields)) for name, group in groups.items()}
+        command(**built, **given)
+
+    # typer reads both.
+    run_command.__signature__ = Signature(parameters)  # type: ignore[attr-defined]
+    run_command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return run_command
