@@ -9,7 +9,7 @@ import time
 from teak_async import Identify, TeakSession
 from teak_async.sandbox import GAME_ID, SECRET_KEY
 
-from .limits import share, verdict
+from .limits import run_result, share
 from .processes import LIMIT, Setting, alone, served
 from .report import Options, Report, Table, spread, times
 
@@ -44,16 +44,16 @@ def measure(options: Options) -> Report:
     for _ in range(rounds):
         with served(Setting()) as server:
             took.append(alone(run, server.url, calls))
-        met.append(verdict(server.seen, LIMIT))
-    heads = ["all answered after", *(f"refused by {name}" for name in met[0].rate_limited), "busiest second"]
-    refused = [share(statistics.mean(one.rate_limited[name] for one in met)) for name in met[0].rate_limited]
+        met.append(run_result(server.seen, LIMIT))
+    heads = ["all answered after", *(f"rate-limited by {name}" for name in met[0].rate_limited), "busiest second"]
+    shares = [share(statistics.mean(one.rate_limited[name] for one in met)) for name in met[0].rate_limited]
     slowest = [max(seconds) for seconds in took]
-    row = [spread(slowest) + " s", *refused, f"{max(one.busiest for one in met)}"]
+    row = [spread(slowest) + " s", *shares, f"{max(one.busiest for one in met)}"]
     title = f"burst: {AT_ONCE} live calls at once on an idle session, then {calls:,} bulk calls, loopback, {times(rounds)}"
     figures = {
         "seconds_until_all_answered": slowest,
         "rate_limited": [one.rate_limited for one in met],
-        "really_refused": [one.really for one in met],
+        "really_rate_limited": [one.really for one in met],
         "busiest": [one.busiest for one in met],
     }
     return Report(title, [Table(heads, [row])], figures=figures)

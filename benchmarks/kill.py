@@ -1,4 +1,4 @@
-"""The judge of a killed run: a sandbox in a process of its own, the command in another, and SIGKILL at random moments."""
+"""A killed run: a sandbox in a process of its own, the command in another, and SIGKILL at random moments."""
 
 from __future__ import annotations
 

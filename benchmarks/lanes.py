@@ -19,7 +19,7 @@ from teak_async import Identify, TeakSession
 from teak_async._limits.bucket import Lane
 from teak_async.sandbox import GAME_ID, IDENTIFY, SECRET_KEY, Faults
 
-from .limits import Verdict, share, verdict
+from .limits import RunResult, run_result, share
 from .processes import Setting, alone, served
 from .report import Options, Report, Table, say, spread, times
 
@@ -103,11 +103,11 @@ def run(url: str, calls: int, stalls: Sequence[float], stall: float) -> Waits:
     return asyncio.run(bulk_and_live(url, calls, stalls, stall))
 
 
-def meet(setting: Setting, calls: int, stalls: Sequence[float] = (), stall: float = 0.0) -> tuple[Waits, Verdict]:
+def meet(setting: Setting, calls: int, stalls: Sequence[float] = (), stall: float = 0.0) -> tuple[Waits, RunResult]:
     """Let the client meet a sandbox of its own."""
     with served(setting) as server:
         waits: Waits = alone(run, server.url, calls, stalls, stall)
-    return waits, verdict(server.seen, setting.limit)
+    return waits, run_result(server.seen, setting.limit)
 
 
 def percentiles(values: Sequence[float]) -> list[float]:
@@ -118,11 +118,11 @@ def percentiles(values: Sequence[float]) -> list[float]:
 
 def measure(options: Options) -> Report:
     rounds, calls = options.rounds or ROUNDS, options.calls or CALLS
-    met: dict[str, list[tuple[Waits, Verdict]]] = {network: [] for network in NETWORKS}
+    met: dict[str, list[tuple[Waits, RunResult]]] = {network: [] for network in NETWORKS}
     for turn in range(rounds):
         for network, setting in NETWORKS.items():
             met[network].append(meet(setting, calls))
-            say(f"lanes, round {turn + 1}: {network}: {met[network][-1][1].really} refused")
+            say(f"lanes, round {turn + 1}: {network}: {met[network][-1][1].really} rate-limited")
     rows = []
     figures = {}
     for network, found in met.items():
@@ -146,7 +146,7 @@ def measure(options: Options) -> Report:
             "longest_ms": [1000 * max(waits.permit) for waits, _ in found],
             "live_calls": [len(waits.whole) for waits, _ in found],
             "rate_limited": [run.rate_limited for _, run in found],
-            "really_refused": [run.really for _, run in found],
+            "really_rate_limited": [run.really for _, run in found],
             "busiest": [run.busiest for _, run in found],
             "used": [run.used for _, run in found],
         }
@@ -156,7 +156,7 @@ def measure(options: Options) -> Report:
         "live calls",
         f"until the permit, {named}",
         f"until the answer, {named}",
-        "rate_limited",
+        "rate-limited",
         "busiest second",
         "limit used",
     )

@@ -1,7 +1,7 @@
 """The limiters that people use, each in the way that its own documentation shows, before the same call on aiohttp.
 
 So only the limiter differs. They are told what a reader of the API's documentation would tell them: 200 a second.
-None of them looks at the answers, so none of them acts on a refusal.
+None of them looks at the responses, so none of them acts on a 429.
 """
 
 from __future__ import annotations

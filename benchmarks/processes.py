@@ -29,7 +29,7 @@ class Setting:
     Attributes:
         faults: the network.
         limit: of identify.
-        window: the model by which the sandbox answers.
+        window: the limit model by which the sandbox responds.
         freeze: seconds for which everything stands still, time and again; what comes meanwhile is stamped after it.
         freeze_every: seconds between two of these.
     """
@@ -43,7 +43,7 @@ class Setting:
 
 @frozen
 class Seen:
-    """What the sandbox saw on identify: how many it refused, the stamp of each request, and how many at most in a second."""
+    """What the sandbox saw on identify: how many it rate-limited, how many at most in a second, the stamp of each request."""
 
     rate_limited: int
     busiest: int
@@ -118,8 +118,8 @@ async def _freeze(setting: Setting) -> None:
 
 
 def wait(pipe: Connection) -> None:
-    """Wait for a word from whoever started this process."""
+    """Wait for a word from the process that started this one."""
     try:
         pipe.recv()
     except EOFError:
-        raise SystemExit(1) from None  # whoever started this is gone
+        raise SystemExit(1) from None  # the process that started this one is gone

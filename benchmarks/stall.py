@@ -1,7 +1,7 @@
 """A program that blocks its event loop for a whole second, on purpose, while a bulk run and live calls go on.
 
-After such a stall everything is due at once: answers, timers, callers. What counts is that nothing of it is refused, by any
-model of a limit, and that every call succeeds.
+After such a stall everything is due at once: responses, timers, callers. What counts is that no limit model rate-limits any of
+it, and that every call succeeds.
 """
 
 from __future__ import annotations
@@ -9,10 +9,10 @@ from __future__ import annotations
 import statistics
 
 from teak_async.sandbox import Faults
-from teak_async.sandbox.limit_models import LIMIT_MODELS
 
 from .lanes import LIVE, Waits, meet
-from .limits import Verdict, share
+from .limit_models import LIMIT_MODELS
+from .limits import RunResult, share
 from .processes import LIMIT, Setting
 from .report import Options, Report, Table, say, spread, times
 
@@ -30,11 +30,11 @@ NETWORKS = {
 def measure(options: Options) -> Report:
     rounds, calls = options.rounds or ROUNDS, options.calls or CALLS
     moments = [part * calls / LIMIT for part in STALLS]
-    met: dict[str, list[tuple[Waits, Verdict]]] = {network: [] for network in NETWORKS}
+    met: dict[str, list[tuple[Waits, RunResult]]] = {network: [] for network in NETWORKS}
     for turn in range(rounds):
         for network, setting in NETWORKS.items():
             met[network].append(meet(setting, calls, moments, STALL))
-            say(f"stall, round {turn + 1}: {network}: {met[network][-1][1].really} refused")
+            say(f"stall, round {turn + 1}: {network}: {met[network][-1][1].really} rate-limited")
     rows = [
         (
             network,
@@ -47,7 +47,7 @@ def measure(options: Options) -> Report:
     ]
     heads = (
         "round trip",
-        *(f"refused by {name}" for name in LIMIT_MODELS),
+        *(f"rate-limited by {name}" for name in LIMIT_MODELS),
         "busiest second",
         "limit used",
         "longest live call",
@@ -58,7 +58,7 @@ def measure(options: Options) -> Report:
     )
     figures = {
         network: [
-            {"rate_limited": run.rate_limited, "really_refused": run.really, "busiest": run.busiest, "used": run.used}
+            {"rate_limited": run.rate_limited, "really_rate_limited": run.really, "busiest": run.busiest, "used": run.used}
             for _, run in found
         ]
         for network, found in met.items()

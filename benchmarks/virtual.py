@@ -1,4 +1,4 @@
-"""A million requests in virtual time: the budget alone, over random networks, before five judges of a limit.
+"""A million requests in virtual time: the budget alone, over random networks, before five limit models.
 
 The loop's seconds take no time, so hours of traffic pass in a minute or two. Only the wire is made up: each way takes its
 drawn time, and the request is stamped between the two. Who asks is drawn as well. Bulk workers always want more. Live
@@ -18,9 +18,10 @@ from typing import Any, TypeVar
 from attrs import frozen
 
 from teak_async._limits.bucket import Bucket, Lane
-from teak_async.sandbox.limit_models import LIMIT_MODELS, PathStats
+from teak_async.sandbox.limit_models import PathStats
 
-from .limits import BEGINNINGS, judged, share
+from .limit_models import LIMIT_MODELS
+from .limits import BEGINNINGS, rate_limited_shares, share
 from .processes import LIMIT, alone
 from .report import Options, Report, Table, say
 
@@ -94,7 +95,7 @@ NETWORKS = {
     "400 ms, jitter 100 ms each way": Network(0.2, 0.1),
     "another every 30 s, 0 to 80 ms, jitter 8 ms each way": Network(0.02, 0.008, changes=30.0),
 }
-"""Round trips. The last one is beyond the promise: nobody can know of a faster route before its first answer."""
+"""Round trips. The last one is beyond the promise: nobody can know of a faster route before its first response."""
 
 
 class Traffic:
@@ -176,7 +177,7 @@ class Passed:
 
 
 def traffic(network: Network, calls: int, seed: int) -> Passed:
-    """Let traffic pass over a network, and judge it."""
+    """Let traffic pass over a network, and count what each limit model would have rate-limited."""
     began = time.perf_counter()
 
     async def main(loop: VirtualLoop) -> tuple[PathStats, list[float], float]:
@@ -185,9 +186,9 @@ def traffic(network: Network, calls: int, seed: int) -> Passed:
         return made.seen, made.stamps, loop.time()
 
     seen, stamps, virtual = run_virtual(main)
-    refused = judged(stamps, LIMIT)
+    shares = rate_limited_shares(stamps, LIMIT)
     used = seen.rate_after_first_second / LIMIT
-    return Passed(seen.requests, refused, seen.busiest, used, virtual, time.perf_counter() - began)
+    return Passed(seen.requests, shares, seen.busiest, used, virtual, time.perf_counter() - began)
 
 
 def measure(options: Options) -> Report:
@@ -206,13 +207,13 @@ def measure(options: Options) -> Report:
         )
         for name, passed in met.items()
     ]
-    heads = ("round trip", "requests", *(f"refused by {name}" for name in LIMIT_MODELS), "busiest second", "limit used")
+    heads = ("round trip", "requests", *(f"rate-limited by {name}" for name in LIMIT_MODELS), "busiest second", "limit used")
     whole = sum(passed.requests for passed in met.values())
     hours = sum(passed.virtual for passed in met.values()) / 3600
     return Report(
         f"virtual: {whole:,} requests through the budget alone, {hours:.1f} hours of virtual time, both lanes",
         [Table(heads, rows)],
-        [f"Judged with {BEGINNINGS} beginnings of the judges' seconds; what is printed is their mean, and 0 is 0 in all."],
+        [f"Counted with {BEGINNINGS} beginnings of the limit models' seconds; their mean is printed, and 0 is 0 in all."],
         {
             name: {
                 "requests": passed.requests,

@@ -1,4 +1,4 @@
-"""The benchmarks run: each topic, made small, and each client. What they measure is not judged here."""
+"""The benchmarks run: each topic, made small, and each client. The tests do not look at what they measure."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ import pytest
 
 from benchmarks import plot, processes, report
 from benchmarks.__main__ import TOPICS, main
-from benchmarks.limits import DRAWN, judged, share
+from benchmarks.limit_models import LIMIT_MODELS
+from benchmarks.limits import DRAWN, rate_limited_shares, share
 from benchmarks.peers import CLIENTS
 from benchmarks.processes import Setting, alone, served
 from teak_async.sandbox import IDENTIFY, Sandbox
-from teak_async.sandbox.limit_models import LIMIT_MODELS
 
 SMALL: dict[str, dict[str, Any]] = {
     "limits": {"--calls": 12},
@@ -102,11 +102,11 @@ def test_processes() -> None:
     assert server.seen == processes.Seen(0, 0, 0.0, [])
 
 
-def test_judged() -> None:
-    """Each model refuses half of twice the limit at once; they differ when the other half comes later in the second."""
-    refused = judged([0.0] * 20, 10)
-    assert refused == dict.fromkeys(LIMIT_MODELS, 0.5)
-    later = judged([0.0] * 10 + [0.55] * 10, 10)
+def test_rate_limited_shares() -> None:
+    """Each model rate-limits half of twice the limit at once; they differ when the other half comes later in the second."""
+    shares = rate_limited_shares([0.0] * 20, 10)
+    assert shares == dict.fromkeys(LIMIT_MODELS, 0.5)
+    later = rate_limited_shares([0.0] * 10 + [0.55] * 10, 10)
     assert (later["sliding"], later["gcra"], later["bucket"]) == (0.5, 0.25, 0.25)
     # A fixed second begins between the two with half of the beginnings.
     assert later["fixed"] == pytest.approx(0.25)

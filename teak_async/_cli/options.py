@@ -16,7 +16,7 @@ from typing import Annotated, Any, NamedTuple, get_type_hints
 import typer
 
 API = "https://api.gocarrot.com"
-LIMIT_MODELS = ("sliding", "fixed", "counter", "gcra", "bucket")
+LIMIT_MODELS = ("sliding", "fixed")
 
 
 class InputFormat(StrEnum):

@@ -91,7 +91,7 @@ class Sandbox:
     """A Teak server of your own: `async with Sandbox() as server:` and then `TeakSession(..., base_url=server.url)`.
 
     Args:
-        window: how the limits are judged: `sliding`, `fixed`, `counter`, `gcra` or `bucket`; see `referee`.
+        window: the limit model, `sliding` or `fixed`.
         identify: the limit of `/v2/identify`, requests per second.
         subscription: the limit of reading and setting together, and again of all categories together.
         faults: what goes wrong.
