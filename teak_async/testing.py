@@ -4,17 +4,16 @@
         await teak_session.identify("p1", country_code="US")
         assert teak_sandbox.players["p1"].sessions == 1
 
-Theory of operation. The servers run in a thread with an event loop of its own, started when a test first asks, so a test may
-be asynchronous under any plugin, or synchronous, or block. A session belongs to the loop that uses it, and which one that
-is nobody knows before the first call; so the test's session opens itself then. It closes when that loop comes to its
-end or the test does, whichever is first.
+The servers run in a thread with an event loop of its own, started when a test first asks, so a test may be asynchronous under
+any plugin, or synchronous, or block. A session belongs to the loop that uses it, which only its first call knows; so the
+test's session opens itself then. It closes at the end of that loop or of the test, whichever is first.
 
 Rules of this module:
 
-- A server is made for each test and forgets everything with it. It has time for all; to be strict or faulty it is told.
-- All that a test reads or changes at its server is read or changed on the server's loop, between two of its steps.
+- Each test has a server of its own, without limits and faults until the test sets some.
+- A test reads and changes its server on the server's loop, between two of its steps.
 - While a test has its server, `TeakSession()` and the command line go there too, by the three environment variables.
-- It is imported by every run of pytest where the package is installed, so the server is loaded when a test asks for it.
+- Every run of pytest where the package is installed imports this module, so functions import the server.
 """
 
 from __future__ import annotations
@@ -42,7 +41,7 @@ if TYPE_CHECKING:
 PLENTY = 100_000
 """Requests per second that the server allows: more than a test makes."""
 PATIENCE = 60.0
-"""Seconds after which a server or session that does not answer fails the test; none ever takes as long."""
+"""Seconds after which a server or session that does not respond fails the test; none ever takes as long."""
 
 _T = TypeVar("_T")
 
@@ -70,23 +69,23 @@ class TeakSandbox:
     @property
     def players(self) -> dict[str, Player]:
         """The players as they are now, by user id: `sessions`, `email`, `state`, `categories`."""
-        return self._do(lambda: dict(self._server.players))
+        return self._run_on_loop(lambda: dict(self._server.players))
 
     @property
     def requests(self) -> list[Received]:
         """What was received so far, in its order."""
-        return self._do(lambda: list(self._server.requests))
+        return self._run_on_loop(lambda: list(self._server.requests))
 
     @property
     def seen(self) -> dict[str, PathStats]:
-        """The counts of `identify`, `status` and `category`: `requests`, `refused`, `busiest`."""
-        from .sandbox import CALLS  # noqa: PLC0415 - see the rules
+        """The counts of `identify`, `status` and `category`: `requests`, `rate_limited`, `busiest`."""
+        from .sandbox import CALLS  # noqa: PLC0415 - every run of pytest imports this module
 
         return {name: self._server.seen[path] for name, path in CALLS.items()}
 
     def add_player(self, user_id: str, *, state: str = "opt_in", categories: dict[str, str] | None = None) -> Player:
         """Make a player known without a session; an earlier one of that id is forgotten."""
-        return self._do(lambda: self._server.add_player(user_id, state=state, categories=categories))
+        return self._run_on_loop(lambda: self._server.add_player(user_id, state=state, categories=categories))
 
     def fail_next(self, call: str, *faults: Fault) -> None:
         """Let the next requests of a call (`identify`, `status`, `category`) go wrong, one after the other.
@@ -94,18 +93,18 @@ class TeakSandbox:
         Args:
             call: `status` is reading and setting, `category` is setting one category.
             faults: `reset`: the connection is reset before the work; `response_lost`: after it; `error_before`: a 500 before
-                the work; `error_after`: a 502 after it; `stall`: the answer is five seconds late; `not_json`: a web page
+                the work; `error_after`: a 502 after it; `stall`: the response is five seconds late; `not_json`: a web page
                 after the work; `rate_limited`: a 429.
         """
-        self._do(lambda: self._server.fail_next(call, *faults))
+        self._run_on_loop(lambda: self._server.fail_next(call, *faults))
 
     def set_faults(self, faults: Faults) -> None:
         """Let shares of all requests go wrong, or make the network slow; see `teak_async.sandbox.Faults`."""
-        self._do(lambda: self._server.set_faults(faults))
+        self._run_on_loop(lambda: self._server.set_faults(faults))
 
     def set_limits(self, *, identify: int = PLENTY, subscription: int = PLENTY) -> None:
-        """Refuse what exceeds these limits a second, in a sliding window that begins now."""
-        self._do(lambda: self._server.set_limits(identify, subscription))
+        """Respond 429 to what exceeds these limits a second, in a sliding window that begins now."""
+        self._run_on_loop(lambda: self._server.set_limits(identify, subscription))
 
     def session(
         self,
@@ -119,11 +118,11 @@ class TeakSandbox:
         self._sessions.append(session)
         return session
 
-    def _do(self, step: Callable[[], _T]) -> _T:
+    def _run_on_loop(self, step: Callable[[], _T]) -> _T:
         async def run() -> _T:
             return step()
 
-        return _finish(run(), self._loop)
+        return _run_in_thread(run(), self._loop)
 
     def close(self) -> None:
         """Close the sessions; the end of the test does it."""
@@ -134,32 +133,32 @@ class TeakSandbox:
 class SandboxSession(TeakSession):
     """A session that opens itself with its first call, on the loop that makes it; `async with` works as well."""
 
-    _home: asyncio.AbstractEventLoop | None = None
+    _own_loop: asyncio.AbstractEventLoop | None = None
     _end: AsyncGenerator[None, None]
 
     def _be_open(self) -> None:
-        self._settle()
+        self._open_on_this_loop()
         super()._be_open()
 
     async def open(self) -> Self:
-        self._settle()
+        self._open_on_this_loop()
         return self
 
-    def _settle(self) -> None:
-        """Open, if it has not been, and see to it that the end of the loop closes it."""
+    def _open_on_this_loop(self) -> None:
+        """Open the session with its first call, and let the end of the loop close it."""
         loop = asyncio.get_running_loop()
-        if self._home is None:
-            self._home = loop
+        if self._own_loop is None:
+            self._own_loop = loop
             self._begin()
-            self._end = self._until_the_end()
-            # A loop that is ended in order, as by `asyncio.run`, closes the generators that were begun on it. The first
-            # step of this one waits for nothing, so it needs no loop to take it.
+            self._end = self._close_at_end()
+            # `asyncio.run` closes at its end the generators that were begun on its loop. The first step of this one waits
+            # for nothing, so it needs no loop to take it.
             with suppress(StopIteration):
                 anext(self._end).__await__().__next__()
-        elif self._home is not loop:
+        elif self._own_loop is not loop:
             raise SessionClosed("the session began on another event loop: let a test make all of its calls on one")
 
-    async def _until_the_end(self) -> AsyncGenerator[None, None]:
+    async def _close_at_end(self) -> AsyncGenerator[None, None]:
         try:
             yield
         finally:
@@ -171,17 +170,17 @@ class SandboxSession(TeakSession):
         async def end() -> None:
             await self._end.aclose()
 
-        loop = self._home
+        loop = self._own_loop
         if loop is None or loop.is_closed():
             return
         if loop.is_running():
-            _finish(end(), loop)
+            _run_in_thread(end(), loop)
         else:
             loop.run_until_complete(end())
 
 
-def _finish(work: Coroutine[Any, Any, _T], loop: asyncio.AbstractEventLoop) -> _T:
-    """Let another thread's loop do something, and wait for it."""
+def _run_in_thread(work: Coroutine[Any, Any, _T], loop: asyncio.AbstractEventLoop) -> _T:
+    """Run a coroutine on another thread's loop, and wait for it."""
     return asyncio.run_coroutine_threadsafe(work, loop).result(PATIENCE)
 
 
@@ -200,10 +199,10 @@ def _teak_loop() -> Iterator[asyncio.AbstractEventLoop]:
 @pytest.fixture
 def teak_sandbox(_teak_loop: asyncio.AbstractEventLoop) -> Iterator[TeakSandbox]:
     """A stand-in for Teak's server, new for this test. TEAK_BASE_URL and the credentials in the environment are its own."""
-    from .sandbox import Sandbox  # noqa: PLC0415 - see the rules
+    from .sandbox import Sandbox  # noqa: PLC0415 - every run of pytest imports this module
 
     server = Sandbox(identify=PLENTY, subscription=PLENTY)
-    _finish(server.__aenter__(), _teak_loop)
+    _run_in_thread(server.__aenter__(), _teak_loop)
     sandbox = TeakSandbox(server, _teak_loop)
     try:
         with pytest.MonkeyPatch.context() as environment:
@@ -213,7 +212,7 @@ def teak_sandbox(_teak_loop: asyncio.AbstractEventLoop) -> Iterator[TeakSandbox]
             yield sandbox
         sandbox.close()
     finally:
-        _finish(server.__aexit__(None, None, None), _teak_loop)
+        _run_in_thread(server.__aexit__(None, None, None), _teak_loop)
 
 
 @pytest.fixture

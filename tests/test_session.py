@@ -467,7 +467,7 @@ async def test_closing_ends_a_pause_between_tries(sandbox: Sandbox) -> None:
 async def test_a_done_call_stays_done(slow: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
     """An uncertain try before it does not make a change that was certainly made uncertain."""
     slow.fail_next("status", "error_before")
-    monkeypatch.setattr("teak_async.sandbox.server._push", lambda user_id: {"status": "ok"})
+    monkeypatch.setattr("teak_async.sandbox.game._respond_ok", lambda call, **values: (200, {"status": "ok"}))
     async with session_on(slow) as teak:
         with pytest.raises(UnexpectedResponse) as odd:
             await teak.desktop_push.opt_out("p1")

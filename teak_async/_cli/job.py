@@ -46,7 +46,7 @@ class Job:
     Attributes:
         label: what is being done, for the progress and the journal.
         rows: the input.
-        limit: requests per second that the job's budget allows, to show beside the rate.
+        limit: requests per second, to show beside the rate.
         output: where results go; standard output when `None`.
         quiet: show no progress.
         journal: makes the run survive being killed.

@@ -1,10 +1,12 @@
 """A stand-in for Teak's server: the four calls, their limits, and the faults of a real network.
 
-It imports nothing of the client, so that it can be the judge of the client's promises.
+It imports nothing of the client, so that it shows what the client really does.
 """
 
+from .endpoints import CALLS, CATEGORY, IDENTIFY, STATUS
 from .faults import Fault, Faults
-from .server import CALLS, CATEGORY, GAME_ID, IDENTIFY, SECRET_KEY, STATUS, Player, Received, Sandbox
+from .game import Player
+from .server import GAME_ID, SECRET_KEY, Received, Sandbox
 
 __all__ = [
     "CALLS",

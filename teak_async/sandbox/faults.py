@@ -9,7 +9,7 @@ from attrs import frozen
 
 Fault = Literal["reset", "response_lost", "error_before", "error_after", "stall", "not_json", "rate_limited"]
 _DRAWN: tuple[Fault, ...] = ("reset", "response_lost", "error_before", "error_after", "stall", "not_json")
-"""What a share can be given for; the rest is only for the next request."""
+"""The faults that have a share; the others are only for `fail_next`."""
 
 
 @frozen
@@ -24,8 +24,8 @@ class Faults:
         response_lost: the work is done, then the connection is closed.
         error_before: a 500 before the work.
         error_after: the work is done, then a 502.
-        stall: the work is done, and the answer comes `stall_for` seconds late.
-        not_json: the work is done, and the answer is a web page with the status of success.
+        stall: the work is done, and the response comes `stall_for` seconds late.
+        not_json: the work is done, and the response is a web page with the status of success.
         stall_for: seconds.
         spike: each way, the share that takes `spike_for` seconds longer.
         spike_for: seconds.
@@ -49,7 +49,7 @@ class Faults:
             raise ValueError("the shares of the faults add up to more than all of the requests")
 
     def draw(self, random: Random) -> Fault | None:
-        """Say what goes wrong with one request."""
+        """Draw what goes wrong with one request."""
         point = random.random()
         for name in _DRAWN:
             point -= getattr(self, name)
@@ -58,7 +58,7 @@ class Faults:
         return None
 
     def one_way(self, random: Random) -> float:
-        """Seconds that one request or answer takes."""
+        """Draw the seconds that one request or response takes."""
         seconds = self.delay
         if self.jitter:
             seconds += self.jitter * random.random()

@@ -28,6 +28,8 @@ from teak_async import (
 from teak_async._bulk import resume
 from teak_async._journal.database import iter_sources
 from teak_async.sandbox import GAME_ID, IDENTIFY, STATUS, Sandbox
+from teak_async.sandbox.endpoints import Endpoint
+from teak_async.sandbox.game import Call
 
 
 async def test_a_finished_run_is_skipped_when_repeated(fast: TeakSession, server: Sandbox, path: Path) -> None:
@@ -232,9 +234,9 @@ async def test_a_deadline_reports_the_rest_as_not_sent(server: Sandbox, path: Pa
 class Puzzling(Sandbox):
     """Says what no documentation has, of whoever is named `odd`."""
 
-    def _identify(self, parameters: dict[str, Any]) -> tuple[int, dict[str, Any]]:
-        status, answer = super()._identify(parameters)
-        return status, answer | ({"country_code": None} if parameters["user_id"] == "odd" else {})
+    def _process(self, endpoint: Endpoint, method: str, call: Call) -> tuple[int, dict[str, Any]]:
+        status, body = super()._process(endpoint, method, call)
+        return status, body | ({"country_code": None} if call.user_id == "odd" else {})
 
 
 async def test_a_row_that_was_done_is_not_given_back_as_failed(path: Path) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from attrs import evolve
 from typer.testing import CliRunner
 
 from teak_async._cli import demo
@@ -13,6 +14,8 @@ from teak_async._cli.app import app
 from teak_async._cli.demo import run_demo, write_players
 from teak_async.models import Identify
 from teak_async.sandbox import Faults, Sandbox
+from teak_async.sandbox.endpoints import Endpoint
+from teak_async.sandbox.game import Call
 
 
 def table(shown: str) -> dict[str, list[str]]:
@@ -74,8 +77,8 @@ class Doubling(Sandbox):
 class Confusing(Sandbox):
     """A server that takes all players for one."""
 
-    def _identify(self, parameters: dict[str, Any]) -> tuple[int, dict[str, Any]]:
-        return super()._identify(parameters | {"user_id": "anybody"})
+    def _process(self, endpoint: Endpoint, method: str, call: Call) -> tuple[int, dict[str, Any]]:
+        return super()._process(endpoint, method, evolve(call, parameters=call.parameters | {"user_id": "anybody"}))
 
 
 class Losing(Sandbox):

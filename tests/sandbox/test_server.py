@@ -9,12 +9,14 @@ from typing import Any
 
 import aiohttp
 import pytest
-from attrs import define
+from attrs import define, evolve
 from support import sample
 from yarl import URL
 
 from teak_async.sandbox import CATEGORY, IDENTIFY, STATUS, Fault, Faults, Sandbox
+from teak_async.sandbox import game as game_module
 from teak_async.sandbox import server as module
+from teak_async.sandbox.endpoints import ENDPOINTS
 
 ONE_CATEGORY = f"{STATUS}/sales"
 ADDRESS = {"client_ip": "203.0.113.7"}
@@ -92,7 +94,7 @@ def shape(value: Any) -> Any:
 async def test_success(
     sandbox: Sandbox, ask: Plain, name: str, expected: int, method: str, path: str, parameters: dict[str, Any]
 ) -> None:
-    """Each call's success has the status and exactly the keys and types of the recorded answer."""
+    """Each call's success has the status and exactly the keys and types of the recorded response."""
     sandbox.add_player("known")
     status, body = await ask(sandbox, method, path, **parameters)
     assert status == expected
@@ -115,10 +117,10 @@ async def test_success(
         ("status.404.state", 404, "POST", ONE_CATEGORY, {"user_id": "known", "state": "opted_in"}),
     ],
 )
-async def test_refusals(
+async def test_rejections(
     sandbox: Sandbox, ask: Plain, name: str, expected: int, method: str, path: str, parameters: dict[str, Any]
 ) -> None:
-    """Each documented refusal is the recorded answer, word for word, and nothing is done."""
+    """Each documented rejection is the recorded response, word for word, and nothing is done."""
     sandbox.add_player("known")
     assert await ask(sandbox, method, path, **parameters) == (expected, json.loads(sample(name)))
     assert sandbox.summary()["sessions"] == 0
@@ -193,8 +195,8 @@ async def test_deep_link(sandbox: Sandbox, ask: Plain, link: str, resolved: str)
 
 
 async def test_without_a_time_zone_database(sandbox: Sandbox, ask: Plain, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A machine that knows no time zones refuses none."""
-    monkeypatch.setattr(module, "_zones", frozenset)
+    """A machine that knows no time zones takes any."""
+    monkeypatch.setattr(game_module, "_time_zones", frozenset)
     status, _ = await ask(sandbox, "POST", IDENTIFY, user_id="p", timezone_id="Mars/Olympus_Mons", **ADDRESS)
     assert status == 201
 
@@ -238,6 +240,35 @@ async def test_categories_are_kept(ask: Plain) -> None:
     assert read["state"] == "opt_in"
 
 
+async def test_a_channel_is_rows_of_the_table(ask: Plain) -> None:
+    """Another channel with the same calls has its own states and limits, and counts and faults by its own names."""
+    rows = [
+        evolve(row, name=f"mobile_{row.name}", path=row.path.replace("desktop_push", "mobile_push")) for row in ENDPOINTS[1:]
+    ]
+    mobile, mobile_category = (row.path for row in rows)
+    async with Sandbox(subscription=3, endpoints=(*ENDPOINTS, *rows)) as server:
+        player = server.add_player("p", state="opt_out")
+        server.fail_next("mobile_status", "rate_limited")
+        assert (await ask(server, "GET", mobile, user_id="p"))[0] == 429
+        _, read = await ask(server, "GET", mobile, user_id="p")
+        _, change = await ask(server, "POST", mobile, user_id="p", state="opt_out")
+        _, changed = await ask(server, "POST", f"{mobile}/sales", user_id="p", state="opt_out")
+        assert await ask(server, "GET", mobile, user_id="foo") == (404, json.loads(sample("status.404.player")))
+        status, limited = await ask(server, "POST", mobile, user_id="p", state="opt_in")
+        assert (await ask(server, "POST", STATUS, user_id="p", state="opt_in"))[0] == 200
+        async with ask.http.get(f"{server.url}/sandbox/players") as response:
+            told = (await response.json())["p"]
+    assert (read["channel"], read["state"], set(read["categories"])) == ("mobile_push", "opt_in", {"sales", "events"})
+    assert (change["channel"], change["previous_state"]) == ("mobile_push", "opt_in")
+    assert (changed["channel"], changed["category"], changed["previous_state"]) == ("mobile_push", "sales", "opt_in")
+    assert (status, mobile in limited["errors"]["rate_limit"][0]) == (429, True)
+    assert (player.state, player.categories["sales"]) == ("opt_in", "opt_in")
+    assert told["channels"]["mobile_push"] == {"state": "opt_out", "categories": {"sales": "opt_out", "events": "opt_in"}}
+    assert told["channels"]["desktop_push"] == {"state": told["state"], "categories": told["categories"]}
+    counts = {path: (seen.requests, seen.rate_limited) for path, seen in server.seen.items()}
+    assert counts == {IDENTIFY: (0, 0), STATUS: (1, 0), CATEGORY: (0, 0), mobile: (5, 2), mobile_category: (1, 0)}
+
+
 async def test_category_is_percent_decoded(sandbox: Sandbox, ask: Plain) -> None:
     """A category is one segment of the path, whatever is encoded in it."""
     sandbox.add_player("p")
@@ -257,17 +288,17 @@ async def test_category_is_percent_decoded(sandbox: Sandbox, ask: Plain) -> None
     ],
 )
 async def test_documented_limits(ask: Plain, clock: SimpleNamespace, name: str, method: str, path: str) -> None:
-    """One request more than the documented limit in a second gets the documented refusal, and is not done."""
+    """One request more than the documented limit in a second gets the documented 429, and is not done."""
     async with Sandbox() as server:
         server.add_player("p")
         parameters = {"user_id": "p", "state": "opt_out", **ADDRESS}
-        budget = CATEGORY if path == ONE_CATEGORY else path
-        limit = server._limits[budget]
-        answers = await asyncio.gather(*(ask(server, method, path, **parameters) for _ in range(limit)))
-        assert {status for status, _ in answers} <= {200, 201}
+        bucket = CATEGORY if path == ONE_CATEGORY else path
+        limit = server._limits[bucket]
+        responses = await asyncio.gather(*(ask(server, method, path, **parameters) for _ in range(limit)))
+        assert {status for status, _ in responses} <= {200, 201}
         assert await ask(server, method, path, **parameters) == (429, json.loads(sample(name)))
         assert [received.done for received in server.requests] == [True] * limit + [False]
-        assert server.seen[budget].as_dict() == {
+        assert server.seen[bucket].as_dict() == {
             "requests": limit + 1,
             "rate_limited": 1,
             "busiest": limit + 1,
@@ -294,8 +325,8 @@ async def test_windows(ask: Plain, clock: SimpleNamespace, window: str, later: f
         assert [(await ask(server, "POST", IDENTIFY, user_id="p", **ADDRESS))[0] for _ in range(2)] == statuses
 
 
-async def test_budgets_are_independent(ask: Plain, clock: SimpleNamespace) -> None:
-    """Reading and setting share a budget, all categories together have another, identify a third."""
+async def test_limits_are_independent(ask: Plain, clock: SimpleNamespace) -> None:
+    """Reading and setting share a limit, all categories together have another, identify a third."""
     async with Sandbox(identify=1, subscription=2) as server:
         server.add_player("p")
         parameters = {"user_id": "p", "state": "opt_in", **ADDRESS}
@@ -315,7 +346,7 @@ async def test_budgets_are_independent(ask: Plain, clock: SimpleNamespace) -> No
 
 
 async def test_what_was_received(ask: Plain, clock: SimpleNamespace) -> None:
-    """Each request is remembered with its budget, player, stamp and fate, and with what it asked but the credentials."""
+    """Each request is remembered with its path, player, stamp and fate, and with what it asked but the credentials."""
     async with Sandbox() as server:
         server.fail_next("status", "error_before")
         await ask(server, "POST", IDENTIFY, user_id="p", **ADDRESS)
@@ -360,15 +391,15 @@ async def test_summary(ask: Plain, clock: SimpleNamespace) -> None:
         ("not_json", 201, "text/html", True),
     ],
 )
-async def test_faulty_answers(
+async def test_faulty_responses(
     ask: Plain, sleeps: list[float], fault: Fault, status: int, kind: str, done: bool, always: bool
 ) -> None:
-    """A faulty answer is what it is said to be, and the work was done or not as it is said."""
+    """A faulty response is what it is said to be, and the work was done or not as it is said."""
     async with Sandbox(faults=having(fault, float(always))) as server:
         if not always:
             server.fail_next("identify", fault)
-        answer = await ask.raw(server, "POST", IDENTIFY, user_id="p", **ADDRESS)
-        assert answer[:2] == (status, kind)
+        response = await ask.raw(server, "POST", IDENTIFY, user_id="p", **ADDRESS)
+        assert response[:2] == (status, kind)
         assert (server.requests[0].fault, server.requests[0].done, "p" in server.players) == (fault, done, done)
         assert sleeps == ([7.0] if fault == "stall" else [])
 
@@ -379,7 +410,7 @@ async def test_faulty_answers(
     [("reset", aiohttp.ClientOSError, False), ("response_lost", aiohttp.ServerDisconnectedError, True)],
 )
 async def test_broken_connections(ask: Plain, fault: Fault, error: type[Exception], done: bool, always: bool) -> None:
-    """A reset comes before the work and is one for the system; a lost answer is a closed connection after the work."""
+    """A reset comes before the work and is one for the system; a lost response is a closed connection after the work."""
     async with Sandbox(faults=having(fault, float(always))) as server:
         if not always:
             server.fail_next("identify", fault)
@@ -390,7 +421,7 @@ async def test_broken_connections(ask: Plain, fault: Fault, error: type[Exceptio
 
 
 async def test_stall_is_late(ask: Plain) -> None:
-    """A stalled answer does not come while the work has long been done, and keeps nobody from ending the sandbox."""
+    """A stalled response does not come while the work has long been done, and keeps nobody from ending the sandbox."""
     async with Sandbox(faults=Faults(stall=1.0, stall_for=600.0)) as server:
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(ask(server, "POST", IDENTIFY, user_id="p", **ADDRESS), 0.3)
@@ -398,7 +429,7 @@ async def test_stall_is_late(ask: Plain) -> None:
 
 
 async def test_faults_do_not_spend_the_limit(ask: Plain, clock: SimpleNamespace) -> None:
-    """A request that goes wrong before the work is seen but costs nothing, one refused stays refused."""
+    """A request that goes wrong before the work is seen but costs nothing; a rate-limited one stays rate-limited."""
     async with Sandbox(identify=1) as server:
         server.fail_next("identify", "error_before")
         server.fail_next(IDENTIFY, "stall", "error_after")
@@ -419,8 +450,8 @@ async def test_fail_next_is_of_one_path(sandbox: Sandbox, ask: Plain) -> None:
     assert sandbox.players["p"].categories == {"sales": "opt_out", "events": "opt_in"}
 
 
-async def test_a_refusal_asked_for(sandbox: Sandbox, ask: Plain) -> None:
-    """A request may be refused within the limit, as when another process has spent it, and nothing is done."""
+async def test_a_429_asked_for(sandbox: Sandbox, ask: Plain) -> None:
+    """A request may be rate-limited within the limit, as when another process has spent it, and nothing is done."""
     sandbox.fail_next("identify", "rate_limited")
     statuses = [(await ask(sandbox, "POST", IDENTIFY, user_id="p", **ADDRESS))[0] for _ in range(2)]
     assert statuses == [429, 201]
@@ -490,7 +521,7 @@ async def test_spikes(ask: Plain, sleeps: list[float]) -> None:
 
 
 async def test_stamp_is_between_the_two_ways(ask: Plain, clock: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A request is stamped when it has come up, before its answer goes down."""
+    """A request is stamped when it has come up, before its response goes down."""
 
     async def sleep(seconds: float) -> None:
         clock.now += seconds
@@ -513,6 +544,6 @@ async def test_same_port_again(ask: Plain) -> None:
 
 
 def test_unknown_window() -> None:
-    """A window that does not exist is refused with the ones that do."""
+    """A window that does not exist is an error that names the ones that do."""
     with pytest.raises(ValueError, match="window must be one of sliding, fixed, not 'hopping'"):
         Sandbox(window="hopping")

@@ -1,0 +1,198 @@
+"""The game behind the sandbox: its players, in memory, and what each call does to them.
+
+A player has a subscription on each channel, and the channel is a value of the call: no handler knows which there are.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from functools import cache
+from ipaddress import ip_address
+from typing import Any, TypeAlias
+from zoneinfo import available_timezones
+
+from attrs import define, field, frozen
+
+DESKTOP_PUSH = "desktop_push"
+STATES = ("opt_in", "opt_out")
+
+Response: TypeAlias = tuple[int, dict[str, Any]]
+"""Status and body."""
+
+
+@define
+class Subscription:
+    """A player's subscription on one channel.
+
+    Attributes:
+        state: of the channel as a whole.
+        categories: category identifier → state.
+    """
+
+    state: str = "opt_in"
+    categories: dict[str, str] = field(factory=dict)
+
+
+@define
+class Player:
+    """A player as the server knows it.
+
+    Attributes:
+        sessions: how many sessions were recorded.
+        email: the last one given.
+        channels: channel → subscription there, begun when it is first asked for.
+    """
+
+    sessions: int = 0
+    email: str | None = None
+    channels: defaultdict[str, Subscription] = field(factory=lambda: defaultdict(Subscription))
+
+    @property
+    def state(self) -> str:
+        """Subscription state on desktop push."""
+        return self.channels[DESKTOP_PUSH].state
+
+    @state.setter
+    def state(self, state: str) -> None:
+        self.channels[DESKTOP_PUSH].state = state
+
+    @property
+    def categories(self) -> dict[str, str]:
+        """Category identifier → state on desktop push."""
+        return self.channels[DESKTOP_PUSH].categories
+
+
+@frozen
+class Call:
+    """One call as a handler gets it.
+
+    Attributes:
+        channel: from the path.
+        parameters: from the path, and from the query or the body.
+    """
+
+    channel: str
+    parameters: dict[str, Any]
+
+    @property
+    def user_id(self) -> str:
+        """The player that the call names."""
+        return str(self.parameters.get("user_id", ""))
+
+
+class CallRejected(Exception):
+    """A call that was not done; `response` says why."""
+
+    def __init__(self, status: int, **errors: str) -> None:
+        super().__init__(status, errors)
+        self.response: Response = status, error_body(**errors)
+
+
+class Game:
+    """The players, and a handler for each call.
+
+    Args:
+        categories: those that every player starts with on every channel, opted in.
+    """
+
+    def __init__(self, categories: tuple[str, ...]) -> None:
+        self.players: dict[str, Player] = {}
+        self._categories = categories
+        self._sessions = 0
+
+    def add_player(self, user_id: str, state: str = "opt_in", categories: dict[str, str] | None = None) -> Player:
+        """Make a player known without a session."""
+        started = dict.fromkeys(self._categories, "opt_in")
+        player = self.players[user_id] = Player(channels=defaultdict(lambda: Subscription(categories=dict(started))))
+        player.state = state
+        player.categories.update(categories or {})
+        return player
+
+    def identify(self, call: Call) -> Response:
+        """Record a session."""
+        parameters = call.parameters
+        errors = {}
+        user_id = parameters.get("user_id")
+        if not isinstance(user_id, str) or not user_id:
+            errors["user_id"] = "must be provided"
+        address, country = parameters.get("client_ip"), parameters.get("country_code")
+        if not address and not country:
+            errors["location"] = "either client_ip or country_code must be provided"
+        zone = parameters.get("timezone_id", "UTC")
+        if not _is_time_zone(zone):
+            errors["timezone_id"] = f"{zone} is not a recognized IANA timezone name"
+        if errors or not isinstance(user_id, str):
+            raise CallRejected(400, **errors)
+        player = self.players.get(user_id) or self.add_player(user_id)
+        player.sessions += 1
+        player.email = parameters.get("email", player.email)
+        self._sessions += 1
+        body = {
+            "country_code": _find_country(address) if address else str(country),
+            "session_id": str(self._sessions),
+            "opt_out_states": {name: {"state": "opt_in"} for name in ("email", "push", "sms")},
+        }
+        link = parameters.get("deep_link")
+        if isinstance(link, str):
+            filled = re.sub(r"{{(\w+)}}", lambda match: str(parameters.get(match[1], "")), link)
+            body["deep_link"] = filled if link.startswith("teak") else link
+        return 201, body
+
+    def read_subscription(self, call: Call) -> Response:
+        """Read a player's state on a channel."""
+        subscription = self._find_subscription(call)
+        return _respond_ok(call, state=subscription.state, categories=subscription.categories)
+
+    def set_subscription(self, call: Call) -> Response:
+        """Set a player's state on a channel."""
+        subscription, state = self._find_subscription(call), _read_state(call)
+        previous, subscription.state = subscription.state, state
+        return _respond_ok(call, previous_state=previous, state=state, categories=subscription.categories)
+
+    def set_category(self, call: Call) -> Response:
+        """Set a player's state in one category of a channel."""
+        subscription, state = self._find_subscription(call), _read_state(call)
+        category = call.parameters["category"]
+        previous = subscription.categories.get(category, "opt_in")
+        subscription.categories[category] = state
+        return _respond_ok(call, previous_state=previous, state=state, category=category)
+
+    def _find_subscription(self, call: Call) -> Subscription:
+        player = self.players.get(call.user_id)
+        if player is None:
+            raise CallRejected(404, user_id=f"No player with id {call.user_id}")
+        return player.channels[call.channel]
+
+
+def error_body(**errors: str) -> dict[str, Any]:
+    """Make the body of an error: parameter → message."""
+    return {"status": "error", "errors": {name: [message] for name, message in errors.items()}}
+
+
+def _respond_ok(call: Call, **values: Any) -> Response:
+    return 200, {"status": "ok", "channel": call.channel, "user_id": call.user_id, "reachable": False, **values}
+
+
+def _read_state(call: Call) -> str:
+    state = call.parameters.get("state")
+    if state not in STATES:
+        raise CallRejected(404, state=f"Unknown state {state}")
+    return str(state)
+
+
+def _find_country(address: str) -> str:
+    try:
+        return "US" if ip_address(address).is_global or address.startswith("203.0.113.") else ""
+    except ValueError:
+        return ""
+
+
+@cache
+def _time_zones() -> frozenset[str]:
+    return frozenset(available_timezones())
+
+
+def _is_time_zone(zone: Any) -> bool:
+    # A machine without a time zone database knows none, so it takes any.
+    return isinstance(zone, str) and (zone in _time_zones() or not _time_zones())
