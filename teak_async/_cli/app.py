@@ -63,36 +63,36 @@ def identify(options: FileOptions) -> None:
     Every row that the server processes is a session, so a file that was run must not be run again, but with the same
     --journal: that goes on where the run was.
     """
-    from .commands import run_identify
+    from .commands import run_file
 
-    run_identify(options)
+    run_file("identify", options)
 
 
 @app.command("opt-out", epilog=EPILOG)
 @expand_options
 def opt_out(options: FileOptions, category: Category = None) -> None:
     """Stop desktop push notifications for each row's user_id: all of them, or those of --category or a column category."""
-    from .commands import run_set_state
+    from .commands import run_file
 
-    run_set_state("opt-out", "opt_out", category, options)
+    run_file("opt-out", options, category)
 
 
 @app.command("opt-in", epilog=EPILOG)
 @expand_options
 def opt_in(options: FileOptions, category: Category = None) -> None:
     """Allow desktop push notifications for each row's user_id: all of them, or those of --category or a column category."""
-    from .commands import run_set_state
+    from .commands import run_file
 
-    run_set_state("opt-in", "opt_in", category, options)
+    run_file("opt-in", options, category)
 
 
 @app.command(epilog=EPILOG)
 @expand_options
 def status(options: FileOptions) -> None:
     """Read the desktop push subscription of each row's user_id."""
-    from .commands import run_status
+    from .commands import run_file
 
-    run_status(options)
+    run_file("status", options)
 
 
 @app.command()

@@ -22,58 +22,21 @@ from teak_async.sandbox.limit_models import LIMIT_MODELS
 
 from .demo import run_demo
 from .dry_run import dry_run_job
-from .input import InputError, RowReader, RowSchema, identify_schema, same_file, state_schema, status_schema
+from .input import InputError, RowReader, identify_schema, same_file, state_schema, status_schema
 from .job import Job, run_job
 from .options import FaultOptions, FileOptions, ServerOptions
 from .output import OutputError, silence_broken_pipe
 from .report import count_states, describe_dry_run, describe_summary, export_rows
 
 
-def run_identify(options: FileOptions) -> None:
-    _run("identify", identify_schema(), options)
-
-
-def run_set_state(label: str, state: str, category: str | None, options: FileOptions) -> None:
-    _run(label, state_schema(State(state), category), options)
-
-
-def run_status(options: FileOptions) -> None:
-    _run("status", status_schema(), options)
-
-
-def run_report(journal: Path, failed: Path | None, in_doubt: Path | None, *, as_json: bool) -> None:
-    if failed is not None and in_doubt is not None and same_file(failed, in_doubt):
-        raise _fail(f"{failed}: named for both; write the failed rows and those in doubt to two files")
-    try:
-        record = read_summary(journal)
-        for path, chosen in ((failed, ("failed",)), (in_doubt, ("in_doubt", "intent"))):
-            if path is not None and (missing := export_rows(journal, record, path, *chosen)):
-                typer.echo(f"{path}: rows that were too long to be kept are missing: {missing:,}", err=True)
-    except (InputError, TeakError) as error:
-        raise _fail(str(error)) from None
-    except OSError as error:
-        raise _fail(f"{error.filename}: {error.strerror}") from None
-    typer.echo(json.dumps(count_states(record)) if as_json else describe_summary(record))
-
-
-def run_sandbox(server_options: ServerOptions, fault_options: FaultOptions) -> None:
-    try:
-        server = Sandbox(**server_options._asdict(), faults=Faults(**fault_options._asdict()))
-        asyncio.run(_serve(server))
-    except (ValueError, OSError) as error:
-        raise _fail(str(error)) from None
-    except KeyboardInterrupt:
-        pass
-    typer.echo(_describe_traffic(server))
-
-
-def run_demo_of(players: int, window: str) -> None:
-    if window not in LIMIT_MODELS:
-        raise _fail(f"--window must be one of {', '.join(LIMIT_MODELS)}, not {window!r}")
-    raise typer.Exit(asyncio.run(run_demo(players, window)))
-
-
-def _run(label: str, schema: RowSchema, options: FileOptions) -> None:
+def run_file(label: str, options: FileOptions, category: str | None = None) -> None:
+    match label:
+        case "identify":
+            schema = identify_schema()
+        case "status":
+            schema = status_schema()
+        case _:
+            schema = state_schema(State(label.replace("-", "_")), category)
     gc.freeze()  # else each collection goes through all that was imported, and holds the loop up for 20 ms
     limits = Limits() if options.rate is None else Limits(options.rate, options.rate)
     most = limits.identify if label == "identify" else limits.subscription
@@ -110,6 +73,38 @@ def _run(label: str, schema: RowSchema, options: FileOptions) -> None:
     except OSError as error:
         raise _fail(f"{error.filename}: {error.strerror}") from None
     raise typer.Exit(code)
+
+
+def run_report(journal: Path, failed: Path | None, in_doubt: Path | None, *, as_json: bool) -> None:
+    if failed is not None and in_doubt is not None and same_file(failed, in_doubt):
+        raise _fail(f"{failed}: named for both; write the failed rows and those in doubt to two files")
+    try:
+        record = read_summary(journal)
+        for path, chosen in ((failed, ("failed",)), (in_doubt, ("in_doubt", "intent"))):
+            if path is not None and (missing := export_rows(journal, record, path, *chosen)):
+                typer.echo(f"{path}: rows that were too long to be kept are missing: {missing:,}", err=True)
+    except (InputError, TeakError) as error:
+        raise _fail(str(error)) from None
+    except OSError as error:
+        raise _fail(f"{error.filename}: {error.strerror}") from None
+    typer.echo(json.dumps(count_states(record)) if as_json else describe_summary(record))
+
+
+def run_sandbox(server_options: ServerOptions, fault_options: FaultOptions) -> None:
+    try:
+        server = Sandbox(**server_options._asdict(), faults=Faults(**fault_options._asdict()))
+        asyncio.run(_serve(server))
+    except (ValueError, OSError) as error:
+        raise _fail(str(error)) from None
+    except KeyboardInterrupt:
+        pass
+    typer.echo(_describe_traffic(server))
+
+
+def run_demo_of(players: int, window: str) -> None:
+    if window not in LIMIT_MODELS:
+        raise _fail(f"--window must be one of {', '.join(LIMIT_MODELS)}, not {window!r}")
+    raise typer.Exit(asyncio.run(run_demo(players, window)))
 
 
 def _fail(message: str) -> typer.Exit:

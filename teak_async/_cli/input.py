@@ -34,6 +34,7 @@ MAX_LINE = 1 << 20
 STDIN = 0
 """The descriptor of standard input."""
 _BLANK = b"\xef\xbb\xbf \t\r\n"
+_USER_ID = ("user_id",), "a column user_id"
 READ_AHEAD = 512
 """Rows read ahead of their use at most."""
 
@@ -49,33 +50,26 @@ class RowSchema:
     Attributes:
         columns: the parameters a row may have.
         make: turns them into a request.
-        check: says what columns are missing, or nothing.
+        needed: columns of which the header needs one, and how a message says so.
         filled: columns in which no cell may be empty.
     """
 
     columns: tuple[str, ...]
     make: Callable[[dict[str, Any]], Request]
-    check: Callable[[tuple[str, ...]], str | None]
+    needed: tuple[tuple[tuple[str, ...], str], ...]
     filled: tuple[str, ...] = ()
 
 
 def identify_schema() -> RowSchema:
     """Make the schema of rows for `Identify`."""
     columns = ("user_id", "client_ip", "country_code", "timezone_id", "email", "deep_link")
-
-    def check(found: tuple[str, ...]) -> str | None:
-        if missing := _needs_user_id(found):
-            return missing
-        if "client_ip" not in found and "country_code" not in found:
-            return "a column client_ip or country_code (client_ip 127.0.0.1 where neither is known)"
-        return None
-
-    return RowSchema(columns, lambda parameters: Identify(**parameters), check)
+    location = ("client_ip", "country_code"), "a column client_ip or country_code (client_ip 127.0.0.1 where neither is known)"
+    return RowSchema(columns, lambda parameters: Identify(**parameters), (_USER_ID, location))
 
 
 def status_schema() -> RowSchema:
     """Make the schema of rows for `GetSubscription`."""
-    return RowSchema(("user_id",), lambda parameters: GetSubscription(**parameters), _needs_user_id)
+    return RowSchema(("user_id",), lambda parameters: GetSubscription(**parameters), (_USER_ID,))
 
 
 def state_schema(state: State, category: str | None) -> RowSchema:
@@ -88,11 +82,7 @@ def state_schema(state: State, category: str | None) -> RowSchema:
         return SetCategorySubscription(state=state, **parameters)
 
     # An empty cell in a column of categories is a slip, and must not opt the player out of everything.
-    return RowSchema(("user_id", "category"), make, _needs_user_id, () if category else ("category",))
-
-
-def _needs_user_id(found: tuple[str, ...]) -> str | None:
-    return None if "user_id" in found else "a column user_id"
+    return RowSchema(("user_id", "category"), make, (_USER_ID,), () if category else ("category",))
 
 
 class RowReader:
@@ -180,8 +170,9 @@ class RowReader:
                 raise InputError(f"{place}: unknown column {column!r}: remove or rename it; known are {known}.{hint}")
             if columns.count(column) > 1:
                 raise InputError(f"{place}: the column {column!r} stands there twice")
-        if missing := self._schema.check(columns):
-            raise InputError(f"{place}: the header needs {missing}; known columns are {known}")
+        for names, message in self._schema.needed:
+            if not set(names) & set(columns):
+                raise InputError(f"{place}: the header needs {message}; known columns are {known}")
         return columns
 
     def _make_row(self, line: int, data: bytes | None, parse: Callable[[bytes], Mapping[str, Any]]) -> Row | None:
