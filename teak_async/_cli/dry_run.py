@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Iterator
 from math import ceil, inf
 
 from attrs import frozen
 
+from teak_async._api.endpoints import endpoint_of
+from teak_async._bulk.resume import Disposition, check_same_row, check_whole_input, disposition
 from teak_async._client.deadline import loop_time
-from teak_async._journal.database import KnownRow, check_place, check_run, is_new, iter_states, read_summary
-from teak_async._journal.journal import DOUBTED, FINISHED, Entry
-from teak_async.errors import InvalidRequest, JournalError
-from teak_async.models import GetSubscription, Identify
+from teak_async._journal.database import check_place, check_run, is_new, iter_states, read_summary
+from teak_async._journal.row import JournalRow, KnownRow
+from teak_async.errors import InvalidRequest
 
 from .job import Exit, Job
 from .output import check_output
@@ -83,7 +85,8 @@ async def dry_run_job(job: Job, game_id: str) -> DryRun:
 
 
 async def _count_rows(job: Job, known: Iterator[tuple[int, KnownRow]]) -> DryRun:
-    rows = unreadable = finished = failed = in_doubt = resent = 0
+    counts: Counter[Disposition] = Counter()
+    unreadable = rows = 0
     problems: list[str] = []
     index, following = next(known, (-1, None))
     async for row in job.rows:
@@ -91,24 +94,23 @@ async def _count_rows(job: Job, known: Iterator[tuple[int, KnownRow]]) -> DryRun
         before = None
         if following is not None and index == rows:
             before = following
+            check_same_row(job.journal, before, JournalRow.of(rows, request, row.source), row.line, "nothing was sent")
             index, following = next(known, (-1, None))
-        if before is not None and before.digest != Entry.of(rows, request, row.source).digest:
-            raise JournalError(f"{job.journal}: the journal of another input: line {row.line} is not what it was")
-        rows += 1
-        if before is not None and before.state in FINISHED:
-            finished += 1
-            failed += before.state != "done"
-        elif before is not None and before.state in DOUBTED and not isinstance(request, GetSubscription):
-            left = isinstance(request, Identify) and not job.resend_in_doubt
-            in_doubt += left
-            resent += not left
-        elif isinstance(row.request, InvalidRequest):
+        effect = None if request is None else endpoint_of(request).effect
+        what = disposition(before, effect, resend_in_doubt=job.resend_in_doubt)
+        if isinstance(row.request, InvalidRequest) and what is Disposition.SEND:
             unreadable += 1
             problems += [str(row.request)] if len(problems) < 5 else []
+        counts[what] += 1
+        rows += 1
     if following is not None:
-        raise JournalError(f"{job.journal}: the journal of a longer input: it knows row {index}, and here are {rows} rows")
+        check_whole_input(job.journal, max([index, *(later for later, _ in known)]) + 1, rows)
+    now = asyncio.get_running_loop().time()
+    failed, resent = counts[Disposition.SKIP_FAILED], counts[Disposition.RESEND]
+    finished = counts[Disposition.SKIP] + failed
+    in_doubt = counts[Disposition.IN_DOUBT] + counts[Disposition.STILL_IN_DOUBT]
     until = loop_time(job.deadline)
-    time_left = inf if until is None else until - asyncio.get_running_loop().time()
+    time_left = inf if until is None else until - now
     return DryRun(rows, unreadable, finished, failed, in_doubt, resent, tuple(problems), job.limit, time_left)
 
 
