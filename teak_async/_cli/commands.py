@@ -93,11 +93,10 @@ def run_report(journal: Path, failed: Path | None, in_doubt: Path | None, *, as_
 def run_sandbox(server_options: ServerOptions, fault_options: FaultOptions) -> None:
     try:
         server = Sandbox(**server_options._asdict(), faults=Faults(**fault_options._asdict()))
-        asyncio.run(_serve(server))
+        with suppress(KeyboardInterrupt):
+            asyncio.run(_serve(server))
     except (ValueError, OSError) as error:
         raise _fail(str(error)) from None
-    except KeyboardInterrupt:
-        pass
     typer.echo(_describe_traffic(server))
 
 

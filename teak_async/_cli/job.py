@@ -93,16 +93,17 @@ async def run_job(job: Job, session: TeakSession) -> tuple[Exit, BulkReport]:
             deadline=job.deadline,
             about=job.about,
         )
-        with open_output(job.output) as output, ProgressReporter(job.label, job.limit, total, quiet=job.quiet) as progress:
-            async with session, run, _show_progress(progress, run):
-                with _handle_interrupts(progress, run) as signals:
-                    # The journal is open by now. A run that cannot begin leaves the results of an earlier one as they are.
-                    begin_output(output, job.output, resumed=resumed)
-                    async for outcome in run:
-                        write_result(output, outcome)
-            progress.show(run.report, run.retries, run.trouble)
-    except OutputError as error:
-        raise OutputError(f"{error}; {summary(run.report)}") from None
+        try:
+            with open_output(job.output) as output, ProgressReporter(job.label, job.limit, total, quiet=job.quiet) as progress:
+                async with session, run, _show_progress(progress, run):
+                    with _handle_interrupts(progress, run) as signals:
+                        # The journal is open by now. A run that cannot begin leaves the results of an earlier one as they are.
+                        begin_output(output, job.output, resumed=resumed)
+                        async for outcome in run:
+                            write_result(output, outcome)
+                progress.show(run.report, run.retries, run.trouble)
+        except OutputError as error:
+            raise OutputError(f"{error}; {summary(run.report)}") from None
     except (Forbidden, GameNotFound) as error:
         raise type(error)(f"stopped, since every row would get the same response: {error}") from None
     finally:

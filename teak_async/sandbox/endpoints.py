@@ -39,9 +39,9 @@ class Endpoint:
     handlers: Mapping[str, Handler]
     _pattern: re.Pattern[str] = field(init=False, repr=False)
 
-    @_pattern.default
-    def _compile(self) -> re.Pattern[str]:
-        return re.compile(re.sub(r":(\w+)_identifier", r"(?P<\1>[^/]+)", re.escape(self.path)))
+    def __attrs_post_init__(self) -> None:
+        pattern = re.sub(r":(\w+)_identifier", r"(?P<\1>[^/]+)", re.escape(self.path))
+        object.__setattr__(self, "_pattern", re.compile(pattern))
 
     @property
     def channel(self) -> str:
