@@ -21,7 +21,7 @@ from .report import Options, Report, machine
 
 TOPICS = {
     "limits": "does it keep to the limit, and use it, beside other limiters",
-    "virtual": "a million requests through the budget, in virtual time",
+    "virtual": "a million requests through the bucket, in virtual time",
     "lanes": "how long live calls wait during a bulk run",
     "burst": "150 live calls at once on an idle session",
     "stall": "the loop blocked for a second, on purpose",

@@ -1,4 +1,4 @@
-"""A million requests in virtual time: the budget alone, over random networks, before five limit models.
+"""A million requests in virtual time: the bucket alone, over random networks, before five limit models.
 
 The loop's seconds take no time, so hours of traffic pass in a minute or two. Only the wire is made up: each way takes its
 drawn time, and the request is stamped between the two. Who asks is drawn as well. Bulk workers always want more. Live
@@ -211,7 +211,7 @@ def measure(options: Options) -> Report:
     whole = sum(passed.requests for passed in met.values())
     hours = sum(passed.virtual for passed in met.values()) / 3600
     return Report(
-        f"virtual: {whole:,} requests through the budget alone, {hours:.1f} hours of virtual time, both lanes",
+        f"virtual: {whole:,} requests through the bucket alone, {hours:.1f} hours of virtual time, both lanes",
         [Table(heads, rows)],
         [f"Counted with {BEGINNINGS} beginnings of the limit models' seconds; their mean is printed, and 0 is 0 in all."],
         {

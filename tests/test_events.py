@@ -154,7 +154,7 @@ async def test_every_attempt_ends_once_whenever_its_caller_leaves(sandbox: Sandb
                 await asyncio.sleep(0)
             call.cancel()
             await asyncio.wait([call])
-        while internals(teak).executor.attempts:
+        while internals(teak).executor.under_way:
             await asyncio.sleep(0.001)
     ended = [event for event in heard if isinstance(event, ResponseReceived | AttemptFailed)]
     assert Counter(event.call for event in ended) == Counter(event.call for event in heard if isinstance(event, AttemptStarted))

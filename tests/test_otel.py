@@ -235,7 +235,7 @@ async def test_nothing_is_kept_of_calls_that_ended(telemetry: Telemetry) -> None
         await asyncio.sleep(0.05)
         calls[1].cancel()
         await asyncio.wait(calls)
-        while internals(teak).executor.attempts or internals(other).executor.attempts:
+        while internals(teak).executor.under_way or internals(other).executor.under_way:
             await asyncio.sleep(0.01)
     assert len(telemetry.spans) == server.seen[IDENTIFY].requests
     assert telemetry.hook._under_way == {}

@@ -359,7 +359,7 @@ async def live(ear: Ear, teak: TeakSession) -> None:
 
 async def bulk(ear: Ear, teak: TeakSession, folder: Path) -> None:
     """Make a run of them with a journal, and look into all of that."""
-    # One of each budget, so that a refusal of one does not make another one wait.
+    # One of each bucket, so that a refusal of one does not make another one wait.
     run = teak.bulk([request for request in requests() if not isinstance(request, SetSubscription)], journal=folder / "run.db")
     try:
         async with run:
@@ -514,7 +514,7 @@ def test_left(ear: Ear, tmp_path: Path, answer: Any, *, closing: bool) -> None:
             tasks = [asyncio.create_task(teak.call(request)) for request in requests()]
             while not server.came.is_set():
                 await asyncio.sleep(0.001)
-            ear.see(*tasks, *asyncio.all_tasks(), *internals(teak).executor.attempts)
+            ear.see(*tasks, *asyncio.all_tasks(), *internals(teak).executor.under_way)
             if not closing:
                 for task in tasks:
                     task.cancel()

@@ -100,8 +100,8 @@ async def test_a_category_reaches_no_other_path(teak: TeakSession, sandbox: Sand
     assert sandbox.seen[IDENTIFY].requests == 0
 
 
-async def test_budgets_are_per_path(teak: TeakSession, sandbox: Sandbox) -> None:
-    """Reading and setting share a budget; identify and the categories have their own."""
+async def test_buckets_are_per_path(teak: TeakSession, sandbox: Sandbox) -> None:
+    """Reading and setting share a bucket; identify and the categories have their own."""
     sandbox.add_player("p1")
     await teak.identify("p1", country_code="US")
     await teak.desktop_push.status("p1")
@@ -416,7 +416,7 @@ async def test_cancelling_at_every_moment_leaks_no_permit(sandbox: Sandbox) -> N
         bucket = internals(teak).bucket(IDENTIFY)
         while bucket.window._out:
             await asyncio.sleep(0.001)
-        assert not internals(teak).executor.attempts
+        assert not internals(teak).executor.under_way
         assert bucket.rate().in_window == sandbox.seen[IDENTIFY].requests
     assert all(player.sessions == 1 for player in sandbox.players.values())
 
@@ -431,7 +431,7 @@ async def test_closing_does_not_wait_for_the_abandoned() -> None:
                 await asyncio.sleep(0.001)
             call.cancel()
             await asyncio.wait([call])
-        assert not internals(teak).executor.attempts
+        assert not internals(teak).executor.under_way
 
 
 async def test_cancelling_close_ends_everything() -> None:
@@ -444,7 +444,7 @@ async def test_cancelling_close_ends_everything() -> None:
             await asyncio.sleep(0.001)
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(teak.close(), 0.05)
-        assert not internals(teak).executor.attempts
+        assert not internals(teak).executor.under_way
         with pytest.raises(ConnectionLost) as lost:
             await call
     assert lost.value.delivery is Delivery.UNKNOWN
@@ -456,7 +456,7 @@ async def test_closing_ends_a_pause_between_tries(sandbox: Sandbox) -> None:
     sandbox.fail_next("status", "response_lost")
     teak = await session_on(sandbox, retry=RetryPolicy(initial_wait=60, max_wait=60)).open()
     call = asyncio.create_task(teak.desktop_push.opt_out("p1"))
-    while not (sandbox.requests and not internals(teak).executor.attempts):
+    while not (sandbox.requests and not internals(teak).executor.under_way):
         await asyncio.sleep(0.001)
     await asyncio.gather(teak.close(), teak.close())
     with pytest.raises(SessionClosed) as closed:

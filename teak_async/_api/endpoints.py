@@ -18,11 +18,13 @@ A new push channel needs:
 A new endpoint needs:
 
 1. its request, `class …(Request[ItsResponse])`, and its response in `models.py`;
-2. a row of the table, with a figure in `Limits` where it has a limit of its own;
+2. a row of the table; a limit of its own needs a figure in `Limits`, in `_limits/session_limits.py`'s warning, in the command's
+   and the sandbox's options, and in the literals here and in `sandbox/endpoints.py`;
 3. a method on `TeakSession` or `Subscriptions`;
 4. both names in both places of `teak_async/__init__.py`;
-5. its path in the sandbox;
-6. a recorded response in `tests/samples`, and its line in the tables of `tests/api`, `test_models.py` and `test_readme.py`.
+5. its row in `sandbox/endpoints.py`, and a handler in `sandbox/game.py`;
+6. a recorded response in `tests/samples`, and its line in the tables of `tests/api`, `test_models.py` and `test_readme.py`;
+7. where files should reach it, a command in `_cli/app.py`, `commands.py` and `input.py`.
 """
 
 from __future__ import annotations

@@ -50,7 +50,7 @@ class Players:
         """Send nothing new, and finish what is on the wire."""
         self.stopping = True
         for task, row in self._tasks.items():
-            row.call.last = True
+            row.call.stopping = True
             if not row.call.on_wire:
                 task.cancel()
 
@@ -77,7 +77,7 @@ class Players:
                     self._results.abandon(row)
                     raise
                 except TeakError as error:
-                    if row.call.cut:
+                    if row.call.stopped_before_retry:
                         self._results.abandon(row)
                     else:
                         self._results.record(row, None, error)
@@ -92,7 +92,7 @@ class Players:
         """Make a row's call: as `CallExecutor.execute`, with an intent in the journal before each attempt that needs one."""
         executor, call = self._executor, row.call
         while True:
-            result = await executor.attempt(call, row.write_intent, row.release_slots)
+            result = await executor.make_attempt(call, row.write_intent, row.release_slots)
             if not isinstance(result, TeakError):
                 return call.finish(result)
             wait = executor.next_wait(call, result)

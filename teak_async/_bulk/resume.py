@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from teak_async._api.endpoints import Effect
-from teak_async._journal.row import DOUBTED, FINISHED, JournalRow, KnownRow
+from teak_async._journal.row import FINISHED, MAYBE_DONE, JournalRow, KnownRow
 from teak_async.errors import InvalidRequest, JournalError
 
 from .outcomes import Row
@@ -51,7 +51,7 @@ def disposition(known: KnownRow | None, effect: Effect | None, *, resend_in_doub
         return Disposition.SEND
     if known.state in FINISHED:
         return Disposition.SKIP if known.state == "done" else Disposition.SKIP_FAILED
-    if known.state not in DOUBTED or effect in (None, Effect.READ):
+    if known.state not in MAYBE_DONE or effect in (None, Effect.READ):
         return Disposition.SEND
     if effect is Effect.SET or resend_in_doubt:
         return Disposition.RESEND
@@ -92,7 +92,7 @@ async def plan_rows(
     held: list[tuple[RowCall | InvalidRow, Disposition]] = []
     sent = "nothing was sent"
     journal = context.journal
-    last = -1 if journal is None else journal.last
+    last = -1 if journal is None else journal.last_known
     index = -1
     async with aclosing(iter_rows(source)) as rows:
         async for item in rows:
@@ -101,7 +101,7 @@ async def plan_rows(
             known = None
             if journal is not None and index <= last:
                 assert row.journal_row is not None
-                known = await journal.known_row(index)
+                known = await journal.take_known_row(index)
                 if known is not None:
                     check_same_row(path, known, row.journal_row, row.line, sent)
             effect = row.call.endpoint.effect if isinstance(row, RowCall) else None

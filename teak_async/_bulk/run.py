@@ -46,7 +46,7 @@ BUCKETS = {endpoint.name: endpoint.bucket for endpoint in ENDPOINTS.values()}
 
 
 @frozen
-class Plan:
+class RunOptions:
     """What a run was asked to do."""
 
     source: Iterable[Any] | AsyncIterable[Any]
@@ -76,7 +76,7 @@ class BulkRun:
             raise TypeError(f"requests must be an iterable or an async iterable, not {type(requests).__name__}")
         limit = max(limits.identify, limits.subscription)
         self._executor = executor
-        self._plan = Plan(requests, path, dict(about), resend_in_doubt)
+        self._options = RunOptions(requests, path, dict(about), resend_in_doubt)
         self._capacity = asyncio.Semaphore(min(limit, MAX_IN_FLIGHT))
         self._context = RunContext(asyncio.Semaphore(min(ceil(limit / 2), MAX_LOOKAHEAD)), deadline)
         self._tally = Tally()
@@ -108,8 +108,8 @@ class BulkRun:
     async def __aenter__(self) -> Self:
         if self._main is not None:
             raise RuntimeError("a run is made once; make another one with teak.bulk(...)")
-        if self._plan.path is not None:
-            journal = self._context.journal = await Journal.open(self._plan.path, self._plan.about)
+        if self._options.path is not None:
+            journal = self._context.journal = await Journal.open(self._options.path, self._options.about)
             journal.ended.add_done_callback(self._journal_ended)
             try:
                 for name, count in journal.recently_sent.items():
@@ -212,8 +212,8 @@ class BulkRun:
             self.abort()
 
     async def _pull(self) -> None:
-        plan = self._plan
-        planned = plan_rows(plan.source, self._context, plan.path, resend_in_doubt=plan.resend_in_doubt)
+        options = self._options
+        planned = plan_rows(options.source, self._context, options.path, resend_in_doubt=options.resend_in_doubt)
         async with aclosing(planned) as rows:
             async for row, what in rows:
                 if self._players.stopping:

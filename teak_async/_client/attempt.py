@@ -2,6 +2,11 @@
 
 Only the response tells when a permit may come back, so an attempt must not end because its caller left. The caller waits for
 a future beside the task; the task ends by itself, by `Exchange.interrupt`, or because its caller left before the send.
+
+    the attempt is            its caller leaves            its session closes
+    not begun                 `CallExecutor` discards it: the task never runs, the permit comes back at once
+    begun, unsent             it is cancelled              it is interrupted: `SessionClosed`
+    sent, or maybe sent       it goes on, `left`           with `left` interrupted at once, else waited for
 """
 
 from __future__ import annotations

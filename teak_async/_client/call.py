@@ -33,14 +33,14 @@ class Call:
         attempts: attempts so far.
         rate_limited: attempts so far that were rate-limited (429).
         on_wire: whether an attempt of it may be at the server right now.
-        last: make no further attempt after the present one.
-        cut: whether it ended by that, and not by itself.
+        stopping: make no further attempt after the present one.
+        stopped_before_retry: whether it ended by that, and not by itself.
         uncertain: whether an attempt of it may have been done.
         resent: whether an earlier run may have done it. A set is in doubt by that until the server responds.
         error: what the call would end with if it were left now; `None` before its first failure.
         message: the request as it goes out; `None` before its first attempt.
         number: names it in events; unique in the process.
-        ticket: keeps its place at the head of its lane; `None` unless the last attempt was rate-limited.
+        ticket: of its last permit; a rate-limited attempt keeps it, and with it the place at the head of its lane.
         asked_at: the loop's time at which its present attempt asked for a permit; `None` where nobody listens.
 
     Raises:
@@ -50,18 +50,18 @@ class Call:
     __slots__ = (
         "asked_at",
         "attempts",
-        "cut",
         "deadline",
         "endpoint",
         "error",
         "lane",
-        "last",
         "message",
         "number",
         "on_wire",
         "rate_limited",
         "request",
         "resent",
+        "stopped_before_retry",
+        "stopping",
         "ticket",
         "uncertain",
         "unconnected_since",
@@ -73,7 +73,7 @@ class Call:
         self.lane = lane
         self.deadline = deadline
         self.attempts = self.rate_limited = 0
-        self.on_wire = self.last = self.cut = self.uncertain = self.resent = False
+        self.on_wire = self.stopping = self.stopped_before_retry = self.uncertain = self.resent = False
         self.error: TeakError | None = None
         self.message: Message | None = None
         self.number = next(_numbers)
@@ -106,15 +106,15 @@ class Call:
             self.unconnected_since = None
         elif self.unconnected_since is None:
             self.unconnected_since = now
-        cut_off = None
+        unconnected_for = None
         if self.lane is Lane.BULK and self.unconnected_since is not None:
             # A live call fails fast. A row sits out an outage: thousands come up during one.
-            cut_off = now - self.unconnected_since
+            unconnected_for = now - self.unconnected_since
         counted = self.attempts - self.rate_limited
-        wait = next_wait(policy, self.endpoint.effect, error, counted, self.rate_limited, chance, cut_off)
+        wait = next_wait(policy, self.endpoint.effect, error, counted, self.rate_limited, chance, unconnected_for)
         self._take_in(error)
-        self.cut = wait is not None and self.last
-        if wait is None or self.last:
+        self.stopped_before_retry = wait is not None and self.stopping
+        if wait is None or self.stopping:
             raise error
         return wait
 

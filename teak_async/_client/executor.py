@@ -1,12 +1,12 @@
 """Makes calls: one attempt after the other, each with a permit, until the truth about the call is known.
 
-Theory of operation. Each attempt waits for a permit, then runs as an `Attempt`: permit → encode → send → response → permit
-back → decode. When the caller is cancelled, the attempt is cancelled too as long as nothing was sent. Once bytes may be on the
+Theory of operation. Each attempt waits for a permit, then runs as an `Attempt`: permit → encode → send → response → decode →
+permit back. When the caller is cancelled, the attempt is cancelled too as long as nothing was sent. Once bytes may be on the
 wire it goes on by itself until the response is there or its time is up, since only the response tells when the permit may
 come back. `Call.next_wait` says whether there is another attempt.
 
 - Every request takes this one path.
-- Every permit that was acquired is released once: in `_exchange`, or in `_discard` where that never began.
+- Every permit that was acquired is released once: in `_send_with_permit`, or in `_discard` where that never began.
 - Closing ends the calls that wait, lets those on the wire finish, and leaves nothing running.
 """
 
@@ -41,7 +41,7 @@ from .call import Call
 from .retry import RetryPolicy
 from .transport import Exchange, RawResponse, Transport
 
-Result: TypeAlias = Response | TeakError
+AttemptResult: TypeAlias = Response | TeakError
 """How an attempt ended."""
 
 
@@ -71,21 +71,21 @@ class CallExecutor:
         self._notifier = notifier
         self._closed = asyncio.Event()
         self._quiet = asyncio.Event()
-        self.attempts: dict[Exchange, Attempt[Result]] = {}
+        self.under_way: dict[Exchange, Attempt[AttemptResult]] = {}
 
     async def close(self, *, hurry: bool = False) -> None:
         """Wait for what is on the wire and has a caller that waits; in a hurry, or cancelled, leave that too."""
         self._closed.set()
         try:
-            self._interrupt(attempt for attempt in self.attempts.values() if attempt.left)
-            if self.attempts and not hurry:
+            self._interrupt(attempt for attempt in self.under_way.values() if attempt.left)
+            if self.under_way and not hurry:
                 await self._quiet.wait()
         finally:
-            self._interrupt(self.attempts.values())
-            if self.attempts:
+            self._interrupt(self.under_way.values())
+            if self.under_way:
                 await self._quiet.wait()
 
-    def _interrupt(self, attempts: Iterable[Attempt[Result]]) -> None:
+    def _interrupt(self, attempts: Iterable[Attempt[AttemptResult]]) -> None:
         for attempt in list(attempts):
             unsent = SessionClosed("the session was closed before this call was sent")
             if not attempt.begun:
@@ -99,7 +99,7 @@ class CallExecutor:
     async def execute(self, call: Call) -> Response:
         """Make a call: as many attempts as it may have, and the truth about all of them."""
         while True:
-            result = await self.attempt(call)
+            result = await self.make_attempt(call)
             if not isinstance(result, TeakError):
                 return call.finish(result)
             await self.pause(call, self.next_wait(call, result))
@@ -121,12 +121,12 @@ class CallExecutor:
             async with asyncio.timeout_at(until if call.deadline is None else min(until, call.deadline)):
                 await self._closed.wait()
 
-    async def attempt(
+    async def make_attempt(
         self,
         call: Call,
         before: Callable[[], Awaitable[None]] | None = None,
         on_permit: Callable[[], None] | None = None,
-    ) -> Result:
+    ) -> AttemptResult:
         """Make one attempt, and return how it ended; the session's close and the deadline are results, too.
 
         Args:
@@ -136,13 +136,13 @@ class CallExecutor:
         """
         call.asked_at = asyncio.get_running_loop().time() if self._notifier.is_enabled() else None
         try:
-            bucket = self.bucket_of(call.endpoint.bucket)
+            handle = self.bucket_of(call.endpoint.bucket)
             if call.deadline is None:
                 if before is not None:
                     await before()
-                call.ticket = await bucket.acquire(call.lane, call.ticket)
+                call.ticket = await handle.acquire(call.lane, call.ticket)
             else:
-                await self._acquire_in_time(call, bucket, call.deadline, before)
+                await self._acquire_in_time(call, handle, call.deadline, before)
         except SessionClosed as closed:
             return closed
         except TimeoutError:
@@ -152,12 +152,12 @@ class CallExecutor:
             on_permit()
         call.attempts += 1
         exchange = self._transport.begin()
-        attempt = self.attempts[exchange] = Attempt[Result](exchange, bucket.bucket)
+        attempt = self.under_way[exchange] = Attempt[AttemptResult](exchange, handle.bucket)
         call.on_wire = True
         try:
-            return await attempt.run(self._exchange, call, bucket.bucket, exchange)
+            return await attempt.run(self._send_with_permit, call, handle.bucket, exchange)
         except asyncio.CancelledError:
-            if exchange in self.attempts and not attempt.begun:
+            if exchange in self.under_way and not attempt.begun:
                 self._discard(attempt)
             if attempt.left:
                 call.error = ConnectionLost("the call was left before its answer came")
@@ -167,16 +167,16 @@ class CallExecutor:
             call.on_wire = False
 
     async def _acquire_in_time(
-        self, call: Call, bucket: BucketHandle, deadline: float, before: Callable[[], Awaitable[None]] | None
+        self, call: Call, handle: BucketHandle, deadline: float, before: Callable[[], Awaitable[None]] | None
     ) -> None:
         if asyncio.get_running_loop().time() >= deadline:
             raise TimeoutError
         async with asyncio.timeout_at(deadline):
             if before is not None:
                 await before()
-            call.ticket = await bucket.acquire(call.lane, call.ticket)
+            call.ticket = await handle.acquire(call.lane, call.ticket)
 
-    async def _exchange(self, call: Call, bucket: Bucket, exchange: Exchange) -> Result:
+    async def _send_with_permit(self, call: Call, bucket: Bucket, exchange: Exchange) -> AttemptResult:
         """Make the exchange of one attempt with its permit, and release that as what is known of the exchange allows."""
         loop = asyncio.get_running_loop()
         began = loop.time()
@@ -202,7 +202,7 @@ class CallExecutor:
             if isinstance(failure, TeakError):
                 return failure
             raise
-        result: Result
+        result: AttemptResult
         try:
             result = decode(call.endpoint, response.status, response.headers, response.body)
         except TeakError as error:
@@ -220,7 +220,7 @@ class CallExecutor:
             self._emit_response(call, bucket, response, result, on_wire)
         return result
 
-    def _emit_response(self, call: Call, bucket: Bucket, response: RawResponse, result: Result, on_wire: float) -> None:
+    def _emit_response(self, call: Call, bucket: Bucket, response: RawResponse, result: AttemptResult, on_wire: float) -> None:
         error = result if isinstance(result, TeakError) else None
         delivery, name = (Delivery.DONE, None) if error is None else (error.delivery, type(error).__name__)
         fields = call.event_fields
@@ -229,13 +229,13 @@ class CallExecutor:
             allowance = bucket.window.allowance(asyncio.get_running_loop().time())
             self._notifier.emit(RateLimitHit(*fields, call.endpoint.bucket, error.retry_after, allowance))
 
-    def _discard(self, attempt: Attempt[Result]) -> None:
-        """End an attempt whose task has not taken its first step: `_exchange` never runs, so its permit is released here."""
+    def _discard(self, attempt: Attempt[AttemptResult]) -> None:
+        """Release the permit of an attempt whose task has not taken its first step: `_send_with_permit` never runs."""
         attempt.cancel()
         attempt.bucket.release_unused()
         self._end(attempt.exchange)
 
     def _end(self, exchange: Exchange) -> None:
-        del self.attempts[exchange]
-        if not self.attempts and self._closed.is_set():
+        del self.under_way[exchange]
+        if not self.under_way and self._closed.is_set():
             self._quiet.set()

@@ -15,7 +15,8 @@ class RetryPolicy:
 
     Attributes:
         max_attempts: attempts of one call at most; those that were rate-limited do not count.
-        max_rate_limited: rate-limited attempts (429) of one call at most; each costs the bucket's pause of a second or more.
+        max_rate_limited: how often one call bears a 429; the next one ends it. Each costs the bucket's pause of a second or
+            more.
         initial_wait: seconds before the second attempt, on average three quarters of it; doubled for each further one.
         max_wait: seconds; no wait is longer.
         outage: seconds for which a row of a bulk run keeps asking for a connection before it fails, however many attempts
@@ -46,7 +47,7 @@ def next_wait(
     attempts: int,
     rate_limited: int,
     chance: float,
-    cut_off: float | None = None,
+    unconnected_for: float | None = None,
 ) -> float | None:
     """Return the seconds to wait before the next attempt, or `None` to give up.
 
@@ -57,7 +58,7 @@ def next_wait(
         attempts: attempts so far that were not rate-limited.
         rate_limited: attempts so far that were.
         chance: from 0 to 1; spreads the waits of calls that failed together.
-        cut_off: seconds since the first attempt that found no connection, for a call that may sit out an outage.
+        unconnected_for: seconds since the first attempt that found no connection, for a call that may sit out an outage.
     """
     if isinstance(error, RateLimited):
         # It waits in its bucket's pause, as all calls have to then, and in their order.
@@ -65,7 +66,7 @@ def next_wait(
     unconnected = error.delivery is Delivery.NOT_SENT
     if unconnected and (not isinstance(error, TransportError) or isinstance(error, DeadlinePassed)):
         return None
-    patient = unconnected and cut_off is not None and cut_off < retry.outage
+    patient = unconnected and unconnected_for is not None and unconnected_for < retry.outage
     if (attempts >= retry.max_attempts and not patient) or effect not in _REPEATED[error.delivery]:
         return None
     return min(retry.initial_wait * 2.0 ** min(attempts - 1, 64), retry.max_wait) * (0.5 + chance / 2)

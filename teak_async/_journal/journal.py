@@ -44,7 +44,7 @@ class Journal:
     """An open journal.
 
     Attributes:
-        last: the highest index of an earlier run; -1 for a new journal.
+        last_known: the highest index of an earlier run; -1 for a new journal.
         recently_sent: calls by endpoint's name that an earlier run may have sent within the last moments.
         ended: is done when nothing is written any more, with what prevented it.
     """
@@ -53,7 +53,7 @@ class Journal:
         self._writer = writer
         self._known: dict[int, KnownRow] = {}
         self._known_until = 0
-        self.last = last
+        self.last_known = last
         self.recently_sent = recently_sent
         self.ended = writer.ended
 
@@ -83,9 +83,9 @@ class Journal:
                 await asyncio.shield(writer.ended)
             raise
 
-    async def known_row(self, index: int) -> KnownRow | None:
+    async def take_known_row(self, index: int) -> KnownRow | None:
         """Find what an earlier run wrote of a row, for one row after the other in the input's order."""
-        while index >= self._known_until and self._known_until <= self.last:
+        while index >= self._known_until and self._known_until <= self.last_known:
             start, self._known_until = self._known_until, self._known_until + CHUNK
             self._known = await self._writer.read(partial(read_known, start))
         return self._known.pop(index, None)

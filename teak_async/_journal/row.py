@@ -17,7 +17,7 @@ Text = str | bytes | None
 
 FINISHED = ("done", "unread", "failed")
 """States of a row that an earlier run finished."""
-DOUBTED = ("intent", "in_doubt")
+MAYBE_DONE = ("intent", "in_doubt")
 """States in which an earlier run leaves a row that may have been done."""
 
 

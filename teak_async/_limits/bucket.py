@@ -8,8 +8,8 @@ may burst, since the permits hold; the feeder leaves out as many turns as they t
 
 Rules of this module:
 
-- Every way to a permit goes through `_dispatch`, so nothing slips past a pause.
-- A refused call comes again with its ticket and waits at the head of its lane, in the order of the first grants.
+- A call that waits gets its permit from `_dispatch`. Only a live call that finds a permit and an empty lane does not wait.
+- A rate-limited call comes again with its ticket and waits at the head of its lane, in the order of the first grants.
 - A caller cancelled in the instant in which it was granted gives its permit back unsent.
 - Nothing runs while nobody waits: one timer and, for bulk, one feeder, only as long as they are needed; and one more timer,
   while the allowance is lowered and somebody listens for its being won back.
@@ -163,7 +163,7 @@ class Bucket:
         Args:
             lane: who is asking.
             ticket: what an earlier `acquire` of the same call gave, when that attempt was rate-limited.
-            holder: for whom; see `leave`.
+            holder: for whom; see `end_calls_of`.
 
         Returns:
             The ticket of this grant. Exactly one of `release_unused`, `release_answered` and `release_lost` has to follow.
@@ -261,7 +261,7 @@ class Bucket:
             while (future := queue.head()) is not None:
                 future.set_exception(_closed())
 
-    def leave(self, holder: object) -> None:
+    def end_calls_of(self, holder: object) -> None:
         """End the waiting calls of one holder with `SessionClosed`."""
         for future in [future for future, waiting in self._holders.items() if waiting is holder and not future.done()]:
             future.set_exception(_closed())

@@ -16,7 +16,7 @@ Rules of this module:
   credit for slow ones after it, and a credit that shrinks shrinks for the permits that are still out.
 - A request that got no answer gives its permit back one second after the failure, without credit.
 - A permit whose request was never sent comes back at once.
-- A refusal while we keep to L means that somebody else spends from the same budget: the allowance drops at once and is
+- A 429 while the client keeps to L means that somebody else spends from the same bucket: the allowance drops at once and is
   won back step by step.
 """
 
@@ -91,7 +91,7 @@ class RttCredit:
 
 
 class PermitWindow:
-    """The permits of one budget."""
+    """The permits of one bucket."""
 
     CUT = 0.8
     """What a refusal leaves of the allowance."""
@@ -169,7 +169,7 @@ class PermitWindow:
         return True
 
     def next_chance(self, now: float) -> float | None:
-        """When to ask again after `take` said no; `None` when only an answer can free a permit."""
+        """When to ask again after `try_acquire` said no; `None` when only an answer can free a permit."""
         if now < self.paused_until:
             return self.paused_until
         backs = []

@@ -75,7 +75,7 @@ class BucketHandle:
         if self._owns:
             self.bucket.close()
         else:
-            self.bucket.leave(self)
+            self.bucket.end_calls_of(self)
 
 
 class SessionLimits:

@@ -132,9 +132,9 @@ exec(source.replace(member, member + '    SIBLING = "sibling_push"\\n'), vars(mo
 from teak_async._api.codec import as_json, encode
 from teak_async._api.credentials import Credentials
 from teak_async._api.endpoints import ENDPOINTS, endpoint_of
-from teak_async._bulk.run import BUDGETS
+from teak_async._bulk.run import BUCKETS
 
-print(len(BUDGETS) == len(ENDPOINTS) == 1 + 3 * len(models.Channel))
+print(len(BUCKETS) == len(ENDPOINTS) == 1 + 3 * len(models.Channel))
 for request in (
     models.GetSubscription("p1", channel="sibling_push"),
     models.SetSubscription("p1", "opt_in", channel=models.Channel.SIBLING),
@@ -143,7 +143,7 @@ for request in (
 ):
     endpoint = endpoint_of(request)
     message = encode(endpoint, request, Credentials("1", "secret"))
-    print(endpoint.name, BUDGETS[endpoint.name], message.path, message.query or message.body.decode())
+    print(endpoint.name, BUCKETS[endpoint.name], message.path, message.query or message.body.decode())
     print(as_json(request))
 """
 

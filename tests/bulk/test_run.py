@@ -269,7 +269,7 @@ async def test_a_row_that_may_have_been_done_is_told_when_the_run_is_left(server
     server.fail_next("status", "response_lost")
     teak = session_on(server, retry=RetryPolicy(initial_wait=60, max_wait=60))
     async with teak, teak.bulk([SetSubscription("p1", State.OPT_OUT)]) as run:
-        while not (server.requests and not internals(teak).executor.attempts):
+        while not (server.requests and not internals(teak).executor.under_way):
             await asyncio.sleep(0.001)
         await asyncio.sleep(0.01)
     assert (run.report.total, run.report.in_doubt) == (1, 1)
@@ -299,7 +299,7 @@ async def test_a_cancelled_input_is_no_end_of_input(fast: TeakSession) -> None:
 
 
 async def test_rows_refused_again_and_again_end_well() -> None:
-    """A run against a budget that others spend goes on, and no row is lost or doubled."""
+    """A run against a bucket that others spend goes on, and no row is lost or doubled."""
     async with Sandbox(identify=20) as server, session_on(server, limits=Limits(identify=40)) as teak:
         report = await teak.bulk(identifies(60))
         assert report.succeeded == 60

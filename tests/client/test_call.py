@@ -130,9 +130,9 @@ def test_a_row_sits_out_what_a_live_call_fails_in(lane: Lane, attempts: int) -> 
 def test_the_last_attempt_of_a_run_that_stops(again: Delivery, cut: bool) -> None:
     """A call that would go on is cut off, one that has its response has ended by itself."""
     call = call_of("record")
-    call.last = True
+    call.stopping = True
     assert isinstance(take_in(call, ERRORS[again]()), TeakError)
-    assert call.cut is cut
+    assert call.stopped_before_retry is cut
 
 
 @pytest.mark.parametrize("before", ["", "uncertain", "resent"])

@@ -1,4 +1,4 @@
-"""The budget's judge: virtual time, a network made of draws, and a counter that knows nothing of permits."""
+"""The bucket's judge: virtual time, a network made of draws, and a counter that knows nothing of permits."""
 
 from __future__ import annotations
 

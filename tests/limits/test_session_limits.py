@@ -13,7 +13,7 @@ import pytest
 from support import FAST, internals, session_on
 
 from teak_async import Delivery, Identify, Limits, SessionClosed, TeakSession
-from teak_async._limits import session_limits as budgets
+from teak_async._limits import session_limits as module
 from teak_async.events import AllowanceChanged, BucketPaused, Event, RateLimitHit
 from teak_async.sandbox import IDENTIFY, STATUS, Faults, Sandbox
 
@@ -223,7 +223,7 @@ async def test_sessions_left_open_are_forgotten(sandbox: Sandbox, caplog: pytest
     async with session_on(sandbox):
         pass
     kept = weakref.ref(internals(left[0]).limits)
-    assert kept() in budgets._OPEN
+    assert kept() in module._OPEN
     left.clear()
     gc.collect()
     assert kept() is None
