@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import asyncio
 import os
+import weakref
 from collections.abc import AsyncIterable, Iterable, Mapping
+from datetime import timedelta
 from pathlib import Path
-from types import TracebackType
+from types import NoneType, TracebackType
 from typing import TYPE_CHECKING, TypeVar, cast
 
 import aiohttp
@@ -21,14 +23,15 @@ from ._api.credentials import Credentials
 from ._bulk.outcomes import Row
 from ._bulk.run import BulkRun
 from ._client.call import Call
-from ._client.deadline import Deadline, loop_time
+from ._client.deadline import Deadline, DueTime, as_seconds, due_time
 from ._client.executor import CallExecutor
-from ._client.retry import RetryPolicy
+from ._client.lifetime import Lifetime
+from ._client.retry import NO_RETRIES, RetryPolicy
 from ._client.submitted import Backlog
 from ._client.transport import Timeout, Transport
 from ._limits.bucket import Lane, Rate
 from ._limits.session_limits import BucketHandle, Limits, SessionLimits
-from ._notify import Hook, Notifier
+from ._notify import LOG, Hook, Notifier
 from ._version import __version__
 from .errors import InvalidRequest, SessionClosed, TeakError
 from .models import (
@@ -65,13 +68,13 @@ class TeakSession:
         base_url: another server, such as the sandbox; `TEAK_BASE_URL` in the environment when left out, else Teak's own. The
             secret is sent there, whoever it is.
         limits: requests per second; what Teak documents when left out.
-        retry: how persistent to be.
+        retry: how persistent to be; `None` for one attempt a call.
         timeout: how long the network may take.
         http: an `aiohttp.ClientSession` of yours, used and never closed. Its middlewares are left out, since one that
             retries would break the limits; on it no credit is earned (see the README), so bulk runs are slower by the
             round trip.
         backlog: calls that may be submitted and under way at a time; see `submit`.
-        drain_timeout: seconds for which leaving the session waits for what was submitted.
+        drain_timeout: seconds, or a `timedelta`, for which leaving the session waits for what was submitted.
         on_event: called with each event of `teak_async.events` when it happens, on the loop, so it has to be quick. What it
             raises is logged once and does no harm. See there also for privacy.
         share: another session for the same game, whose limits hold for both together. It has to be opened before this one
@@ -82,21 +85,22 @@ class TeakSession:
             of it; empty before.
 
     Raises:
+        TypeError: when a parameter is of another type.
         ValueError: when the credentials are missing, `base_url` is none, or `share` is for another game or comes with `limits`.
     """
 
     def __init__(
         self,
-        game_id: str | None = None,
+        game_id: str | int | None = None,
         secret_key: str | None = None,
         *,
         base_url: str | None = None,
         limits: Limits | None = None,
-        retry: RetryPolicy = RetryPolicy(),  # noqa: B008 - frozen, so all sessions may have the same
+        retry: RetryPolicy | None = RetryPolicy(),  # noqa: B008 - frozen, so all sessions may have the same
         timeout: Timeout = Timeout(),  # noqa: B008 - frozen, too
         http: aiohttp.ClientSession | None = None,
         backlog: int = 2000,
-        drain_timeout: float = 10.0,
+        drain_timeout: float | timedelta = 10.0,
         on_event: Hook | None = None,
         share: TeakSession | None = None,
     ) -> None:
@@ -108,21 +112,27 @@ class TeakSession:
             raise ValueError(
                 "no Teak Server Secret: set TEAK_SECRET_KEY in the environment, or pass secret_key=… to TeakSession"
             )
+        _check_type("limits", limits, (Limits, NoneType), "limits=Limits(identify=100)")
+        _check_type("retry", retry, (RetryPolicy, NoneType), "retry=RetryPolicy(max_attempts=3), or None for no retries")
+        _check_type("timeout", timeout, (Timeout,), "timeout=Timeout(response=5)")
+        _check_type("share", share, (TeakSession, NoneType), "share=another_session")
+        if isinstance(backlog, bool) or not isinstance(backlog, int) or backlog < 1:
+            raise TypeError(f"backlog must be a whole number from 1 on, not {backlog!r}")
         if base_url is None:
             # As the credentials: what the environment of a program, a command or a test says holds for all three of them.
-            base_url = os.environ.get("TEAK_BASE_URL") or API
+            base_url = os.environ.get("TEAK_BASE_URL", "").strip() or API
         transport = Transport(base_url, timeout, f"teak_async/{__version__}", self._credentials.redact, http)
         self._transport = transport
         notifier = Notifier(on_event)
         owner = None if share is None else share._limits  # noqa: SLF001 - another session's, of this class
         self._limits: SessionLimits = SessionLimits(self.game_id, transport.server, limits, notifier, owner)
         self._buckets = self._limits.buckets
-        self._executor = CallExecutor(transport, self._credentials, retry, self._bucket_of, notifier)
-        self._state = "not opened yet: use `async with TeakSession(...) as teak:` or `await teak.open()`"
+        self._executor = CallExecutor(transport, self._credentials, retry or NO_RETRIES, self._bucket_of, notifier)
+        self._lifetime = Lifetime()
         self._closing = asyncio.Lock()
         self._draining = False
         self._backlog = Backlog(backlog)
-        self._drain_timeout = drain_timeout
+        self._drain_timeout = as_seconds("drain_timeout", drain_timeout)
         self.undelivered: tuple[tuple[Request, TeakError], ...] = ()
         self.desktop_push = Subscriptions(self, Channel.DESKTOP_PUSH)
 
@@ -132,11 +142,17 @@ class TeakSession:
         return self
 
     def _begin(self) -> None:
-        if self._buckets:
+        if self._lifetime.loop is not None:
             raise SessionClosed("a session is opened once; make another one")
         self._limits.open()
-        self._transport.open()
-        self._state = ""
+        try:
+            self._transport.open()
+        except BaseException:
+            self._limits.close()
+            raise
+        self._lifetime.begin()
+        # Not of this object, which could never go then: what is left of a session that nobody closes.
+        self._unclosed = weakref.finalize(self, _report_unclosed, self._transport, self._backlog, self.game_id, os.getpid())
 
     async def close(self) -> None:
         """Make what was submitted, end waiting calls with `SessionClosed`, let those on the wire finish, close the connections.
@@ -144,15 +160,17 @@ class TeakSession:
         What was submitted has `drain_timeout` seconds; what is left then is in `undelivered`.
         """
         async with self._closing:
-            if self._state:
+            if self._lifetime.ended:
                 return
+            self._lifetime.check_place()
+            self._unclosed.detach()
             self._draining = hurry = True
             try:
                 await self._backlog.drain(self._drain_timeout)
                 hurry = False
             finally:
                 undelivered = self._backlog.undelivered()
-                self._state = "closed"
+                self._lifetime.end()
                 self._limits.close()
                 try:
                     await self._executor.close(hurry=hurry)
@@ -195,7 +213,7 @@ class TeakSession:
             DeadlinePassed: when the deadline passed before the call was sent.
             TeakError: with what became of the call in `.delivery`.
         """
-        return cast(R, await self._executor.execute(Call(request, Lane.LIVE, loop_time(deadline))))
+        return cast(R, await self._executor.execute(Call(request, Lane.LIVE, _due(deadline))))
 
     def submit(self, request: Request[R], *, deadline: Deadline = None) -> asyncio.Future[R]:
         """Have a call made in the live lane, without waiting for it: for a tick loop that cannot await.
@@ -213,8 +231,8 @@ class TeakSession:
             BacklogFull: when `backlog` calls are submitted and under way already. This one was not taken.
             SessionClosed: when the session is not open, or is being left.
         """
-        call = Call(request, Lane.LIVE, loop_time(deadline))
-        self._be_open()
+        call = Call(request, Lane.LIVE, _due(deadline))
+        self._check_open()
         if self._draining:
             raise SessionClosed("the session is being closed")
         self._backlog.check_room()
@@ -276,16 +294,21 @@ class TeakSession:
         """
         known = {"game_id": self.game_id, **(about or {})}
         return BulkRun(
-            self._executor, self.limits, requests, journal, known, loop_time(deadline), resend_in_doubt=resend_in_doubt
+            self._executor,
+            self.limits,
+            requests,
+            journal,
+            known,
+            _due(deadline),
+            resend_in_doubt=resend_in_doubt,
         )
 
     def _bucket_of(self, path: str) -> BucketHandle:
-        self._be_open()
+        self._check_open()
         return self._buckets[path]
 
-    def _be_open(self) -> None:
-        if self._state:
-            raise SessionClosed(f"the session is {self._state}")
+    def _check_open(self) -> None:
+        self._lifetime.check()
 
 
 class Subscriptions:
@@ -330,8 +353,33 @@ class Subscriptions:
         return await self.set_category_state(user_id, category, state, deadline=deadline)
 
 
-def _credential(given: str | None, variable: str) -> str:
+def _report_unclosed(transport: Transport, backlog: Backlog, game_id: str, pid: int) -> None:
+    if os.getpid() != pid:
+        return  # a forked child has a copy of the session, and nothing of it is the child's to lose
+    transport.abandon()
+    LOG.warning(
+        "a session for game %s was never closed, and submitted calls were left: %d; use `async with`, or `await teak.close()`",
+        game_id,
+        backlog.abandoned,
+    )
+
+
+def _due(deadline: Deadline) -> DueTime | None:
+    return None if deadline is None else due_time(deadline, asyncio.get_running_loop().time())
+
+
+def _check_type(name: str, value: object, kinds: tuple[type, ...], example: str) -> None:
+    if not isinstance(value, kinds):
+        raise TypeError(f"{name} must not be of type {type(value).__name__}: write {example}")
+
+
+def _credential(given: str | int | None, variable: str) -> str:
     """A credential, or nothing where there is none that can be sent; the error is not raised here, beside its value."""
     value = os.environ.get(variable, "") if given is None else given
-    usable = isinstance(value, str) and value.strip() and value.encode(errors="ignore").decode() == value
-    return value if usable else ""
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = str(value)
+    # A key that was read from a file or copied from a mail brings white space along.
+    value = value.strip() if isinstance(value, str) else ""
+    if len(value) > 1 and value[0] == value[-1] and value[0] in "\"'":
+        LOG.warning("%s begins and ends with a quotation mark: is it a part of it?", variable)
+    return value if value.encode(errors="ignore").decode() == value else ""

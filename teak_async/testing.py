@@ -133,12 +133,11 @@ class TeakSandbox:
 class SandboxSession(TeakSession):
     """A session that opens itself with its first call, on the loop that makes it; `async with` works as well."""
 
-    _own_loop: asyncio.AbstractEventLoop | None = None
     _end: AsyncGenerator[None, None]
 
-    def _be_open(self) -> None:
+    def _check_open(self) -> None:
         self._open_on_this_loop()
-        super()._be_open()
+        super()._check_open()
 
     async def open(self) -> Self:
         self._open_on_this_loop()
@@ -146,16 +145,14 @@ class SandboxSession(TeakSession):
 
     def _open_on_this_loop(self) -> None:
         """Open the session with its first call, and let the end of the loop close it."""
-        loop = asyncio.get_running_loop()
-        if self._own_loop is None:
-            self._own_loop = loop
+        if self._lifetime.loop is None:
             self._begin()
             self._end = self._close_at_end()
             # `asyncio.run` closes at its end the generators that were begun on its loop. The first step of this one waits
             # for nothing, so it needs no loop to take it.
             with suppress(StopIteration):
                 anext(self._end).__await__().__next__()
-        elif self._own_loop is not loop:
+        elif self._lifetime.loop is not asyncio.get_running_loop():
             raise SessionClosed("the session began on another event loop: let a test make all of its calls on one")
 
     async def _close_at_end(self) -> AsyncGenerator[None, None]:
@@ -170,7 +167,7 @@ class SandboxSession(TeakSession):
         async def end() -> None:
             await self._end.aclose()
 
-        loop = self._own_loop
+        loop = self._lifetime.loop
         if loop is None or loop.is_closed():
             return
         if loop.is_running():

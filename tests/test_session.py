@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 from collections.abc import AsyncIterator, Callable
 from typing import Any, assert_type
 
@@ -312,7 +313,7 @@ def test_a_wrong_variable_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
         ("1", " ", "TEAK_SECRET_KEY"),
         ("1", "no text: \udcff", "TEAK_SECRET_KEY"),
         ("1", b"no text", "TEAK_SECRET_KEY"),
-        (7, "s", "TEAK_GAME_ID"),
+        (7.5, "s", "TEAK_GAME_ID"),
     ],
 )
 def test_missing_credentials_are_named(game_id: Any, secret_key: Any, named: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -530,3 +531,49 @@ async def test_delivery_agrees_with_the_server_for_every_call() -> None:
     unknown = sum(delivery is Delivery.UNKNOWN for delivery in told.values())
     spoiled = sum(received.fault is not None for received in server.requests)
     assert 0 < unknown <= spoiled
+
+
+@pytest.mark.parametrize(
+    ("given", "remedy"),
+    [
+        ({"timeout": 5}, "timeout=Timeout(response=5)"),
+        ({"timeout": None}, "timeout=Timeout(response=5)"),
+        ({"limits": 100}, "limits=Limits(identify=100)"),
+        ({"limits": (200, 300)}, "limits=Limits(identify=100)"),
+        ({"retry": 3}, "retry=RetryPolicy(max_attempts=3), or None for no retries"),
+        ({"retry": RetryPolicy}, "retry=RetryPolicy(max_attempts=3), or None for no retries"),
+        ({"share": "1"}, "share=another_session"),
+        ({"backlog": "5"}, "backlog must be a whole number from 1 on, not '5'"),
+        ({"backlog": 0}, "backlog must be a whole number from 1 on, not 0"),
+        ({"backlog": True}, "backlog must be a whole number from 1 on, not True"),
+        ({"drain_timeout": "5"}, "drain_timeout must be a number of seconds or a timedelta, not str"),
+        ({"drain_timeout": None}, "drain_timeout must be a number of seconds or a timedelta, not NoneType"),
+    ],
+)
+def test_a_parameter_of_another_type_is_told_when_the_session_is_made(given: dict[str, Any], remedy: str) -> None:
+    """With what to write, and not when the first call fails."""
+    with pytest.raises(TypeError, match=re.escape(remedy)):
+        TeakSession("1", "s", **given)
+
+
+async def test_none_is_no_retries(server: Sandbox) -> None:
+    """One attempt, and its own error."""
+    async with session_on(server, retry=None) as teak:
+        server.fail_next("status", "reset", "reset")
+        with pytest.raises(ConnectionLost) as lost:
+            await teak.desktop_push.status("p1")
+    assert lost.value.attempts == 1
+
+
+@pytest.mark.parametrize("space", ["\n", " ", "\r\n", "\t"])
+async def test_white_space_around_credentials_and_address_is_dropped(server: Sandbox, space: str) -> None:
+    """A file that was read, a line that was copied."""
+    async with TeakSession(space + server.game_id, server.secret_key + space, base_url=space + server.url + space) as teak:
+        await teak.identify("p1", country_code="US")
+
+
+def test_quotes_around_a_credential_are_told(caplog: pytest.LogCaptureFixture) -> None:
+    """An env file's quotes are no part of a key, in most cases."""
+    TeakSession("1", '"s3cret"')
+    assert "TEAK_SECRET_KEY begins and ends with a quotation mark" in caplog.text
+    assert "s3cret" not in caplog.text

@@ -8,6 +8,7 @@ from typing import cast
 from attrs import define, field, frozen
 
 from teak_async._client.call import Call
+from teak_async._client.deadline import DueTime
 from teak_async._journal.database import GROUP
 from teak_async._journal.journal import Journal
 from teak_async._journal.row import JournalRow
@@ -63,14 +64,14 @@ class RunContext:
 
     Attributes:
         lookahead: room for players who wait for their first permit.
-        deadline: the loop's time after which nothing is sent any more.
+        deadline: after which nothing is sent any more.
         journal: where intents go; `None` for a run without one.
         slots: who has an intent and is not yet sent.
         trouble: why a row was last tried again, or left, until one ends.
     """
 
     lookahead: asyncio.Semaphore
-    deadline: float | None
+    deadline: DueTime | None
     journal: Journal | None = None
     slots: IntentSlots = field(factory=IntentSlots)
     trouble: TeakError | None = None

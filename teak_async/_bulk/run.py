@@ -25,6 +25,7 @@ from typing import Any, Self
 from attrs import frozen
 
 from teak_async._api.endpoints import ENDPOINTS, Effect
+from teak_async._client.deadline import DueTime
 from teak_async._client.executor import CallExecutor
 from teak_async._journal.journal import Journal
 from teak_async._limits.bucket import GRANTS_A_TURN
@@ -68,7 +69,7 @@ class BulkRun:
         requests: Iterable[Any] | AsyncIterable[Any],
         path: str | Path | None,
         about: Mapping[str, str],
-        deadline: float | None,
+        deadline: DueTime | None,
         *,
         resend_in_doubt: bool,
     ) -> None:

@@ -11,7 +11,7 @@ from attrs import frozen
 
 from teak_async._api.endpoints import endpoint_of
 from teak_async._bulk.resume import Disposition, check_same_row, check_whole_input, disposition
-from teak_async._client.deadline import loop_time
+from teak_async._client.deadline import due_time
 from teak_async._journal.database import check_place, check_run, is_new, iter_states, read_summary
 from teak_async._journal.row import JournalRow, KnownRow
 from teak_async.errors import InvalidRequest
@@ -109,8 +109,8 @@ async def _count_rows(job: Job, known: Iterator[tuple[int, KnownRow]]) -> DryRun
     failed, resent = counts[Disposition.SKIP_FAILED], counts[Disposition.RESEND]
     finished = counts[Disposition.SKIP] + failed
     in_doubt = counts[Disposition.IN_DOUBT] + counts[Disposition.STILL_IN_DOUBT]
-    until = loop_time(job.deadline)
-    time_left = inf if until is None else until - now
+    due = due_time(job.deadline, now)
+    time_left = inf if due is None else due.seconds_left(now)
     return DryRun(rows, unreadable, finished, failed, in_doubt, resent, tuple(problems), job.limit, time_left)
 
 

@@ -16,6 +16,7 @@ from teak_async._limits.bucket import Lane
 from teak_async.errors import Delivery, RateLimited, TeakError
 from teak_async.models import CategorySubscriptionChange, Request, Response, SubscriptionChange
 
+from .deadline import DueTime
 from .retry import RetryPolicy, next_wait
 
 _numbers = count(1)
@@ -27,7 +28,7 @@ class Call:
     Args:
         request: what to ask.
         lane: which lane its attempts wait in.
-        deadline: the loop's time after which nothing is sent any more; `None` for no such time.
+        deadline: after which nothing is sent any more; that of a live call ends it, too. `None` for no deadline.
 
     Attributes:
         attempts: attempts so far.
@@ -67,7 +68,7 @@ class Call:
         "unconnected_since",
     )
 
-    def __init__(self, request: Request, lane: Lane, deadline: float | None = None) -> None:
+    def __init__(self, request: Request, lane: Lane, deadline: DueTime | None = None) -> None:
         self.request = request
         self.endpoint = endpoint_of(request)
         self.lane = lane

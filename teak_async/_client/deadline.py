@@ -1,21 +1,78 @@
-"""A deadline, as callers give it, as the time of the running loop."""
+"""Deadlines: after which nothing is sent any more. Pure, but for the wall clock, which a date is looked up on each time."""
 
 from __future__ import annotations
 
-import asyncio
-from datetime import UTC, datetime
+import time
+from datetime import datetime, timedelta
+from math import isfinite
+from numbers import Real
 from typing import TypeAlias
 
-Deadline: TypeAlias = float | datetime | None
+from attrs import Attribute, Converter, frozen
+
+Deadline: TypeAlias = float | timedelta | datetime | None
+
+FAR = 1e9
+"""Seconds, some thirty years: no loop has to sleep for longer."""
 
 
-def loop_time(deadline: Deadline) -> float | None:
-    """A deadline as the running loop's time."""
+@frozen
+class DueTime:
+    """A deadline of one call or run.
+
+    Attributes:
+        at: a time of the running loop, or of Unix.
+        on_wall_clock: whether it is of Unix. The loop's clock stands still while a machine is suspended, the wall clock's
+            time has come all the same.
+    """
+
+    at: float
+    on_wall_clock: bool = False
+
+    def seconds_left(self, now: float) -> float:
+        """Return the seconds from `now`, the loop's time; 0 or less when the deadline has passed."""
+        return min(self.at - (time.time() if self.on_wall_clock else now), FAR)
+
+
+def due_time(deadline: Deadline, now: float) -> DueTime | None:
+    """Return when a deadline passes.
+
+    Args:
+        deadline: seconds or a `timedelta` from now, or a `datetime` with a time zone; `None` for no deadline.
+        now: the loop's time.
+
+    Raises:
+        ValueError: for a number that is not finite, or a `datetime` without a time zone.
+        TypeError: for anything else.
+    """
     if deadline is None:
         return None
-    now = asyncio.get_running_loop().time()
     if isinstance(deadline, datetime):
         if deadline.tzinfo is None:
             raise ValueError("a deadline needs a time zone: datetime.now(timezone.utc) + timedelta(hours=1)")
-        return now + (deadline - datetime.now(UTC)).total_seconds()
-    return now + deadline
+        return DueTime(deadline.timestamp(), on_wall_clock=True)
+    return DueTime(now + as_seconds("deadline", deadline))
+
+
+def as_seconds(name: str, value: float | timedelta) -> float:
+    """Return a span of time in seconds; `name` is how messages call it.
+
+    Raises:
+        ValueError: for a number that is not finite.
+        TypeError: for anything that is no span of time.
+    """
+    if isinstance(value, timedelta):
+        return value.total_seconds()
+    if not isinstance(value, Real) or isinstance(value, bool):
+        raise TypeError(f"{name} must be a number of seconds or a timedelta, not {type(value).__name__}")
+    if not isfinite(value):
+        raise ValueError(f"{name} must be a finite number of seconds, not {value!r}")
+    return float(value)
+
+
+def _field_as_seconds(value: float | timedelta, field: Attribute[float]) -> float:
+    return as_seconds(field.name, value)
+
+
+SECONDS = Converter(_field_as_seconds, takes_field=True)
+"""Makes seconds of an attrs field that is a span of time."""

@@ -21,7 +21,7 @@ from typing import TypeAlias
 
 from teak_async._api.codec import decode, encode
 from teak_async._api.credentials import Credentials
-from teak_async._limits.bucket import Bucket
+from teak_async._limits.bucket import Bucket, Lane
 from teak_async._limits.session_limits import BucketHandle
 from teak_async._notify import Notifier
 from teak_async.errors import (
@@ -31,6 +31,7 @@ from teak_async.errors import (
     RateLimited,
     SessionClosed,
     TeakError,
+    TimedOut,
     UnexpectedResponse,
 )
 from teak_async.events import AttemptFailed, AttemptStarted, PermitAcquired, RateLimitHit, ResponseReceived, RetryScheduled
@@ -38,6 +39,7 @@ from teak_async.models import Response
 
 from .attempt import Attempt
 from .call import Call
+from .deadline import DueTime
 from .retry import RetryPolicy
 from .transport import Exchange, RawResponse, Transport
 
@@ -116,9 +118,10 @@ class CallExecutor:
         """Wait before the next attempt, unless the session is closed or the deadline passes meanwhile."""
         if not seconds:
             return
-        until = asyncio.get_running_loop().time() + seconds
+        if call.deadline is not None:
+            seconds = min(seconds, call.deadline.seconds_left(asyncio.get_running_loop().time()))
         with suppress(TimeoutError):
-            async with asyncio.timeout_at(until if call.deadline is None else min(until, call.deadline)):
+            async with asyncio.timeout(seconds):
                 await self._closed.wait()
 
     async def make_attempt(
@@ -146,14 +149,18 @@ class CallExecutor:
         except SessionClosed as closed:
             return closed
         except TimeoutError:
-            last = "" if call.error is None else f"; its last try: {type(call.error).__name__}: {call.error}"
-            return DeadlinePassed(f"{call.endpoint.name}: the deadline passed before it was sent{last}")
+            return _deadline_passed(call)
         if on_permit is not None:
             on_permit()
         call.attempts += 1
         exchange = self._transport.begin()
         attempt = self.under_way[exchange] = Attempt[AttemptResult](exchange, handle.bucket)
         call.on_wire = True
+        timer = None
+        if call.deadline is not None:
+            loop = asyncio.get_running_loop()
+            left = call.deadline.seconds_left(loop.time())
+            timer = loop.call_later(left, self._interrupt_at_deadline, call, exchange)
         try:
             return await attempt.run(self._send_with_permit, call, handle.bucket, exchange)
         except asyncio.CancelledError:
@@ -165,16 +172,31 @@ class CallExecutor:
             raise
         finally:
             call.on_wire = False
+            if timer is not None:
+                timer.cancel()
 
     async def _acquire_in_time(
-        self, call: Call, handle: BucketHandle, deadline: float, before: Callable[[], Awaitable[None]] | None
+        self, call: Call, handle: BucketHandle, deadline: DueTime, before: Callable[[], Awaitable[None]] | None
     ) -> None:
-        if asyncio.get_running_loop().time() >= deadline:
+        left = deadline.seconds_left(asyncio.get_running_loop().time())
+        if left <= 0:
             raise TimeoutError
-        async with asyncio.timeout_at(deadline):
+        async with asyncio.timeout(left):
             if before is not None:
                 await before()
             call.ticket = await handle.acquire(call.lane, call.ticket)
+        if deadline.seconds_left(asyncio.get_running_loop().time()) <= 0:
+            # The machine was suspended meanwhile: the loop's timer has slept, too.
+            handle.bucket.release_unused()
+            raise TimeoutError
+
+    def _interrupt_at_deadline(self, call: Call, exchange: Exchange) -> None:
+        """End an attempt at its call's deadline: one that is not sent yet, and a live one wherever it is."""
+        if exchange.unsent:
+            exchange.interrupt(_deadline_passed(call))
+        elif call.lane is Lane.LIVE:
+            call.stopping = True
+            exchange.interrupt(TimedOut(f"{call.endpoint.name}: no answer before the deadline", delivery=Delivery.UNKNOWN))
 
     async def _send_with_permit(self, call: Call, bucket: Bucket, exchange: Exchange) -> AttemptResult:
         """Make the exchange of one attempt with its permit, and release that as what is known of the exchange allows."""
@@ -239,3 +261,8 @@ class CallExecutor:
         del self.under_way[exchange]
         if not self.under_way and self._closed.is_set():
             self._quiet.set()
+
+
+def _deadline_passed(call: Call) -> DeadlinePassed:
+    again = "" if call.error is None else f" again; its last attempt: {type(call.error).__name__}: {call.error}"
+    return DeadlinePassed(f"{call.endpoint.name}: the deadline passed before it was sent{again}")

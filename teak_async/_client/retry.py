@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from attrs import field, frozen
-from attrs.validators import ge, gt
+from attrs.validators import ge, gt, instance_of
 
 from teak_async._api.endpoints import Effect
 from teak_async.errors import DeadlinePassed, Delivery, RateLimited, TeakError, TransportError
+
+from .deadline import SECONDS
 
 
 @frozen
@@ -23,12 +25,15 @@ class RetryPolicy:
             that takes: a network cut of minutes must not fail the thousands of rows that come up during it.
     """
 
-    max_attempts: int = field(default=5, validator=ge(1))
-    max_rate_limited: int = field(default=30, validator=ge(0))
-    initial_wait: float = field(default=0.2, validator=gt(0))
-    max_wait: float = field(default=10.0, validator=gt(0))
-    outage: float = field(default=600.0, validator=ge(0))
+    max_attempts: int = field(default=5, validator=[instance_of(int), ge(1)])
+    max_rate_limited: int = field(default=30, validator=[instance_of(int), ge(0)])
+    initial_wait: float = field(default=0.2, converter=SECONDS, validator=gt(0))  # type: ignore[misc] # mypy knows no Converter
+    max_wait: float = field(default=10.0, converter=SECONDS, validator=gt(0))  # type: ignore[misc] # mypy knows no Converter
+    outage: float = field(default=600.0, converter=SECONDS, validator=ge(0))  # type: ignore[misc] # mypy knows no Converter
 
+
+NO_RETRIES = RetryPolicy(max_attempts=1, max_rate_limited=0, outage=0)
+"""One attempt a call."""
 
 # Only what cannot do harm is repeated: an attempt that did nothing, or one whose repetition does nothing new. So an identify
 # of unknown fate is never repeated.

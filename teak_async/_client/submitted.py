@@ -29,6 +29,12 @@ class Backlog:
     def __init__(self, most: int) -> None:
         self._most = most
         self._calls: dict[asyncio.Task[Any], Request] = {}
+        self._cancelled = 0
+
+    @property
+    def abandoned(self) -> int:
+        """Calls that have not ended, or were cancelled: a loop that ends cancels all that is left."""
+        return len(self._calls) + self._cancelled
 
     def check_room(self) -> None:
         """See that there is room for one more call.
@@ -46,8 +52,12 @@ class Backlog:
         """Make a call for which `check_room` found room."""
         task = asyncio.get_running_loop().create_task(call)
         self._calls[task] = request
-        task.add_done_callback(self._calls.pop)
+        task.add_done_callback(self._drop)
         return task
+
+    def _drop(self, task: asyncio.Task[Any]) -> None:
+        del self._calls[task]
+        self._cancelled += task.cancelled()
 
     async def drain(self, seconds: float) -> None:
         """Wait for what was submitted."""

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 from weakref import WeakSet
 
@@ -215,7 +216,8 @@ class ResponseTimer:
                 self._timer = loop.call_at(due, self._look)
                 return
             del self._due[exchange]
-            exchange.expire()
+            # After a stall of the loop the response may be in the socket already: one turn reads it, and one takes it.
+            loop.call_soon(loop.call_soon, exchange.expire)
 
 
 _USED: WeakSet[Any] = WeakSet()
@@ -269,7 +271,7 @@ class Transport:
         redact: Callable[[bytes], bytes],
         http: aiohttp.ClientSession | None,
     ) -> None:
-        self._base = _checked(base_url)
+        self._base = _checked(base_url.strip() if isinstance(base_url, str) else base_url)
         self.server = str(URL(self._base).with_user(None)).rstrip("/")
         self._redact = redact
         self._connecting = aiohttp.ClientTimeout(total=None, connect=timeout.connect)
@@ -295,6 +297,13 @@ class Transport:
         self._timer.close()
         if self._ours and self._http is not None:
             await self._http.close()
+
+    def abandon(self) -> None:
+        """Let go of the connections of a session that nobody closed, without the warnings of aiohttp."""
+        if self._ours and self._http is not None and (connector := self._http.connector) is not None:
+            self._http.detach()
+            with suppress(StopIteration):  # its first step closes everything, and there is no loop to wait on
+                connector.close().__await__().__next__()
 
     def begin(self) -> Exchange:
         """Make the record of the next exchange."""

@@ -133,7 +133,8 @@ class Bucket:
         self._live = self._queues[Lane.LIVE]
         self._bulk = self._queues[Lane.BULK]
         self._loop = asyncio.get_running_loop()
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.Handle | None = None
+        self._timer_due = 0.0
         self._live_turns = 0
         self._set_pace(PACE * limit)
         self._feeder: asyncio.Task[None] | None = None
@@ -292,10 +293,11 @@ class Bucket:
         if self._closed or when is None:
             return
         if self._timer is not None:
-            if self._timer.when() <= when:
+            # Kept beside the handle: that of uvloop does not know when it is due.
+            if self._timer_due <= when:
                 return
             self._timer.cancel()
-        self._timer = self._loop.call_at(when, self._wake)
+        self._timer, self._timer_due = self._loop.call_at(when, self._wake), when
 
     def _wake(self) -> None:
         self._timer = None

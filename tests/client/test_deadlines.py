@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+import asyncio
+import socket
+import time
+from collections.abc import Awaitable, Callable
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
 
 import pytest
+from support import session_on
 
-from teak_async import (
-    DeadlinePassed,
-    Delivery,
-    RetryPolicy,
-    TeakSession,
-)
-from teak_async.sandbox import STATUS, Sandbox
+from teak_async import DeadlinePassed, Delivery, Identify, Limits, RetryPolicy, TeakSession, TimedOut
+from teak_async.sandbox import STATUS, Faults, Sandbox
 
 
 async def test_a_deadline_of_a_single_call(fast: TeakSession, server: Sandbox) -> None:
@@ -40,6 +41,111 @@ async def test_a_deadline_says_what_kept_a_call_from_being_sent() -> None:
     async with TeakSession(
         "g", "s", base_url="http://127.0.0.1:9", retry=RetryPolicy(max_attempts=1000, initial_wait=0.01, max_wait=0.01)
     ) as teak:
-        with pytest.raises(DeadlinePassed, match="its last try: ConnectFailed: no connection: ") as late:
+        with pytest.raises(DeadlinePassed, match="sent again; its last attempt: ConnectFailed: no connection: ") as late:
             await teak.identify("p1", country_code="US", deadline=0.2)
     assert late.value.delivery is Delivery.NOT_SENT
+
+
+@pytest.mark.parametrize("call", ["identify", "status", "opt_out"])
+async def test_a_deadline_ends_a_live_call_that_was_sent(call: str) -> None:
+    """It bounds the whole call, as a web handler needs it, and says that nobody knows what became of it."""
+    async with Sandbox(faults=Faults(delay=1)) as server, session_on(server) as teak:
+        calls: dict[str, Callable[[], Awaitable[object]]] = {
+            "identify": lambda: teak.identify("p1", country_code="US", deadline=0.2),
+            "status": lambda: teak.desktop_push.status("p1", deadline=timedelta(seconds=0.2)),
+            "opt_out": lambda: teak.desktop_push.opt_out("p1", deadline=datetime.now(UTC) + timedelta(seconds=0.2)),
+        }
+        began = asyncio.get_running_loop().time()
+        with pytest.raises(TimedOut, match="no answer before the deadline") as late:
+            await calls[call]()
+        assert asyncio.get_running_loop().time() - began < 0.9
+    assert (late.value.delivery, late.value.attempts) == (Delivery.UNKNOWN, 1)
+
+
+async def test_a_deadline_ends_a_call_that_connects() -> None:
+    """What waits for its connection is not sent, and says so."""
+    with socket.socket() as full:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        fillers = [socket.create_connection(full.getsockname(), 1) for _ in range(1)]
+        async with TeakSession("g", "s", base_url="http://{}:{}".format(*full.getsockname())) as teak:
+            calls = [asyncio.create_task(teak.identify("p", country_code="US", deadline=0.3)) for _ in range(4)]
+            ended = await asyncio.gather(*calls, return_exceptions=True)
+        for filler in fillers:
+            filler.close()
+    assert {type(error) for error in ended} <= {DeadlinePassed, TimedOut}
+    assert any(isinstance(error, DeadlinePassed) and error.delivery is Delivery.NOT_SENT for error in ended)
+
+
+async def test_a_set_that_was_attempted_before_the_deadline_is_in_doubt(server: Sandbox) -> None:
+    """`DeadlinePassed` says that it was not sent again, and its delivery what all of its attempts say."""
+    server.add_player("p1")
+    server.fail_next("status", "response_lost")
+    async with session_on(server, retry=RetryPolicy(initial_wait=5)) as teak:
+        with pytest.raises(DeadlinePassed, match="before it was sent again; its last attempt: ConnectionLost") as late:
+            await teak.desktop_push.opt_out("p1", deadline=0.3)
+    assert late.value.delivery is Delivery.UNKNOWN
+
+
+async def test_a_run_waits_for_what_is_on_the_wire_at_its_deadline() -> None:
+    """Its deadline stops sending, and no more."""
+    async with Sandbox(faults=Faults(delay=0.2)) as server, session_on(server) as teak:
+        report = await teak.bulk([Identify(f"p{number}", country_code="US") for number in range(3)], deadline=0.2)
+    assert (report.succeeded, report.in_doubt) == (3, 0)
+
+
+@pytest.mark.parametrize("wrong", [float("nan"), float("inf"), float("-inf")])
+async def test_a_deadline_is_finite(fast: TeakSession, server: Sandbox, wrong: float) -> None:
+    """A number that is none would break the loop's timers."""
+    with pytest.raises(ValueError, match="deadline must be a finite number of seconds"):
+        await fast.identify("p1", country_code="US", deadline=wrong)
+    with pytest.raises(ValueError, match="deadline must be a finite number of seconds"):
+        fast.bulk([], deadline=wrong)
+    assert not server.requests
+
+
+@pytest.mark.parametrize("wrong", ["5", True, b"5", object(), date(2026, 1, 1)])
+async def test_a_deadline_is_a_time(fast: TeakSession, wrong: Any) -> None:
+    """Anything else is an error at the call."""
+    with pytest.raises(TypeError, match="deadline must be a number of seconds or a timedelta, not"):
+        await fast.identify("p1", country_code="US", deadline=wrong)
+
+
+async def test_a_far_deadline_is_one(fast: TeakSession) -> None:
+    """Loops cannot sleep for as long as people can write."""
+    await fast.identify("p1", country_code="US", deadline=1e300)
+    await fast.identify("p1", country_code="US", deadline=datetime.max.replace(tzinfo=UTC))
+
+
+@pytest.mark.parametrize("what", ["live", "waiting", "run"])
+async def test_a_date_is_the_wall_clocks(monkeypatch: pytest.MonkeyPatch, what: str) -> None:
+    """A machine that was suspended past a date sends nothing after it, though the loop's clock stood still."""
+    async with Sandbox(identify=20) as server, session_on(server, limits=Limits(20, 20)) as teak:
+        until = datetime.now(UTC) + timedelta(hours=1)
+        if what == "live":
+            suspend(monkeypatch)
+            with pytest.raises(DeadlinePassed):
+                await teak.identify("p1", country_code="US", deadline=until)
+            assert not server.requests
+        elif what == "waiting":
+            calls = [asyncio.create_task(teak.identify(f"p{n}", country_code="US", deadline=until)) for n in range(30)]
+            await asyncio.sleep(0.3)
+            suspend(monkeypatch)
+            ended = await asyncio.gather(*calls, return_exceptions=True)
+            assert sum(isinstance(error, DeadlinePassed) for error in ended) == 10
+            assert len(server.requests) == 20
+        else:
+            run = teak.bulk([Identify(f"p{number}", country_code="US") for number in range(100)], deadline=until)
+            async with run:
+                async for _ in run:
+                    if run.report.total == 30:
+                        sent = len(server.requests)
+                        suspend(monkeypatch)
+            assert len(server.requests) <= sent + 2
+        assert all(rate.in_window <= 20 for rate in teak.rates.values())
+
+
+def suspend(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the wall clock go on by a day, as it does while a machine sleeps."""
+    real = time.time
+    monkeypatch.setattr("teak_async._client.deadline.time.time", lambda: real() + 86400)

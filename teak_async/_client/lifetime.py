@@ -1,0 +1,77 @@
+"""When and where a session may be used: from its opening to its closing, on one event loop, in one process."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+
+from teak_async.errors import SessionClosed
+
+
+class Lifetime:
+    """The life of one session.
+
+    Attributes:
+        loop: the loop that it was opened on; `None` before.
+    """
+
+    def __init__(self) -> None:
+        self._problem = "not opened yet: use `async with TeakSession(...) as teak:` or `await teak.open()`"
+        self._pid = 0
+        self.loop: asyncio.AbstractEventLoop | None = None
+
+    @property
+    def ended(self) -> bool:
+        """Whether it has not begun, or is over."""
+        return bool(self._problem)
+
+    def begin(self) -> None:
+        """Begin it on the running loop.
+
+        Raises:
+            SessionClosed: when it has begun before.
+        """
+        if self.loop is not None:
+            raise SessionClosed("a session is opened once; make another one")
+        self.loop = asyncio.get_running_loop()
+        self._pid = os.getpid()
+        self._problem = ""
+
+    def end(self) -> None:
+        """End it."""
+        self._problem = "closed"
+
+    def check(self) -> None:
+        """See that the session may be used here and now.
+
+        Raises:
+            SessionClosed: when it may not.
+        """
+        if self._problem:
+            raise SessionClosed(f"the session is {self._problem}")
+        self.check_place()
+
+    def check_place(self) -> None:
+        """See that the session belongs to this process and to the running loop.
+
+        Raises:
+            SessionClosed: when it does not.
+        """
+        if os.getpid() != self._pid:
+            # The child has the parent's sockets: each would read responses of the other.
+            raise SessionClosed(
+                "the session was opened before this process was forked: open one in each process, after the fork"
+            )
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            raise SessionClosed(
+                "the session was used outside of its event loop: from another thread, use asyncio.run_coroutine_threadsafe"
+            ) from None
+        if loop is not self.loop:
+            ended = self.loop is not None and self.loop.is_closed()
+            which = "one that has ended" if ended else "another one"
+            raise SessionClosed(
+                f"the session belongs to another event loop than this, {which}: open a session on each loop, and give each its"
+                " part of the limits with limits=Limits(...)"
+            )
