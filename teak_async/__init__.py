@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from .errors import InvalidRequest as InvalidRequest
     from .errors import JournalError as JournalError
     from .errors import NotFound as NotFound
+    from .errors import Outage as Outage
     from .errors import PlayerNotFound as PlayerNotFound
     from .errors import RateLimited as RateLimited
     from .errors import ServerError as ServerError
@@ -58,7 +59,7 @@ _NAMES = {
     "_limits.session_limits": "Limits",
     "_session": "Subscriptions TeakSession",
     "errors": "BacklogFull ConnectFailed ConnectionLost DeadlinePassed Delivery Forbidden GameNotFound InvalidRequest"
-    " JournalError NotFound PlayerNotFound RateLimited ServerError SessionClosed TeakError TimedOut TransportError"
+    " JournalError NotFound Outage PlayerNotFound RateLimited ServerError SessionClosed TeakError TimedOut TransportError"
     " UnexpectedResponse UnknownState",
     "models": "CategorySubscriptionChange Channel GetSubscription Identify PlayerSession Request Response"
     " SetCategorySubscription SetSubscription State SubscriptionChange SubscriptionStatus",

@@ -31,6 +31,13 @@ LOG.addHandler(logging.NullHandler())
 
 Hook = Callable[[Event], object]
 
+
+def log(level: int, message: str, *args: object) -> None:
+    """Write a line, whatever a handler or a filter of the application raises: that must cost no call its truth."""
+    with suppress(Exception):
+        LOG.log(level, message, *args)
+
+
 _RECORDS = {endpoint.name for endpoint in ENDPOINTS.values() if endpoint.effect is Effect.RECORD}
 
 

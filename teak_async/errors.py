@@ -149,6 +149,12 @@ class DeadlinePassed(TimedOut):
     default_delivery = Delivery.NOT_SENT
 
 
+class Outage(TeakError):
+    """The server was out for longer than a bulk run waits (`RetryPolicy.outage`); what was not sent is left for another run."""
+
+    default_delivery = Delivery.NOT_SENT
+
+
 class JournalError(TeakError):
     """The journal of a bulk run cannot be used; nothing was sent because of it."""
 

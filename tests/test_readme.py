@@ -188,8 +188,10 @@ async def a_backfill(block: Block, stage: Stage) -> None:
         assert stage.sessions() == {f"p{number}": 1 for number in range(20) if number != 7}
     first, report, again = stage.printed().splitlines()
     assert first.startswith("7 not_sent Identify: country_code")
-    assert report.startswith("BulkReport(total=20, succeeded=19, failed=1, in_doubt=0, skipped=0, failed_earlier=0, sent=19,")
-    assert again.startswith("BulkReport(total=20, succeeded=0, failed=0, in_doubt=0, skipped=20, failed_earlier=1,")
+    assert report.startswith(
+        "BulkReport(total=20, succeeded=19, failed=1, in_doubt=0, skipped=0, not_sent=0, failed_earlier=0, sent=19,"
+    )
+    assert again.startswith("BulkReport(total=20, succeeded=0, failed=0, in_doubt=0, skipped=20, not_sent=0, failed_earlier=1,")
 
 
 @drives("producer | teak-async status -")
@@ -364,7 +366,7 @@ async def a_nightly_job(block: Block, stage: Stage) -> None:
     async with stage.started(sys.executable, "nightly.py", "0131.csv") as process:
         out, err = await asyncio.wait_for(process.communicate(), WAIT)
     assert (process.returncode, err) == (1, b"")
-    done = f"succeeded={299 - before}, failed=0, in_doubt=0, skipped={before + 1}, failed_earlier=1"
+    done = f"succeeded={299 - before}, failed=0, in_doubt=0, skipped={before + 1}, not_sent=0, failed_earlier=1"
     assert out.decode().startswith(f"BulkReport(total=300, {done}, ")
     assert stage.sessions() == {f"p{number}": 1 for number in range(1, 300)}
 

@@ -6,7 +6,7 @@ from attrs import define, field, frozen
 
 from teak_async._api.codec import as_json
 from teak_async._journal.row import JournalRow
-from teak_async.errors import Delivery, InvalidRequest, TeakError
+from teak_async.errors import DeadlinePassed, Delivery, InvalidRequest, TeakError
 from teak_async.models import Request, Response
 
 
@@ -50,7 +50,7 @@ class Outcome:
 
 @frozen
 class BulkReport:
-    """The count of a run. `succeeded + failed + in_doubt + skipped == total`, always.
+    """The count of a run. `succeeded + failed + in_doubt + skipped + not_sent == total`, always.
 
     Attributes:
         total: rows that ended.
@@ -58,6 +58,7 @@ class BulkReport:
         failed: rows with an error that tells what became of them.
         in_doubt: rows that end `UNKNOWN`.
         skipped: rows finished in an earlier run.
+        not_sent: rows that a deadline, an outage or a stop left unsent; a resumed run sends them.
         failed_earlier: of these, rows that failed there.
         sent: rows of which there was a try.
         elapsed: seconds since the first row that was not skipped.
@@ -69,6 +70,7 @@ class BulkReport:
     failed: int
     in_doubt: int
     skipped: int
+    not_sent: int
     failed_earlier: int
     sent: int
     elapsed: float
@@ -89,6 +91,7 @@ class Tally:
     failed: int = 0
     in_doubt: int = 0
     skipped: int = 0
+    not_sent: int = 0
     failed_earlier: int = 0
     sent: int = 0
     retries: int = 0
@@ -101,6 +104,8 @@ class Tally:
             self.succeeded += 1
         elif outcome.delivery is Delivery.UNKNOWN:
             self.in_doubt += 1
+        elif isinstance(outcome.error, DeadlinePassed):
+            self.not_sent += 1
         else:
             self.failed += 1
         self.sent += outcome.attempts > 0
@@ -115,11 +120,12 @@ class Tally:
         """Return the count so far."""
         elapsed = (self.ended or now) - self.began if self.began else 0.0
         return BulkReport(
-            total=self.succeeded + self.failed + self.in_doubt + self.skipped,
+            total=self.succeeded + self.failed + self.in_doubt + self.skipped + self.not_sent,
             succeeded=self.succeeded,
             failed=self.failed,
             in_doubt=self.in_doubt,
             skipped=self.skipped,
+            not_sent=self.not_sent,
             failed_earlier=self.failed_earlier,
             sent=self.sent,
             elapsed=elapsed,

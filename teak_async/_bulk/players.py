@@ -3,17 +3,97 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
+from contextlib import suppress
 
 from teak_async._client.executor import CallExecutor
-from teak_async.errors import Forbidden, GameNotFound, JournalError, SessionClosed, TeakError
+from teak_async._notify import log
+from teak_async.errors import Forbidden, GameNotFound, JournalError, Outage, SessionClosed, TeakError
 from teak_async.models import Response
 
+from .breaker import CircuitBreaker
 from .results import Results
 from .row_call import RowCall
 
-ENDING = (SessionClosed, JournalError, Forbidden, GameNotFound)
+ENDING = (SessionClosed, JournalError, Outage)
 """Errors of a row that every other row would get, too."""
+SURE = 3
+"""Rows in a row that are told of wrong credentials, after some succeeded, before the run believes it."""
+
+
+class Gate:
+    """Where rows wait while the server is out.
+
+    Args:
+        outage: seconds that an outage may last.
+    """
+
+    def __init__(self, outage: float) -> None:
+        self._breaker = CircuitBreaker(outage)
+        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._timer: asyncio.Handle | None = None
+
+    def admits(self, *, probe: bool) -> bool:
+        """Say whether a row that has its permit may be sent: the breaker may have opened while it waited for that."""
+        return probe or self._breaker.closed
+
+    async def enter(self) -> bool:
+        """Wait until a row may be sent, and return whether it is a probe.
+
+        Raises:
+            Outage: when the outage lasts too long.
+        """
+        loop, breaker = asyncio.get_running_loop(), self._breaker
+        while breaker.error is None and not breaker.admit(loop.time()):
+            waiting = loop.create_future()
+            self._waiting.append(waiting)
+            try:
+                await waiting
+            except asyncio.CancelledError:
+                if not waiting.cancelled():
+                    self._wake_up()  # it was woken in this very moment, and another row has to be instead
+                raise
+        if breaker.error is not None:
+            raise Outage(str(breaker.error))
+        return not breaker.closed
+
+    def leave(self, *, probe: bool) -> None:
+        """Take in that a row ended without a result."""
+        if probe:
+            self._breaker.release_probe()
+            self._wake_up()
+
+    def record(self, result: object, *, probe: bool) -> None:
+        """Take in how the attempt of a row ended."""
+        breaker, was_closed = self._breaker, self._breaker.closed
+        breaker.record(result, asyncio.get_running_loop().time(), probe=probe)
+        if was_closed and not breaker.closed:
+            log(logging.WARNING, "the server is out (%s): the run sends nothing but probes until one succeeds", result)
+        elif breaker.closed and not was_closed:
+            log(logging.INFO, "the server is back: the run goes on")
+        if not was_closed or not breaker.closed:
+            self._wake_up()
+
+    def close(self) -> None:
+        """Watch nothing any more."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _wake_up(self) -> None:
+        """Wake the rows that may be sent: all, or one as the probe when it is due."""
+        self.close()
+        breaker, loop = self._breaker, asyncio.get_running_loop()
+        one_alone = breaker.error is None and breaker.next_probe is not None
+        if one_alone and breaker.next_probe is not None and breaker.next_probe > loop.time():
+            self._timer = loop.call_at(breaker.next_probe, self._wake_up)
+            return
+        while self._waiting:
+            waiting = self._waiting.popleft()
+            if not waiting.done():
+                waiting.set_result(None)
+                if one_alone:
+                    return
 
 
 class Players:
@@ -30,8 +110,10 @@ class Players:
     def __init__(self, executor: CallExecutor, results: Results) -> None:
         self._executor = executor
         self._results = results
+        self._gate = Gate(executor.retry.outage)
         self._queues: dict[str, deque[RowCall]] = {}
         self._tasks: dict[asyncio.Task[None], RowCall] = {}
+        self._denials = 0
         self.stopping = False
 
     async def add(self, row: RowCall) -> None:
@@ -63,6 +145,7 @@ class Players:
         """Wait until no row is in flight."""
         while self._tasks:
             await asyncio.wait(self._tasks)
+        self._gate.close()
 
     async def _run_player(self, player: str) -> None:
         queue = self._queues[player]
@@ -73,10 +156,14 @@ class Players:
                 row = self._tasks[task] = queue.popleft()
                 try:
                     self._results.record(row, await self._send_row(row), None)
+                    self._denials = 0
                 except (asyncio.CancelledError, *ENDING):
                     self._results.abandon(row)
                     raise
                 except TeakError as error:
+                    if self._ends_run(error):
+                        self._results.abandon(row)
+                        raise
                     if row.call.stopped_before_retry:
                         self._results.abandon(row)
                     else:
@@ -86,16 +173,47 @@ class Players:
         except Exception as error:  # noqa: BLE001 - raised again by whoever reads the outcomes
             self._results.fail(error)
         finally:
+            self._results.leave(queue)
             del self._queues[player]
 
+    def _ends_run(self, error: TeakError) -> bool:
+        """Say whether wrong credentials are the run's: a firewall's word about one row is not."""
+        if not isinstance(error, Forbidden | GameNotFound):
+            return False
+        self._denials += 1
+        return not self._results.any_succeeded or self._denials >= SURE
+
     async def _send_row(self, row: RowCall) -> Response:
-        """Make a row's call: as `CallExecutor.execute`, with an intent in the journal before each attempt that needs one."""
-        executor, call = self._executor, row.call
+        """Make a row's call: as `CallExecutor.execute`, but for an intent in the journal before each attempt, and the gate."""
+        executor, call, gate = self._executor, row.call, self._gate
         while True:
-            result = await executor.make_attempt(call, row.write_intent, row.release_slots)
+            probe = await self._enter_gate(row)
+
+            def take_permit(probe: bool = probe) -> bool:
+                row.release_slots()
+                return gate.admits(probe=probe)
+
+            try:
+                result = await executor.make_attempt(call, row.write_intent, take_permit)
+            except BaseException:
+                gate.leave(probe=probe)
+                raise
+            if result is None:
+                row.retract_intent()
+                continue
+            gate.record(result, probe=probe)
             if not isinstance(result, TeakError):
                 return call.finish(result)
             wait = executor.next_wait(call, result)
             if not call.uncertain:
                 row.retract_intent()
             await executor.pause(call, wait)
+
+    async def _enter_gate(self, row: RowCall) -> bool:
+        deadline = row.call.deadline
+        if deadline is None:
+            return await self._gate.enter()
+        with suppress(TimeoutError):  # the attempt says that the deadline has passed
+            async with asyncio.timeout(deadline.seconds_left(asyncio.get_running_loop().time())):
+                return await self._gate.enter()
+        return False

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from teak_async.errors import DeadlinePassed, Delivery, TeakError
 from teak_async.models import Response
@@ -58,6 +58,11 @@ class Results:
         self._context.trouble = None
         self._queue.put_nowait(outcome)
 
+    @property
+    def any_succeeded(self) -> bool:
+        """Whether a row of this run has succeeded."""
+        return self._tally.succeeded > 0
+
     def abandon(self, row: RowCall) -> None:
         """End a row that was left: an outcome only where an attempt of it may have been done."""
         error = row.call.error or (in_doubt_error() if row.call.uncertain else None)
@@ -65,6 +70,11 @@ class Results:
             self.record(row, None, error)
         else:
             row.retract_intent()
+            self._tally.not_sent += error is None or error.delivery is Delivery.NOT_SENT
+
+    def leave(self, rows: Iterable[RowCall]) -> None:
+        """Count rows whose turn did not come; one that an earlier run left in doubt is no news."""
+        self._tally.not_sent += sum(not row.call.uncertain for row in rows)
 
     def fail(self, error: BaseException) -> None:
         """End the run early: no row could do better."""

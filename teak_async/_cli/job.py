@@ -122,12 +122,13 @@ def exit_code(report: BulkReport, *, interrupted: bool = False) -> Exit:
         return Exit.INTERRUPTED
     if report.in_doubt:
         return Exit.IN_DOUBT
-    return Exit.SOME_FAILED if report.failed or report.failed_earlier else Exit.SUCCEEDED
+    return Exit.SOME_FAILED if report.failed or report.failed_earlier or report.not_sent else Exit.SUCCEEDED
 
 
 def summary(report: BulkReport, *, interrupted: bool = False) -> str:
     """Describe a run in one line."""
     counts = f"{report.succeeded:,} succeeded, {report.failed:,} failed, {report.in_doubt:,} in doubt"
+    counts += f", {report.not_sent:,} not sent" if report.not_sent else ""
     skipped = f", {report.skipped:,} skipped" if report.skipped else ""
     skipped += f", {report.failed_earlier:,} of which had failed" if report.failed_earlier else ""
     began = "interrupted: " if interrupted else ""

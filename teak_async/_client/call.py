@@ -65,7 +65,6 @@ class Call:
         "stopping",
         "ticket",
         "uncertain",
-        "unconnected_since",
     )
 
     def __init__(self, request: Request, lane: Lane, deadline: DueTime | None = None) -> None:
@@ -80,20 +79,18 @@ class Call:
         self.number = next(_numbers)
         self.ticket: int | None = None
         self.asked_at: float | None = None
-        self.unconnected_since: float | None = None
 
     @property
     def event_fields(self) -> tuple[str, str, int, int]:
         """How events name its present attempt."""
         return self.endpoint.name, self.lane.value, self.number, self.attempts
 
-    def next_wait(self, error: TeakError, policy: RetryPolicy, now: float, chance: float) -> float:
+    def next_wait(self, error: TeakError, policy: RetryPolicy, chance: float) -> float:
         """Take in how the last attempt failed, and return the seconds until the next one.
 
         Args:
             error: how it failed; becomes the truth about all attempts.
             policy: how persistent to be.
-            now: the loop's time.
             chance: from 0 to 1; spreads the waits of calls that failed together.
 
         Raises:
@@ -103,16 +100,10 @@ class Call:
             self.rate_limited += 1
         else:
             self.ticket = None
-        if error.delivery is not Delivery.NOT_SENT:
-            self.unconnected_since = None
-        elif self.unconnected_since is None:
-            self.unconnected_since = now
-        unconnected_for = None
-        if self.lane is Lane.BULK and self.unconnected_since is not None:
-            # A live call fails fast. A row sits out an outage: thousands come up during one.
-            unconnected_for = now - self.unconnected_since
         counted = self.attempts - self.rate_limited
-        wait = next_wait(policy, self.endpoint.effect, error, counted, self.rate_limited, chance, unconnected_for)
+        # A live call fails fast. A row that was not sent is never finished: its run waits, or ends, for all of them.
+        patient = self.lane is Lane.BULK
+        wait = next_wait(policy, self.endpoint.effect, error, counted, self.rate_limited, chance, patient=patient)
         self._take_in(error)
         self.stopped_before_retry = wait is not None and self.stopping
         if wait is None or self.stopping:

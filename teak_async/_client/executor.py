@@ -68,7 +68,7 @@ class CallExecutor:
     ) -> None:
         self._transport = transport
         self._credentials = credentials
-        self._retry = retry
+        self.retry = retry
         self.bucket_of = bucket_of
         self._notifier = notifier
         self._closed = asyncio.Event()
@@ -102,14 +102,14 @@ class CallExecutor:
         """Make a call: as many attempts as it may have, and the truth about all of them."""
         while True:
             result = await self.make_attempt(call)
+            assert result is not None  # `on_permit` alone gives none
             if not isinstance(result, TeakError):
                 return call.finish(result)
             await self.pause(call, self.next_wait(call, result))
 
     def next_wait(self, call: Call, error: TeakError) -> float:
         """Return the seconds until the call's next attempt, or raise how it ended; see `Call.next_wait`."""
-        now = asyncio.get_running_loop().time()
-        wait = call.next_wait(error, self._retry, now, random.random())  # noqa: S311 - spreads waits
+        wait = call.next_wait(error, self.retry, random.random())  # noqa: S311 - spreads waits
         if self._notifier.is_enabled(logging.INFO):
             self._notifier.emit(RetryScheduled(*call.event_fields, type(error).__name__, wait))
         return wait
@@ -128,14 +128,14 @@ class CallExecutor:
         self,
         call: Call,
         before: Callable[[], Awaitable[None]] | None = None,
-        on_permit: Callable[[], None] | None = None,
-    ) -> AttemptResult:
+        on_permit: Callable[[], bool] | None = None,
+    ) -> AttemptResult | None:
         """Make one attempt, and return how it ended; the session's close and the deadline are results, too.
 
         Args:
             call: whose attempt.
             before: awaited before the attempt asks for its permit.
-            on_permit: called when it has its permit.
+            on_permit: called when it has its permit; says whether to go on. If not, nothing is sent, and the result is `None`.
         """
         call.asked_at = asyncio.get_running_loop().time() if self._notifier.is_enabled() else None
         try:
@@ -150,8 +150,9 @@ class CallExecutor:
             return closed
         except TimeoutError:
             return _deadline_passed(call)
-        if on_permit is not None:
-            on_permit()
+        if on_permit is not None and not on_permit():
+            handle.bucket.release_unused()
+            return None
         call.attempts += 1
         exchange = self._transport.begin()
         attempt = self.under_way[exchange] = Attempt[AttemptResult](exchange, handle.bucket)

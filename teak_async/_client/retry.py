@@ -21,8 +21,7 @@ class RetryPolicy:
             more.
         initial_wait: seconds before the second attempt, on average three quarters of it; doubled for each further one.
         max_wait: seconds; no wait is longer.
-        outage: seconds for which a row of a bulk run keeps asking for a connection before it fails, however many attempts
-            that takes: a network cut of minutes must not fail the thousands of rows that come up during it.
+        outage: seconds for which a bulk run waits while the server is out, before it ends with `Outage`.
     """
 
     max_attempts: int = field(default=5, validator=[instance_of(int), ge(1)])
@@ -52,7 +51,8 @@ def next_wait(
     attempts: int,
     rate_limited: int,
     chance: float,
-    unconnected_for: float | None = None,
+    *,
+    patient: bool = False,
 ) -> float | None:
     """Return the seconds to wait before the next attempt, or `None` to give up.
 
@@ -63,7 +63,7 @@ def next_wait(
         attempts: attempts so far that were not rate-limited.
         rate_limited: attempts so far that were.
         chance: from 0 to 1; spreads the waits of calls that failed together.
-        unconnected_for: seconds since the first attempt that found no connection, for a call that may sit out an outage.
+        patient: whether an attempt that was not sent is followed by another one, however many there were.
     """
     if isinstance(error, RateLimited):
         # It waits in its bucket's pause, as all calls have to then, and in their order.
@@ -71,7 +71,6 @@ def next_wait(
     unconnected = error.delivery is Delivery.NOT_SENT
     if unconnected and (not isinstance(error, TransportError) or isinstance(error, DeadlinePassed)):
         return None
-    patient = unconnected and unconnected_for is not None and unconnected_for < retry.outage
-    if (attempts >= retry.max_attempts and not patient) or effect not in _REPEATED[error.delivery]:
+    if (attempts >= retry.max_attempts and not (patient and unconnected)) or effect not in _REPEATED[error.delivery]:
         return None
     return min(retry.initial_wait * 2.0 ** min(attempts - 1, 64), retry.max_wait) * (0.5 + chance / 2)

@@ -323,7 +323,7 @@ async def test_a_run_sits_out_an_outage(fast: TeakSession) -> None:
             outcomes = [outcome async for outcome in run]
             assert {player.sessions for player in back.players.values()} == {1}
     assert len(outcomes) == run.report.succeeded == 50
-    assert run.retries > 50
+    assert run.retries > 0
     assert run.trouble is None
 
 

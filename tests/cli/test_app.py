@@ -206,7 +206,7 @@ async def test_wrong_secret(tmp_path: Path, quiet: tuple[str, ...]) -> None:
 @pytest.mark.parametrize("fault", ["reset", "response_lost", "error_before", "error_after", "not_json"])
 async def test_the_secret_is_not_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str, fault: str) -> None:
     """Whatever goes wrong, the secret is in no output, though a call that reads has it in its address."""
-    monkeypatch.setattr("teak_async._client.call.next_wait", lambda *_: None)  # the first failure is the last
+    monkeypatch.setattr("teak_async._client.call.next_wait", lambda *_, **__: None)  # the first failure is the last
     source = tmp_path / "in.jsonl"
     source.write_text('{"user_id": "p"}\n')
     if command == "identify":
@@ -442,7 +442,8 @@ async def test_interrupted(tmp_path: Path) -> None:
     assert ended.code == 130
     assert {row["delivery"] for row in ended.rows} == {"done"}
     assert "Traceback" not in ended.err
-    assert ended.err.splitlines()[-2].startswith(f"interrupted: {len(ended.rows)} rows: ")
+    assert f": {len(ended.rows)} succeeded, 0 failed, 0 in doubt, " in ended.err.splitlines()[-2]
+    assert ended.err.splitlines()[-2].startswith("interrupted: ")
     assert ended.err.splitlines()[-1].startswith("without --journal nothing knows")
 
 

@@ -54,6 +54,7 @@ def report(total: int, *, failed: int = 0, in_doubt: int = 0, rate: float = 100.
         failed=failed,
         in_doubt=in_doubt,
         skipped=0,
+        not_sent=0,
         failed_earlier=0,
         sent=total,
         elapsed=total / rate if rate else 0.0,

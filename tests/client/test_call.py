@@ -46,10 +46,10 @@ def call_of(effect: str, lane: Lane = Lane.LIVE) -> Call:
     return call
 
 
-def take_in(call: Call, error: TeakError, now: float = 0.0) -> float | TeakError:
+def take_in(call: Call, error: TeakError) -> float | TeakError:
     """The wait before the next attempt, or what the call ended with."""
     try:
-        return call.next_wait(error, POLICY, now, 0.0)
+        return call.next_wait(error, POLICY, 0.0)
     except TeakError as ended:
         return ended
 
@@ -115,15 +115,15 @@ def test_another_failure_drops_the_ticket() -> None:
     assert call.ticket is None
 
 
-@pytest.mark.parametrize(("lane", "attempts"), [(Lane.LIVE, 3), (Lane.BULK, 41)])
-def test_a_row_sits_out_what_a_live_call_fails_in(lane: Lane, attempts: int) -> None:
-    """The outage is counted from the first attempt without a connection, also where the clock began at zero."""
-    call, policy = call_of("record", lane), RetryPolicy(max_attempts=3, outage=39.5)
-    with pytest.raises(ConnectFailed):
-        while True:
-            call.next_wait(ConnectFailed("no connection"), policy, float(call.attempts - 1), 0.0)
-            call.attempts += 1
-    assert call.attempts == attempts
+@pytest.mark.parametrize(("lane", "gives_up"), [(Lane.LIVE, True), (Lane.BULK, False)])
+def test_a_row_that_was_not_sent_goes_on_where_a_live_call_fails(lane: Lane, gives_up: bool) -> None:
+    """A run ends for all of its rows or for none; a live call fails fast."""
+    call = call_of("record", lane)
+    call.attempts = 1000
+    assert isinstance(take_in(call, ConnectFailed("no connection")), TeakError) is gives_up
+    uncertain = call_of("set", lane)
+    uncertain.attempts = 3
+    assert isinstance(take_in(uncertain, ConnectionLost("lost")), ConnectionLost)
 
 
 @pytest.mark.parametrize(("again", "cut"), [(NOT_SENT, True), (REJECTED, False)])

@@ -13,6 +13,7 @@ from teak_async._client.retry import RetryPolicy, next_wait
 from teak_async.errors import (
     ConnectFailed,
     ConnectionLost,
+    DeadlinePassed,
     Delivery,
     Forbidden,
     GameNotFound,
@@ -145,10 +146,10 @@ def test_nonsense_is_refused(wrong: dict[str, Any]) -> None:
         RetryPolicy(**wrong)
 
 
-def test_an_outage_is_sat_out() -> None:
-    """A row of a bulk run keeps asking for a connection as long as an outage may last, and then fails like others."""
-    retry = RetryPolicy(max_attempts=2, outage=60)
-    assert next_wait(retry, Effect.RECORD, ConnectFailed("x"), 50, 0, 0.5, 59.0) is not None
-    assert next_wait(retry, Effect.RECORD, ConnectFailed("x"), 50, 0, 0.5, 60.0) is None
-    assert next_wait(retry, Effect.RECORD, ConnectFailed("x"), 50, 0, 0.5) is None
-    assert next_wait(retry, Effect.RECORD, ConnectionLost("x"), 1, 0, 0.5, 1.0) is None
+def test_a_row_that_was_not_sent_is_patient() -> None:
+    """It is attempted again however often it was, unless something else than the network keeps it from being sent."""
+    retry = RetryPolicy(max_attempts=2, max_wait=8.0)
+    assert next_wait(retry, Effect.RECORD, ConnectFailed("no"), 1000, 0, 1.0, patient=True) == 8.0
+    assert next_wait(retry, Effect.RECORD, ConnectFailed("no"), 1000, 0, 1.0) is None
+    assert next_wait(retry, Effect.RECORD, DeadlinePassed("late"), 1, 0, 1.0, patient=True) is None
+    assert next_wait(retry, Effect.SET, ConnectionLost("lost"), 2, 0, 1.0, patient=True) is None
