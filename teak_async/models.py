@@ -14,11 +14,11 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from enum import StrEnum
-from ipaddress import ip_address
 from typing import TYPE_CHECKING, Generic, cast
 
 from attrs import field, frozen
 
+from ._values import PlainText, kind_of_address, problem_of, to_id, to_optional_text, to_text
 from .errors import InvalidRequest
 
 if TYPE_CHECKING:
@@ -134,10 +134,10 @@ class _Problems(dict[str, tuple[str, ...]]):
     def add(self, name: str, message: str) -> None:
         self[name] = (message,)
 
-    def check_text(self, name: str, value: object) -> str | None:
-        """Check one parameter that must be text; give it back when it is."""
+    def check_text(self, name: str, value: object, *, numbers: bool = False) -> str | None:
+        """Check one parameter that must be text, or a number too before its conversion; give it back when it is."""
         if not isinstance(value, str):
-            self.add(name, f"must be text, not {type(value).__name__}")
+            self.add(name, problem_of(value, numbers=numbers))
         elif not value.strip():
             self.add(name, "must not be empty")
         elif not value.isascii() and value.encode(errors="ignore").decode() != value:
@@ -154,28 +154,26 @@ class _Problems(dict[str, tuple[str, ...]]):
     def raise_if_any(self, request: Request) -> None:
         """Raise one error for all problems."""
         if self:
-            listed = "; ".join(f"{name} {message}" for name, (message,) in self.items())
+            listed = "; ".join(f"{name}: {message}" for name, (message,) in self.items())
             raise InvalidRequest(f"{type(request).__name__}: {listed}", errors=dict(self))
 
 
 # A converter returns what it cannot convert as it is, and `__attrs_post_init__` names it with the other problems.
 
 
-def _to_text(value: str | int) -> str:
-    # Python writes out no number of thousands of digits, and no player id is one.
-    return str(value) if type(value) is int and value.bit_length() < 4096 else cast(str, value)
+def _to_country(value: PlainText | None) -> str | None:
+    text = to_optional_text(value)
+    return text.upper() if isinstance(text, str) and text.isascii() else text
 
 
-def _to_upper(value: str | None) -> str | None:
-    return value.upper() if isinstance(value, str) and value.isascii() else value
+def _to_state(value: State | PlainText) -> State:
+    text = value if type(value) is State else to_text(value)
+    return STATES.get(text, cast(State, value)) if isinstance(text, str) else cast(State, value)
 
 
-def _to_state(value: State | str) -> State:
-    return STATES.get(value, cast(State, value)) if isinstance(value, str) else value
-
-
-def _to_channel(value: Channel | str) -> Channel:
-    return _CHANNELS.get(value, cast(Channel, value)) if isinstance(value, str) else value
+def _to_channel(value: Channel | PlainText) -> Channel:
+    text = value if type(value) is Channel else to_text(value)
+    return _CHANNELS.get(text, cast(Channel, value)) if isinstance(text, str) else cast(Channel, value)
 
 
 @frozen
@@ -183,17 +181,18 @@ class Request(Generic[R_co]):
     """What can be asked of the server about one player; `R_co` is the type of the response.
 
     Args:
-        user_id: the game's own player id; a number is taken as its text.
+        user_id: the game's own player id. What has one plain text is that text: a whole number, a `UUID`, an enumeration's
+            member by its value. A float is refused.
 
     Raises:
         InvalidRequest: with every problem in `.errors`.
     """
 
-    user_id: str = field(converter=_to_text)
+    user_id: str = field(converter=to_id)
 
     def __attrs_post_init__(self) -> None:
         problems = _Problems()
-        problems.check_text("user_id", self.user_id)
+        problems.check_text("user_id", self.user_id, numbers=True)
         self._check(problems)
         problems.raise_if_any(self)
 
@@ -207,9 +206,10 @@ class Identify(Request[PlayerSession]):
 
     Args:
         user_id: the game's own player id; a number is taken as its text.
-        client_ip: the player's address, for country lookup; wins over `country_code`. `127.0.0.1` when neither is known.
+        client_ip: the player's address, also as an `ipaddress` object, for country lookup; wins over `country_code`.
+            `127.0.0.1` when neither is known.
         country_code: two-letter ISO country; in place of `client_ip`.
-        timezone_id: IANA name such as `Europe/Paris`; the server takes UTC when left out.
+        timezone_id: IANA name such as `Europe/Paris`, or a `ZoneInfo`; the server takes UTC when left out.
         email: stored for the player.
         deep_link: comes back resolved in the response.
 
@@ -217,21 +217,19 @@ class Identify(Request[PlayerSession]):
         InvalidRequest: with every problem in `.errors`.
     """
 
-    client_ip: str | None = field(default=None, kw_only=True)
-    country_code: str | None = field(default=None, converter=_to_upper, kw_only=True)
-    timezone_id: str | None = field(default=None, kw_only=True)
-    email: str | None = field(default=None, kw_only=True)
-    deep_link: str | None = field(default=None, kw_only=True)
+    client_ip: str | None = field(default=None, converter=to_optional_text, kw_only=True)
+    country_code: str | None = field(default=None, converter=_to_country, kw_only=True)
+    timezone_id: str | None = field(default=None, converter=to_optional_text, kw_only=True)
+    email: str | None = field(default=None, converter=to_optional_text, kw_only=True)
+    deep_link: str | None = field(default=None, converter=to_optional_text, kw_only=True)
 
     def _check(self, problems: _Problems) -> None:
         if self.client_ip is None and self.country_code is None:
             problems.add("location", "either client_ip or country_code is needed (client_ip='127.0.0.1' when neither is known)")
-        if self.client_ip is not None and problems.check_text("client_ip", self.client_ip):
-            try:
-                ip_address(self.client_ip)
-            except ValueError:
-                # Not quoted, since errors are logged and this is a player's address, with a port or beside a proxy's.
-                problems.add("client_ip", "must be one IPv4 or IPv6 address and nothing else, such as a port")
+        ip = self.client_ip
+        if ip is not None and problems.check_text("client_ip", ip) and (kind := kind_of_address(ip)):
+            # Not quoted, since errors are logged and this may be a player's address, with a port or beside a proxy's.
+            problems.add("client_ip", f"must be one IPv4 or IPv6 address, not {kind}")
         code = self.country_code
         if code is not None and problems.check_text("country_code", code) and not _COUNTRY.fullmatch(code):
             # Quoted where it is a slip. What is longer may be another column.
@@ -290,11 +288,11 @@ class SetCategorySubscription(SubscriptionRequest[CategorySubscriptionChange]):
         channel: `Channel` or its text; `desktop_push` when left out.
     """
 
-    category: str
+    category: str = field(converter=to_id)
     state: State = field(converter=_to_state)
 
     def _check(self, problems: _Problems) -> None:
         super()._check(problems)
-        if problems.check_text("category", self.category) in (".", ".."):
+        if problems.check_text("category", self.category, numbers=True) in (".", ".."):
             problems.add("category", "must not be '.' or '..': in a path they would name another address")
         problems.check_member("state", self.state, State)

@@ -67,10 +67,10 @@ def test_number_as_user_id(make: Callable[[Any], Any], number: int, text: str) -
         ("", EMPTY),
         (" \t\n", EMPTY),
         (LONE, SURROGATE),
-        (None, ("must be text, not NoneType",)),
-        (True, ("must be text, not bool",)),
-        (1.0, ("must be text, not float",)),
-        (b"p1", ("must be text, not bytes",)),
+        (None, ("must be text or a whole number, not NoneType",)),
+        (True, ("must be text or a whole number, not bool",)),
+        (1.5, ("must be text or a whole number, not float; a spreadsheet or pandas may have changed this number",)),
+        (b"p1", ("must be text or a whole number, not bytes; decode it",)),
     ],
 )
 def test_wrong_user_id(make: Callable[[Any], Any], user_id: object, problem: tuple[str, ...]) -> None:
@@ -98,12 +98,46 @@ def test_address(address: str) -> None:
     assert Identify("p1", client_ip=address).client_ip == address
 
 
-@pytest.mark.parametrize("address", ["localhost", "1.2.3", "1.2.3.4:80", "256.1.1.1", " 1.2.3.4", "1.2.3.4\n", "[::1]"])
-def test_wrong_address(address: str) -> None:
-    """What is no address is refused, and not said back, since logs are no place for what may be a player's address."""
+@pytest.mark.parametrize(
+    ("address", "kind"),
+    [
+        ("localhost", "a host name"),
+        ("testclient", "a host name"),
+        ("player.example.com", "a host name"),
+        ("player.example.com:80", "a host name with a port"),
+        ("1.2.3", "numbers and dots that are no IPv4 address"),
+        ("256.1.1.1", "numbers and dots that are no IPv4 address"),
+        ("010.0.0.1", "an address with leading zeros"),
+        ("10.0.0.01", "an address with leading zeros"),
+        ("1.2.3.4:80", "an address with a port"),
+        ("[2001:db8::1]:443", "an address with a port"),
+        ("[::1]", "an address in brackets"),
+        ("2001:db8::1::2", "digits and colons that are no IPv6 address"),
+        ("1.2.3.4, 10.0.0.1", "several addresses; give the player's, mostly the first"),
+        ("1.2.3.4 10.0.0.1", "several addresses; give the player's, mostly the first"),
+        ("unknown, 1.2.3.4", "several addresses; give the player's, mostly the first"),
+        ('for="[2001:db8::1]:47011";proto=https', "a Forwarded header; give the address in it"),
+        ("proto=https;for=192.0.2.43", "a Forwarded header; give the address in it"),
+        (" 1.2.3.4", "an address or a word with white space around it"),
+        ("1.2.3.4\n", "an address or a word with white space around it"),
+        ('"1.2.3.4"', "text in quotation marks"),
+        ("1.2.3.4/24", "a network, or an address with a prefix length"),
+        ("2001:db8::/32", "a network, or an address with a prefix length"),
+        ("https://1.2.3.4/", "a URL"),
+        ("p1@example.com", "an email address"),
+        ("/run/app.sock", "a path"),
+        ("3232235777", "a whole number"),
+        ("unknown", "a word for no address; give a country_code, or 127.0.0.1 when neither is known"),
+        ("NULL", "a word for no address; give a country_code, or 127.0.0.1 when neither is known"),
+        ("?!", "other text"),
+    ],
+)
+def test_wrong_address(address: str, kind: str) -> None:
+    """What is no address is refused by its kind, and not said back: logs are no place for what may be a player's address."""
     with pytest.raises(InvalidRequest) as caught:
         Identify("p1", client_ip=address)
-    assert caught.value.errors == {"client_ip": ("must be one IPv4 or IPv6 address and nothing else, such as a port",)}
+    assert caught.value.errors == {"client_ip": (f"must be one IPv4 or IPv6 address, not {kind}",)}
+    assert address not in caught.value.message
 
 
 @pytest.mark.parametrize("code", ["us", "Us", "uS", "US"])
@@ -139,8 +173,8 @@ def test_all_problems_at_once() -> None:
     with pytest.raises(InvalidRequest) as caught:
         Identify("", country_code="USA", timezone_id=" ", email=LONE, deep_link=5)  # type: ignore[arg-type] # refused
     assert list(caught.value.errors) == ["user_id", "country_code", "timezone_id", "email", "deep_link"]
-    assert caught.value.message.startswith("Identify: user_id must not be empty; country_code must be a two-letter")
-    assert caught.value.message.endswith("deep_link must be text, not int")
+    assert caught.value.message.startswith("Identify: user_id: must not be empty; country_code: must be a two-letter")
+    assert caught.value.message.endswith("deep_link: must be text, not int")
 
 
 def test_no_location() -> None:

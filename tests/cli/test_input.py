@@ -276,9 +276,9 @@ def test_header_too_long(feed: Feed, monkeypatch: pytest.MonkeyPatch) -> None:
         (b"p1", "line 3: 1 cells where the header has 2"),
         (b"p1,127.0.0.1,x", "line 3: 3 cells where the header has 2"),
         (b"caf\xe9,127.0.0.1", "line 3: not UTF-8 text"),
-        (b",127.0.0.1", "line 3: Identify: user_id must not be empty"),
-        (b"p1,nowhere", "line 3: Identify: client_ip must be one IPv4 or IPv6 address and nothing else"),
-        (b"p1,", "line 3: Identify: location either client_ip or country_code is needed"),
+        (b",127.0.0.1", "line 3: Identify: user_id: must not be empty"),
+        (b"p1,nowhere", "line 3: Identify: client_ip: must be one IPv4 or IPv6 address, not a host name"),
+        (b"p1,", "line 3: Identify: location: either client_ip or country_code is needed"),
         (b"x" * 200_000 + b",127.0.0.1", "line 3: not a CSV row: field larger than field limit"),
     ],
 )
@@ -302,11 +302,14 @@ async def test_bad_csv_row(feed: Feed, row: bytes, problem: str) -> None:
         (b"null", "line 2: not a JSON object"),
         (b'{"user_id": "caf\xe9"}', "line 2: not UTF-8 text"),
         (b'{"user_id": "p2", "name": 1, "age": 2}', "line 2: unknown 'name', 'age'; known are user_id, client_ip,"),
-        (b'{"client_ip": "127.0.0.1"}', "line 2: Identify: user_id must not be empty"),
-        (b'{"user_id": null, "client_ip": "127.0.0.1"}', "line 2: Identify: user_id must not be empty"),
-        (b'{"user_id": true, "client_ip": "127.0.0.1"}', "line 2: Identify: user_id must be text, not bool"),
-        (b'{"user_id": ["p2"], "client_ip": 5}', "line 2: Identify: user_id must be text, not list; client_ip must be text"),
-        (b'{"user_id": "\\ud800", "client_ip": "127.0.0.1"}', "line 2: Identify: user_id has characters that are no valid"),
+        (b'{"client_ip": "127.0.0.1"}', "line 2: Identify: user_id: must not be empty"),
+        (b'{"user_id": null, "client_ip": "127.0.0.1"}', "line 2: Identify: user_id: must not be empty"),
+        (b'{"user_id": true, "client_ip": "127.0.0.1"}', "line 2: Identify: user_id: must be text or a whole number, not bool"),
+        (
+            b'{"user_id": ["p2"], "client_ip": 5}',
+            "line 2: Identify: user_id: must be text or a whole number, not list; client_ip: ",
+        ),
+        (b'{"user_id": "\\ud800", "client_ip": "127.0.0.1"}', "line 2: Identify: user_id: has characters that are no valid"),
     ],
 )
 async def test_bad_json_row(feed: Feed, row: bytes, problem: str) -> None:

@@ -1,0 +1,127 @@
+"""Values to their one plain text. Pure.
+
+A value that has one plain text is that text in a query, a body, a path and a journal alike. A value that has none, or that may
+have been changed on its way (a float), stays as it is, and its request refuses it.
+"""
+
+from __future__ import annotations
+
+import operator
+import re
+from datetime import UTC, tzinfo
+from decimal import Decimal
+from enum import Enum
+from fractions import Fraction
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from typing import Any, SupportsIndex, TypeAlias, cast
+from uuid import UUID
+
+PlainText: TypeAlias = str | Enum | UUID | IPv4Address | IPv6Address | tzinfo
+"""What is taken as text; an enumeration's member by its value."""
+PlainId: TypeAlias = PlainText | SupportsIndex | Decimal
+"""What is taken as the text of an identifier: whole numbers, too, of any library."""
+
+MAX_BITS = 4096
+"""Python writes out no number of thousands of digits, and no identifier is one."""
+
+
+def to_text(value: PlainText) -> str:
+    """Convert to text what has one; return the rest unchanged."""
+    return value if type(value) is str else cast(str, _text_of(value, numbers=False))
+
+
+def to_optional_text(value: PlainText | None) -> str | None:
+    """Convert to text what has one; return the rest unchanged, `None` too."""
+    return value if value is None or type(value) is str else cast(str, _text_of(value, numbers=False))
+
+
+def to_id(value: PlainId) -> str:
+    """Convert to text what has one, whole numbers too; return the rest unchanged."""
+    return value if type(value) is str else cast(str, _text_of(value, numbers=True))
+
+
+def _text_of(value: Any, *, numbers: bool) -> Any:
+    plain = value.value if isinstance(value, Enum) else value
+    if isinstance(plain, str):
+        # A copy without the subclass: its own `__str__`, or an encoder's view of it, may differ.
+        return str.__str__(plain)
+    if isinstance(plain, UUID | IPv4Address | IPv6Address):
+        return str(plain)
+    if isinstance(plain, tzinfo):
+        return _zone_of(plain) or value
+    number = _whole_number(plain) if numbers else None
+    return value if number is None else int.__repr__(number)
+
+
+def _zone_of(zone: tzinfo) -> str | None:
+    """Return the IANA name of a time zone: `ZoneInfo` has a key, pytz's zones have a `zone`."""
+    if zone is UTC:
+        return "UTC"
+    name = getattr(zone, "key", None) or getattr(zone, "zone", None)
+    return str.__str__(name) if isinstance(name, str) else None
+
+
+def _whole_number(value: Any) -> int | None:
+    if isinstance(value, Decimal):
+        # `12.0` and `1E+3` have two texts, and a spreadsheet or a rounding may have made them.
+        _, digits, exponent = value.as_tuple()
+        value = int(value) if exponent == 0 and len(digits) < MAX_BITS // 4 else None
+    elif isinstance(value, Fraction):
+        value = value.numerator if value.denominator == 1 else None
+    if type(value).__name__ in ("bool", "bool_"):  # numpy has its own, which older releases count as a number
+        return None
+    try:
+        number = operator.index(value)
+    except TypeError:
+        return None
+    return number if number.bit_length() < MAX_BITS else None
+
+
+def problem_of(value: object, *, numbers: bool) -> str:
+    """Say why a value has no plain text, and what to do."""
+    wanted = "text or a whole number" if numbers else "text"
+    kind = type(value).__name__
+    plain = value.value if isinstance(value, Enum) else value
+    if isinstance(plain, bytes | bytearray | memoryview):
+        hint = "; decode it"
+    elif isinstance(plain, int) and not isinstance(plain, bool) and numbers:
+        return "must be a number of fewer digits"
+    elif isinstance(plain, float | Decimal | Fraction) or (hasattr(plain, "__float__") and not isinstance(plain, int)):
+        hint = "; a spreadsheet or pandas may have changed this number"
+    else:
+        hint = ""
+    return f"must be {wanted}, not {kind}{hint}"
+
+
+_NO_ADDRESS = {"unknown", "null", "none", "nan", "nil", "undefined", "n/a", "na", "<na>", "-", "\\n", "_"}
+"""What programs write where they know no address."""
+_KINDS: tuple[tuple[str, str], ...] = (
+    (r"\w+://.*", "a URL"),
+    (r"(?i)(.*;)?\s*(for|by)=.*", "a Forwarded header; give the address in it"),
+    (r"[^,]+(,[^,]*)+|[0-9A-Fa-f.:]+(\s+[0-9A-Fa-f.:]+)+", "several addresses; give the player's, mostly the first"),
+    (r"\s.*|.*\s", "an address or a word with white space around it"),
+    (r"[\"'].*[\"']", "text in quotation marks"),
+    (r"[^@\s]+@[^@\s]+", "an email address"),
+    (r"\d+(\.\d+){3}:\d*|\[.*\]:\d*", "an address with a port"),
+    (r"\[.*\]", "an address in brackets"),
+    (r"[0-9A-Fa-f.:]+/[\d.]+", "a network, or an address with a prefix length"),
+    (r".*[/\\].*", "a path"),
+    (r"(?=.*\b0\d)\d+(\.\d+){3}", "an address with leading zeros"),
+    (r"\d+", "a whole number"),
+    (r"\d+(\.\d+)*\.?", "numbers and dots that are no IPv4 address"),
+    (r"[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*", "digits and colons that are no IPv6 address"),
+    (r"[\w-]+(\.[\w-]+)*\.?:\d+", "a host name with a port"),
+    (r"[\w-]+(\.[\w-]+)*\.?", "a host name"),
+)
+
+
+def kind_of_address(text: str) -> str | None:
+    """Name the kind of a text that is no IP address, or return `None` for one that is."""
+    try:
+        ip_address(text)
+    except ValueError:
+        if text.strip().lower() in _NO_ADDRESS:
+            return "a word for no address; give a country_code, or 127.0.0.1 when neither is known"
+        found = (kind for pattern, kind in _KINDS if re.fullmatch(pattern, text[:200], re.DOTALL))
+        return next(found, "other text")
+    return None
