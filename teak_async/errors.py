@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import ClassVar
+from typing import Any, ClassVar
 
 
 class Delivery(StrEnum):
@@ -21,7 +21,7 @@ class Delivery(StrEnum):
     NOT_SENT = "not_sent"
     """No byte of it can have been processed."""
     REJECTED = "rejected"
-    """The server answered and did not do it."""
+    """The response says that it was not done."""
     DONE = "done"
     """The server did it."""
     UNKNOWN = "unknown"
@@ -34,25 +34,48 @@ class TeakError(Exception):
     Attributes:
         message: one sentence for people; never holds the secret key.
         delivery: what became of the call (see `Delivery`).
-        status: the HTTP status of the answer, where there was one.
-        attempts: how many tries were made before the call gave up; 0 when nothing was tried.
+        status: the HTTP status of the response, where there was one.
+        retry_after: seconds that the response asked to wait; `None` where it did not say.
+        attempts: how many attempts were made before the call gave up; 0 when there was none.
     """
 
     default_delivery: ClassVar[Delivery] = Delivery.UNKNOWN
 
-    def __init__(self, message: str, *, delivery: Delivery | None = None, status: int | None = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        delivery: Delivery | None = None,
+        status: int | None = None,
+        retry_after: float | None = None,
+    ) -> None:
         super().__init__(message)
         self.message = message
         self.delivery = self.default_delivery if delivery is None else delivery
         self.status = status
+        self.retry_after = retry_after
         self.attempts = 0
 
     def __str__(self) -> str:
         return self.message
 
+    def __eq__(self, other: object) -> bool:
+        """Compare class and public data, so that an error equals its copy from another process."""
+        if not isinstance(other, TeakError):
+            return NotImplemented
+        return type(self) is type(other) and _public(self) == _public(other)
+
+    def __hash__(self) -> int:
+        # Not of the delivery or the attempts: a call changes them as long as it goes on.
+        return hash((type(self), self.message, self.status))
+
+
+def _public(error: TeakError) -> dict[str, Any]:
+    return {name: value for name, value in vars(error).items() if not name.startswith("_")}
+
 
 class InvalidRequest(TeakError, ValueError):
-    """A request that cannot be right: found here (`NOT_SENT`), or by the server with a 400 (`REJECTED`).
+    """A request that cannot be right: found here (`NOT_SENT`), or by the server with a 400 or 422 (`REJECTED`).
 
     Attributes:
         errors: every problem at once, parameter name → messages. A missing country and address is named `location`.
@@ -73,13 +96,13 @@ class InvalidRequest(TeakError, ValueError):
 
 
 class Forbidden(TeakError):
-    """403: the secret key is not this game's."""
+    """403 of Teak's own: the secret key is not this game's."""
 
     default_delivery = Delivery.REJECTED
 
 
 class NotFound(TeakError):
-    """404 of a kind that the API does not document."""
+    """404 in Teak's shape, of a kind that the API does not document."""
 
     default_delivery = Delivery.REJECTED
 
@@ -97,24 +120,9 @@ class UnknownState(NotFound):
 
 
 class RateLimited(TeakError):
-    """429: refused and not processed.
-
-    Attributes:
-        retry_after: seconds that the server asked to wait, where it said.
-    """
+    """429: rate-limited and not processed; `retry_after` is how long to wait, where the response says."""
 
     default_delivery = Delivery.REJECTED
-
-    def __init__(
-        self,
-        message: str,
-        *,
-        retry_after: float | None = None,
-        delivery: Delivery | None = None,
-        status: int | None = None,
-    ) -> None:
-        super().__init__(message, delivery=delivery, status=status)
-        self.retry_after = retry_after
 
 
 class ServerError(TeakError):
@@ -122,7 +130,24 @@ class ServerError(TeakError):
 
 
 class UnexpectedResponse(TeakError):
-    """An answer that is none of the documented ones: a redirect, a proxy's page, a body that lacks what is documented."""
+    """A response that is none of the documented ones: a redirect, a proxy's page, another call's, or one that lacks keys.
+
+    Attributes:
+        spoils_connection: whether the connection that brought it must not carry another call: the response is to another
+            call, or the connection leads to the wrong server.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        delivery: Delivery | None = None,
+        status: int | None = None,
+        retry_after: float | None = None,
+        spoils_connection: bool = False,
+    ) -> None:
+        super().__init__(message, delivery=delivery, status=status, retry_after=retry_after)
+        self.spoils_connection = spoils_connection
 
 
 class TransportError(TeakError):

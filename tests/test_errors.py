@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from teak_async import errors
-from teak_async.errors import Delivery, InvalidRequest, RateLimited, TeakError
+from teak_async.errors import Delivery, InvalidRequest, RateLimited, ServerError, TeakError, TransportError, UnexpectedResponse
 
 TREE = {
     "InvalidRequest": (("TeakError", "ValueError"), Delivery.NOT_SENT),
@@ -34,6 +34,8 @@ KINDS: list[type[TeakError]] = [TeakError, *(getattr(errors, name) for name in T
 OWN_FIELDS: dict[type[TeakError], dict[str, Any]] = {
     InvalidRequest: {"errors": {"user_id": ("must not be empty", "is odd")}},
     RateLimited: {"retry_after": 2.5},
+    ServerError: {"retry_after": 4.0},
+    UnexpectedResponse: {"retry_after": 0.5, "spoils_connection": True},
 }
 COPIERS: list[Callable[[Any], Any]] = [
     copy.copy,
@@ -83,7 +85,44 @@ def test_copies(kind: type[TeakError], copied: Callable[[TeakError], TeakError])
     assert other is not error
     assert type(other) is kind
     assert other.args == ("what happened",)
-    assert vars(other) == {"message": "what happened", "delivery": Delivery.DONE, "status": 418, "attempts": 7, **fields}
+    told = {"message": "what happened", "delivery": Delivery.DONE, "status": 418, "retry_after": None, "attempts": 7}
+    assert vars(other) == told | fields
+    assert other == error
+    assert {other: "found"}[error] == "found"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_equal(kind: type[TeakError]) -> None:
+    """Errors of one class with the same public data are equal; a note or a traceback is no part of that."""
+    error, other = kind("what happened", status=418), kind("what happened", status=418)
+    error.add_note("seen at noon")
+    error.__cause__ = ValueError("below")
+    assert error == other
+    assert hash(error) == hash(other)
+    other.attempts = 2
+    assert error != other
+    assert hash(error) == hash(other)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "other",
+    [
+        "what happened",
+        ValueError("what happened"),
+        TransportError("what happened"),
+        TeakError("something else"),
+        TeakError("what happened", status=418),
+        TeakError("what happened", delivery=Delivery.DONE),
+        TeakError("what happened", retry_after=1.0),
+        InvalidRequest("what happened", errors={"user_id": ("no",)}),
+    ],
+)
+def test_unequal(kind: type[TeakError], other: object) -> None:
+    """Another class, or any other public datum, makes another error."""
+    error = kind("what happened")
+    assert error != other or (type(error) is type(other) and vars(error) == vars(other))
+    assert TeakError("what happened") != other
 
 
 def test_errors_are_its_own() -> None:

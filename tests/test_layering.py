@@ -39,6 +39,7 @@ PURE = [
     "events.py",
     "_api/endpoints.py",
     "_api/codec.py",
+    "_api/refusals.py",
     "_api/credentials.py",
     "_limits/permits.py",
     "_client/retry.py",

@@ -1,6 +1,6 @@
 """Requests to bytes, HTTP responses to responses or errors. No I/O.
 
-Every word of Teak's server is understood here and nowhere else. Credentials are parameters of every call.
+Every word of Teak's server is understood here and in `refusals`, and nowhere else. Credentials are parameters of every call.
 
 Rules of this module:
 
@@ -12,39 +12,33 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from email.utils import parsedate_to_datetime
 from typing import Any, TypeVar
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import quote, urlencode
 
 import orjson
-from attrs import field, frozen
+from attrs import field, fields, fields_dict, frozen
 from cattrs import transform_error
 from cattrs.fns import identity
 from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, override
 from cattrs.preconf.orjson import make_converter
 
-from teak_async.errors import (
-    Delivery,
-    Forbidden,
-    GameNotFound,
-    InvalidRequest,
-    NotFound,
-    PlayerNotFound,
-    RateLimited,
-    ServerError,
-    TeakError,
-    UnexpectedResponse,
-    UnknownState,
+from teak_async.errors import Delivery
+from teak_async.models import (
+    STATES,
+    CategorySubscriptionChange,
+    PlayerSession,
+    Request,
+    Response,
+    SetCategorySubscription,
+    SetSubscription,
+    State,
+    SubscriptionChange,
+    SubscriptionStatus,
 )
-from teak_async.models import STATES, CategorySubscriptionChange, PlayerSession, Request, Response, State, SubscriptionChange
 
 from .credentials import Credentials
 from .endpoints import ENDPOINTS, Endpoint
-
-MAX_RETRY_AFTER = 3600.0
-"""Seconds. A longer `Retry-After` is taken as this: a wrong clock somewhere must not stop a game for a year."""
-MAX_WORDS = 500
-"""Characters of a server's own message in an error's."""
+from .refusals import error_of_status, parse_object, unexpected_response
 
 
 @frozen
@@ -134,89 +128,98 @@ def encode(endpoint: Endpoint, request: Request, credentials: Credentials) -> Me
     return Message("POST", path, body=_to_json(parameters))
 
 
-def decode(endpoint: Endpoint, status: int, headers: Mapping[str, str], body: bytes) -> Response:
+def decode(endpoint: Endpoint, request: Request, status: int, headers: Mapping[str, str], body: bytes, now: float) -> Response:
     """Turn an HTTP response into the response of an endpoint.
+
+    Args:
+        endpoint: the request's.
+        request: what was asked.
+        status: HTTP status.
+        headers: those of the response.
+        body: of the response.
+        now: this machine's wall clock, in seconds since 1970.
 
     Raises:
         TeakError: what it means otherwise, with its delivery.
     """
     if status != endpoint.success:
-        raise _error_of_status(endpoint, status, headers, body)
-    content = _parse_object(body)
+        if status in _SUCCESSES and _is_success_of_any(parse_object(body) or {}):
+            what = "not the documented success; the response is to another call"
+            raise unexpected_response(endpoint, status, headers, what, Delivery.UNKNOWN, now, spoils_connection=True)
+        raise error_of_status(endpoint, status, headers, body, now)
+    content = parse_object(body)
     if content is None:
         # A proxy may have made it, so nobody knows what became of the call.
-        raise _unexpected_response(endpoint, status, headers, "its body is no JSON object", Delivery.UNKNOWN)
-    if endpoint.says_ok and (word := content.get("status")) != "ok":
-        # One that says otherwise contradicts its own status code, one that says nothing does not.
-        missing = "status" not in content
-        what = "its body lacks the status" if missing else f"its body says status {word!r}"
-        raise _unexpected_response(endpoint, status, headers, what, Delivery.DONE if missing else Delivery.UNKNOWN)
-    try:
-        return _converter.structure(content, endpoint.response)
-    except Exception as problem:  # noqa: BLE001 - cattrs and the hooks raise several kinds
-        what = "; ".join(transform_error(problem, path="body"))
-    # The documented status with a JSON object is Teak's own response, so the call was done.
-    raise _unexpected_response(endpoint, status, headers, what, Delivery.DONE)
+        raise unexpected_response(endpoint, status, headers, "its body is no JSON object", Delivery.UNKNOWN, now)
+    if (word := content.get("status", "ok")) != "ok" or "errors" in content or "error" in content:
+        # It contradicts its own status code: neither a success nor a refusal of Teak's.
+        what = "its body has an error" if word == "ok" else f"its body says status {repr(word)[:80]}"
+        raise unexpected_response(endpoint, status, headers, what, Delivery.UNKNOWN, now)
+    if (name := _another_calls(request, content)) is not None:
+        # A desynchronised proxy or a stale cache has sent it, and of this call it says nothing.
+        what = f"the response is to another call, by its {name}"
+        raise unexpected_response(endpoint, status, headers, what, Delivery.UNKNOWN, now, spoils_connection=True)
+    if endpoint.says_ok and "status" not in content:
+        what = "its body lacks the status"
+    else:
+        try:
+            return _converter.structure(content, endpoint.response)
+        except Exception as problem:  # noqa: BLE001 - cattrs and the hooks raise several kinds
+            what = "; ".join(transform_error(problem, path="body"))
+    # The call was done, though its response cannot be read, where the documented status comes with what only Teak writes for
+    # this endpoint. A default backend or a portal writes `{}` or `{"status": "ok"}`, too.
+    delivery = Delivery.DONE if _is_success_of(endpoint.response, content) else Delivery.UNKNOWN
+    raise unexpected_response(endpoint, status, headers, what, delivery, now)
 
 
-def _error_of_status(endpoint: Endpoint, status: int, headers: Mapping[str, str], body: bytes) -> TeakError:
-    if 500 <= status < 600:
-        # It says nothing about the work.
-        return ServerError(f"{endpoint.name}: the server failed with status {status}", status=status)
-    if 300 <= status < 400:
-        # This and a 4xx mean that the work was not done.
-        target = _without_query(headers.get("Location", ""))
-        what = f"a redirect to {target}, which is not followed: it would carry the secret there. Is base_url right?"
-        return _unexpected_response(endpoint, status, headers, what, Delivery.REJECTED)
-    if not 400 <= status < 500:
-        # A proxy may have made it, such as another 2xx.
-        return _unexpected_response(endpoint, status, headers, "not the documented success", Delivery.UNKNOWN)
-    content = _parse_object(body) or {}
-    errors = _messages(content.get("errors"))
-    words = _words("; ".join(f"{name} {message}" for name, messages in errors.items() for message in messages))
-    if status == 400:
-        return InvalidRequest(
-            f"{endpoint.name}: {words or 'the server found it invalid'}",
-            errors=errors,
-            delivery=Delivery.REJECTED,
-            status=status,
-        )
-    if status == 403:
-        return Forbidden(f"{endpoint.name}: {words or 'forbidden'} (is TEAK_SECRET_KEY this game's?)", status=status)
-    if status == 404:
-        kind = NotFound
-        if isinstance(content.get("error"), dict):
-            kind, words = GameNotFound, _words(str(content["error"].get("message") or ""))
-        elif "user_id" in errors:
-            kind = PlayerNotFound
-        elif "state" in errors:
-            kind = UnknownState
-        return kind(f"{endpoint.name}: {words or 'not found'}", status=status)
-    if status == 429:
-        return RateLimited(f"{endpoint.name}: {words or 'rate-limited'}", retry_after=retry_after(headers), status=status)
-    return _unexpected_response(endpoint, status, headers, words or "not a documented response", Delivery.REJECTED)
+_SUCCESSES = frozenset(endpoint.success for endpoint in ENDPOINTS.values())
+_KEYS = {
+    endpoint.response: frozenset(attribute.name for attribute in fields(endpoint.response)) - {"repeated"}
+    for endpoint in ENDPOINTS.values()
+}
+"""Response → what Teak documents of its body beside `status`."""
+_NAMED = {
+    request: tuple(name for name in ("user_id", "state", "channel", "category") if name in fields_dict(request))
+    for request, _ in ENDPOINTS
+}
+"""Request → the parameters that a response names again."""
 
 
-def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Read the seconds that a response asks to wait, or `None`; a date counts from the response's own `Date`."""
-    value = headers.get("Retry-After", "").strip()
-    if value.isascii() and value.isdigit():
-        return min(float(value[:10]), MAX_RETRY_AFTER)
-    try:
-        seconds = (parsedate_to_datetime(value) - parsedate_to_datetime(headers.get("Date", ""))).total_seconds()
-    except (ValueError, TypeError, OverflowError):
-        return None
-    return min(max(seconds, 0.0), MAX_RETRY_AFTER)
+def _is_success_of(response: type[Response], content: dict[str, Any]) -> bool:
+    """Tell whether a body has at least two of a response's documented keys, which nobody else would write together."""
+    return len(_KEYS[response] & content.keys()) >= 2
 
 
-def _without_query(location: str) -> str:
-    """Shorten an address by its query, in which the secret may be."""
-    try:
-        target = urlsplit(location)
-        host = target.hostname
-    except ValueError:
-        return "nowhere"
-    return (f"{target.scheme or 'http'}://{host}{target.path}" if host else target.path or "nowhere")[:200]
+def _is_success_of_any(content: dict[str, Any]) -> bool:
+    return any(_is_success_of(response, content) for response in _KEYS)
+
+
+def _another_calls(request: Request, content: dict[str, Any]) -> str | None:
+    """Name the key by which a success is seen to be another call's, or return `None`."""
+    for name in _NAMED[type(request)]:
+        if (found := content.get(name)) != (asked := getattr(request, name)) and _names_another(request, name, found, asked):
+            return name
+    if isinstance(request, SetCategorySubscription):
+        # A category's response has `category` in place of `categories`.
+        return "categories" if "categories" in content and "category" not in content else None
+    if "category" in content:
+        return "category"
+    if isinstance(request, SetSubscription) and "previous_state" not in content:
+        # Whole otherwise, it is the response to a read: of a set it says nothing.
+        return "lack of previous_state" if _KEYS[SubscriptionStatus] <= content.keys() else None
+    return None
+
+
+def _names_another(request: Request, name: str, found: Any, asked: str) -> bool:
+    """Tell whether a value that differs from what was asked names something else. What cannot be read names nothing."""
+    if not isinstance(found, str):
+        # Servers write identifiers as numbers, too.
+        return type(found) is int and name in ("user_id", "category") and str(found) != asked
+    if name == "state":
+        # Teak ignores an opt-out of what was reported as spam, which gets nothing anyway.
+        return not (found == "spam_report" and asked == "opt_out")
+    # Teak's documentation describes a category's channel as `push` and shows it as `desktop_push`.
+    return not (name == "channel" and found == "push" and isinstance(request, SetCategorySubscription))
 
 
 def _to_json(plain: dict[str, Any]) -> bytes:
@@ -225,36 +228,3 @@ def _to_json(plain: dict[str, Any]) -> bytes:
     except orjson.JSONEncodeError:
         # Half a character: orjson writes none, JSON can.
         return json.dumps(plain, sort_keys=True).encode()
-
-
-def _parse_object(body: bytes) -> dict[str, Any] | None:
-    try:
-        content = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        try:
-            # The stricter reader fails on half a character and on NaN; servers write both.
-            content = json.loads(body)
-        except (ValueError, RecursionError):
-            return None
-    return content if isinstance(content, dict) else None
-
-
-def _words(message: str) -> str:
-    """Cut a server's message to a length and to characters that any log can take."""
-    return message[:MAX_WORDS].encode(errors="backslashreplace").decode()
-
-
-def _messages(errors: Any) -> dict[str, tuple[str, ...]]:
-    if not isinstance(errors, dict):
-        return {}
-    return {
-        str(name): tuple(str(message) for message in (messages if isinstance(messages, list) else [messages]))
-        for name, messages in errors.items()
-    }
-
-
-def _unexpected_response(
-    endpoint: Endpoint, status: int, headers: Mapping[str, str], what: str, delivery: Delivery
-) -> UnexpectedResponse:
-    kind = headers.get("Content-Type", "no content type").partition(";")[0][:80]
-    return UnexpectedResponse(f"{endpoint.name}: status {status} ({kind}): {what}", delivery=delivery, status=status)

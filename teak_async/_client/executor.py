@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import time
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from typing import TypeAlias
@@ -227,7 +228,7 @@ class CallExecutor:
             raise
         result: AttemptResult
         try:
-            result = decode(call.endpoint, response.status, response.headers, response.body)
+            result = decode(call.endpoint, call.request, response.status, response.headers, response.body, time.time())
         except TeakError as error:
             if isinstance(error, RateLimited):
                 bucket.record_rate_limit(began, error.retry_after)

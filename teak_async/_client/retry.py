@@ -6,6 +6,7 @@ from attrs import field, frozen
 from attrs.validators import ge, gt, instance_of
 
 from teak_async._api.endpoints import Effect
+from teak_async._api.refusals import REPEATED
 from teak_async.errors import DeadlinePassed, Delivery, RateLimited, TeakError, TransportError
 
 from .deadline import SECONDS
@@ -71,6 +72,10 @@ def next_wait(
     unconnected = error.delivery is Delivery.NOT_SENT
     if unconnected and (not isinstance(error, TransportError) or isinstance(error, DeadlinePassed)):
         return None
-    if (attempts >= retry.max_attempts and not (patient and unconnected)) or effect not in _REPEATED[error.delivery]:
+    # A response that says "not on this connection" or "not yet" is to an attempt that did nothing, as one without a connection.
+    again = error.delivery is Delivery.REJECTED and error.status in REPEATED
+    if attempts >= retry.max_attempts and not (patient and unconnected):
+        return None
+    if not again and effect not in _REPEATED[error.delivery]:
         return None
     return min(retry.initial_wait * 2.0 ** min(attempts - 1, 64), retry.max_wait) * (0.5 + chance / 2)

@@ -26,6 +26,7 @@ from weakref import WeakSet
 import aiohttp
 from attrs import field, frozen
 from attrs.validators import gt
+from multidict import MultiMapping
 from yarl import URL
 
 from teak_async._api.codec import Message
@@ -57,12 +58,13 @@ class RedactedHeaders(Mapping[str, str]):
 
     __slots__ = ("_headers", "_redact")
 
-    def __init__(self, headers: Mapping[str, str], redact: Callable[[bytes], bytes]) -> None:
+    def __init__(self, headers: MultiMapping[str], redact: Callable[[bytes], bytes]) -> None:
         self._headers = headers
         self._redact = redact
 
     def __getitem__(self, name: str) -> str:
-        return self._redact(self._headers[name].encode(errors="replace")).decode()
+        # Several of one name mean the same as one with commas between.
+        return self._redact(", ".join(self._headers.getall(name)).encode(errors="replace")).decode()
 
     def __iter__(self) -> Iterator[str]:
         return (name for name in HEADERS if name in self._headers)

@@ -65,6 +65,26 @@ def test_what_is_repeated(effect: Effect, delivery: Delivery, kind: type[TeakErr
 
 
 @pytest.mark.parametrize("effect", Effect)
+@pytest.mark.parametrize(
+    ("status", "delivery", "repeated"),
+    [
+        (421, Delivery.REJECTED, True),
+        (425, Delivery.REJECTED, True),
+        (301, Delivery.REJECTED, False),
+        (413, Delivery.REJECTED, False),
+        (400, Delivery.REJECTED, False),
+        (421, Delivery.UNKNOWN, False),
+    ],
+)
+def test_statuses_that_are_repeated(effect: Effect, status: int, delivery: Delivery, repeated: bool) -> None:
+    """An attempt that did nothing and may succeed elsewhere or later is repeated, an identify's too, as often as others."""
+    error = UnexpectedResponse("what happened", delivery=delivery, status=status)
+    wait = next_wait(RetryPolicy(max_attempts=2), effect, error, attempts=1, rate_limited=0, chance=0.5)
+    assert (wait is not None) is (repeated or TABLE[delivery][effect])
+    assert next_wait(RetryPolicy(max_attempts=2), effect, error, attempts=2, rate_limited=0, chance=0.5) is None
+
+
+@pytest.mark.parametrize("effect", Effect)
 @pytest.mark.parametrize("attempts", [0, 1, 5, 1000])
 def test_a_refusal_waits_in_its_budget(effect: Effect, attempts: int) -> None:
     """A refused call of any effect goes on without a wait of its own, and the tries beside it do not count."""

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+from multidict import CIMultiDict, CIMultiDictProxy
 from support import sample
 
 from teak_async import (
@@ -22,7 +23,7 @@ from teak_async import (
     Timeout,
     UnexpectedResponse,
 )
-from teak_async._client.transport import MAX_BODY
+from teak_async._client.transport import MAX_BODY, RedactedHeaders
 
 SECRET = "canary/secret+key=31"
 BODY = sample("identify.201")
@@ -118,9 +119,9 @@ async def test_one_permit_is_one_request_on_the_wire() -> None:
             writer.transport.abort()
 
     async with serving(answer) as server, session(server.url) as teak:
-        await teak.desktop_push.status("p1")
+        await teak.desktop_push.status("example_user")
         with pytest.raises(ConnectionLost) as lost:
-            await teak.desktop_push.status("p1")
+            await teak.desktop_push.status("example_user")
         path = "/v2/desktop_push/subscription_status"
         assert (server.requests, lost.value.attempts, teak.rates[path].in_window) == (3, 2, 3)
 
@@ -301,3 +302,12 @@ async def test_no_connection_tells_no_secret() -> None:
         with pytest.raises(ConnectFailed) as failed:
             await teak.desktop_push.status("p1")
     assert "canary" not in everything_said(failed.value)
+
+
+def test_several_headers_of_one_name() -> None:
+    """None of them is lost, and each is cleansed."""
+    sent = CIMultiDict([("Retry-After", "2"), ("retry-after", "s3cret"), ("X-Other", "1")])
+    headers = RedactedHeaders(CIMultiDictProxy(sent), lambda text: text.replace(b"s3cret", b"[secret]"))
+    assert headers["RETRY-AFTER"] == "2, [secret]"
+    assert dict(headers) == {"Retry-After": "2, [secret]"}
+    assert headers.get("Date") is None

@@ -1,0 +1,268 @@
+"""HTTP responses that are no success, to errors. No I/O.
+
+Only Teak's own words prove that a call was not done: its documented status in its documented shape. A proxy between may say
+anything else after it has forwarded the request. A table names the statuses that nobody sends for a request that was processed.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from datetime import UTC
+from email.utils import parsedate_to_datetime
+from typing import Any
+from urllib.parse import urlsplit
+
+import orjson
+from attrs import frozen
+
+from teak_async.errors import (
+    Delivery,
+    Forbidden,
+    GameNotFound,
+    InvalidRequest,
+    NotFound,
+    PlayerNotFound,
+    RateLimited,
+    ServerError,
+    TeakError,
+    UnexpectedResponse,
+    UnknownState,
+)
+
+from .endpoints import Endpoint
+
+MAX_RETRY_AFTER = 3600.0
+"""Seconds. A longer `Retry-After` is taken as this: a wrong clock somewhere must not stop a game for a year."""
+MAX_WORDS = 500
+"""Characters of a server's own message in an error's."""
+
+
+@frozen
+class NotProcessed:
+    """A status that proves by itself, in a proxy's response too, that the request was not processed.
+
+    Attributes:
+        reason: why it proves that.
+        repeated: whether the next attempt may succeed.
+    """
+
+    reason: str
+    repeated: bool = False
+
+
+NOT_PROCESSED: Mapping[int, NotProcessed] = {
+    301: NotProcessed("the address is another one, so nothing was done at this one"),
+    307: NotProcessed("the same request is to be sent elsewhere, so it was not done here"),
+    308: NotProcessed("the same request is always to be sent elsewhere, so it was not done here"),
+    405: NotProcessed("no work begins for a method that is not allowed at this path"),
+    407: NotProcessed("a proxy wants credentials of its own before it forwards anything"),
+    411: NotProcessed("the body is not read without its length"),
+    413: NotProcessed("the body is too large to be read"),
+    414: NotProcessed("the address is too long to be read"),
+    415: NotProcessed("the body is of a type that is not read"),
+    417: NotProcessed("an expectation is checked before the request is read"),
+    421: NotProcessed("the connection leads to a server that does not serve this host", repeated=True),
+    425: NotProcessed("the server does not process what came before the end of the handshake", repeated=True),
+    426: NotProcessed("another protocol is wanted before anything is processed"),
+    428: NotProcessed("a condition is wanted before anything is processed"),
+    429: NotProcessed("the rate limit is checked before the work", repeated=True),
+    431: NotProcessed("the headers are too large to be read"),
+}
+REPEATED = frozenset(status for status, row in NOT_PROCESSED.items() if row.repeated)
+"""Statuses of an attempt that did nothing, after which another attempt may succeed."""
+
+
+def error_of_status(endpoint: Endpoint, status: int, headers: Mapping[str, str], body: bytes, now: float) -> TeakError:
+    """Make the error of a status that is not the endpoint's success.
+
+    Args:
+        endpoint: what was asked.
+        status: HTTP status.
+        headers: those of the response.
+        body: of the response.
+        now: this machine's wall clock, in seconds since 1970.
+    """
+    if 500 <= status < 600:
+        # It says nothing about the work.
+        what = f"{endpoint.name}: the server failed with status {status}"
+        return ServerError(what, status=status, retry_after=retry_after(headers, now))
+    content = parse_object(body) or {}
+    if status == 429:
+        what = f"{endpoint.name}: {_words_of(content) or 'rate-limited'}"
+        return RateLimited(what, retry_after=retry_after(headers, now), status=status)
+    error = None if status in NOT_PROCESSED else _own_refusal(endpoint, status, content)
+    if error is not None:
+        return error
+    row = NOT_PROCESSED.get(status)
+    if 300 <= status < 400:
+        target = _without_query(headers.get("Location", ""))
+        what = f"a redirect to {target}, which is not followed: it would carry the secret there. Is base_url right?"
+    elif status < 400 or status >= 600:
+        what = "not the documented success"
+    else:
+        hint = row.reason if row else "it is not in Teak's shape, so a proxy or firewall may have made it"
+        what = f"{words}; {hint}" if (words := _words_of(content)) else hint
+    delivery = Delivery.UNKNOWN if row is None else Delivery.REJECTED
+    return unexpected_response(endpoint, status, headers, what, delivery, now, spoils_connection=status == 421)
+
+
+def unexpected_response(
+    endpoint: Endpoint,
+    status: int,
+    headers: Mapping[str, str],
+    what: str,
+    delivery: Delivery,
+    now: float,
+    *,
+    spoils_connection: bool = False,
+) -> UnexpectedResponse:
+    """Make the error of a response that is none of the documented ones."""
+    kind = headers.get("Content-Type", "no content type").partition(";")[0][:80]
+    return UnexpectedResponse(
+        f"{endpoint.name}: status {status} ({kind}): {what}",
+        delivery=delivery,
+        status=status,
+        retry_after=retry_after(headers, now),
+        spoils_connection=spoils_connection,
+    )
+
+
+def _own_refusal(endpoint: Endpoint, status: int, content: dict[str, Any]) -> TeakError | None:
+    """Make the error of a refusal in Teak's own words, or `None` where they are somebody else's."""
+    if status == 404 and (words := _unknown_game(content)):
+        return GameNotFound(_about_game(endpoint, words), status=status)
+    errors = _own_errors(content)
+    if not errors:
+        return None
+    words = _listed(errors)
+    what = f"{endpoint.name}: {words}"
+    if status in (400, 422):
+        return InvalidRequest(what, errors=errors, delivery=Delivery.REJECTED, status=status)
+    if status == 403 and "authorization" in errors:
+        return Forbidden(f"{what} (is TEAK_SECRET_KEY this game's?)", status=status)
+    if status == 404:
+        if "game_id" in errors:
+            return GameNotFound(_about_game(endpoint, words), status=status)
+        kind = PlayerNotFound if "user_id" in errors else UnknownState if "state" in errors else NotFound
+        return kind(what, status=status)
+    return None
+
+
+def _own_errors(content: dict[str, Any]) -> dict[str, tuple[str, ...]]:
+    """Read `{"status": "error", "errors": {name: [message, …]}}`; give nothing for any other shape."""
+    errors = content.get("errors")
+    if content.get("status") != "error" or not isinstance(errors, dict):
+        return {}
+    for messages in errors.values():
+        # Frameworks write other shapes under these names: texts, objects, empty lists.
+        if not (isinstance(messages, list) and messages and all(isinstance(message, str) for message in messages)):
+            return {}
+    return {name: tuple(messages) for name, messages in errors.items()}
+
+
+def _unknown_game(content: dict[str, Any]) -> str | None:
+    """Return the message of Teak's other shape of a 404, in which gateways say that they know no such path."""
+    error = content.get("error")
+    if not isinstance(error, dict) or error.get("code") != 404:
+        return None
+    message = error.get("message")
+    return _words(message) if isinstance(message, str) and message.startswith("Could not find game") else None
+
+
+def _about_game(endpoint: Endpoint, words: str) -> str:
+    return f"{endpoint.name}: {words} (is TEAK_GAME_ID right?)"
+
+
+def _listed(errors: Mapping[str, tuple[str, ...]]) -> str:
+    return _words("; ".join(f"{name}: {message}" for name, messages in errors.items() for message in messages))
+
+
+def _words_of(content: dict[str, Any]) -> str:
+    """Return what an error of anybody's says for people, as far as it can be told."""
+    errors = content.get("errors")
+    if isinstance(errors, dict):
+        listed = {name: tuple(messages if isinstance(messages, list) else [messages]) for name, messages in errors.items()}
+        return _listed(listed)
+    error = content.get("error")
+    inner = error.get("message") if isinstance(error, dict) else None
+    said = (inner, content.get("message"), error, content.get("detail"), content.get("title"))
+    return next((_words(words) for words in said if isinstance(words, str) and words), "")
+
+
+def _words(message: str) -> str:
+    """Cut a server's message to a length and to characters that any log can take."""
+    return message[:MAX_WORDS].encode(errors="backslashreplace").decode()
+
+
+def _without_query(location: str) -> str:
+    """Shorten an address by its query, in which the secret may be."""
+    try:
+        target = urlsplit(location.partition(", ")[0])  # the first, where a response has several
+        host = target.hostname
+    except ValueError:
+        return "nowhere"
+    return (f"{target.scheme or 'http'}://{host}{target.path}" if host else target.path or "nowhere")[:200]
+
+
+_SECONDS = re.compile(r"\d+(?:\.\d*)?", re.ASCII)
+_WEEKDAY = re.compile(r"(?:mon|tue|wed|thu|fri|sat|sun)[a-z]*", re.IGNORECASE | re.ASCII)
+
+
+def retry_after(headers: Mapping[str, str], now: float) -> float | None:
+    """Read the seconds that a response asks to wait, the longest of several, or `None`.
+
+    Args:
+        headers: several of one name are joined by commas.
+        now: this machine's wall clock; a date counts from it where the response has no `Date` of its own.
+    """
+    value = headers.get("Retry-After", "")
+    if not value:
+        return None
+    waits = []
+    sent = None
+    for word in _listed_values(value):
+        if _SECONDS.fullmatch(word):
+            waits.append(float(word))
+        elif (until := _read_date(word)) is not None:
+            if sent is None:
+                date = next(_listed_values(headers.get("Date", "")), "")
+                sent = now if (own := _read_date(date)) is None else own
+            waits.append(max(until - sent, 0.0))
+    return min(max(waits), MAX_RETRY_AFTER) if waits else None
+
+
+def _listed_values(value: str) -> Iterator[str]:
+    """Split at commas, but not at the one behind a date's weekday."""
+    weekday = ""
+    for part in value.split(","):
+        word = part.strip()
+        if _WEEKDAY.fullmatch(word):
+            weekday = word
+        elif word:
+            yield f"{weekday}, {word}" if weekday else word
+            weekday = ""
+
+
+def _read_date(word: str) -> float | None:
+    """Read any of HTTP's three formats of a date, in seconds since 1970."""
+    try:
+        date = parsedate_to_datetime(word)
+        # The format of asctime has no zone and means UTC.
+        return (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, TypeError, OverflowError, IndexError):
+        return None
+
+
+def parse_object(body: bytes) -> dict[str, Any] | None:
+    """Read a JSON object, or return `None` where the body is none."""
+    try:
+        content = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        try:
+            # The stricter reader fails on half a character and on NaN; servers write both.
+            content = json.loads(body)
+        except (ValueError, RecursionError):
+            return None
+    return content if isinstance(content, dict) else None
