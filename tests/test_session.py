@@ -42,6 +42,8 @@ from teak_async import (
     Timeout,
     UnexpectedResponse,
 )
+from teak_async._client.call import Call
+from teak_async._limits.bucket import Lane
 from teak_async.sandbox import CATEGORY, IDENTIFY, STATUS, Faults, Sandbox
 
 
@@ -270,6 +272,22 @@ async def test_a_redirect_is_not_followed() -> None:
                 await teak.desktop_push.status("p1")
     assert moved.value.delivery is Delivery.UNKNOWN
     assert "s3cret" not in str(moved.value)
+
+
+@pytest.mark.parametrize(("status", "attempts"), [(421, 2), (425, 2), (413, 1), (408, 1)])
+async def test_an_identify_is_repeated_after_an_attempt_that_did_nothing(status: int, attempts: int) -> None:
+    """A response that may come from a proxy ends the call unless its status says "not on this connection" or "not yet"."""
+    with aioresponses() as server:
+        url = "http://teak.test/v2/identify"
+        server.post(url, status=status, body="<h1>Sorry</h1>", response_class=Answering)
+        server.post(url, status=201, body=sample("identify.201"), response_class=Answering)
+        async with TeakSession("1", "s", base_url="http://teak.test", retry=RetryPolicy(initial_wait=0.001)) as teak:
+            call = Call(Identify("p1", country_code="US"), Lane.LIVE)
+            with contextlib.suppress(UnexpectedResponse):
+                await internals(teak).executor.execute(call)
+    assert call.attempts == attempts
+    assert call.error is not None
+    assert call.error.delivery is (Delivery.UNKNOWN if status == 408 else Delivery.REJECTED)
 
 
 async def test_everything_comes_from_the_environment(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
