@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from ._client.transport import Timeout as Timeout
     from ._limits.bucket import Rate as Rate
     from ._limits.session_limits import Limits as Limits
-    from ._session import Subscriptions as Subscriptions
     from ._session import TeakSession as TeakSession
+    from ._subscriptions import Subscriptions as Subscriptions
     from .errors import BacklogFull as BacklogFull
     from .errors import ConnectFailed as ConnectFailed
     from .errors import ConnectionLost as ConnectionLost
@@ -57,7 +57,8 @@ _NAMES = {
     "_client.transport": "Timeout",
     "_limits.bucket": "Rate",
     "_limits.session_limits": "Limits",
-    "_session": "Subscriptions TeakSession",
+    "_session": "TeakSession",
+    "_subscriptions": "Subscriptions",
     "errors": "BacklogFull ConnectFailed ConnectionLost DeadlinePassed Delivery Forbidden GameNotFound InvalidRequest"
     " JournalError NotFound Outage PlayerNotFound RateLimited ServerError SessionClosed TeakError TimedOut TransportError"
     " UnexpectedResponse UnknownState",

@@ -9,6 +9,7 @@ path, or shares another session's, and one connection pool.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import weakref
 from collections.abc import AsyncIterable, Iterable, Mapping
@@ -25,28 +26,23 @@ from ._bulk.run import BulkRun
 from ._client.call import Call
 from ._client.deadline import Deadline, DueTime, as_seconds, due_time
 from ._client.executor import CallExecutor
+from ._client.leaving import Decisions, wait_for_end
 from ._client.lifetime import Lifetime
 from ._client.retry import NO_RETRIES, RetryPolicy
 from ._client.submitted import Backlog
 from ._client.transport import Timeout, Transport
 from ._limits.bucket import Lane, Rate
 from ._limits.session_limits import BucketHandle, Limits, SessionLimits
-from ._notify import LOG, Hook, Notifier
+from ._notify import Hook, Notifier, log
+from ._subscriptions import Subscriptions
 from ._version import __version__
 from .errors import InvalidRequest, SessionClosed, TeakError
 from .models import (
-    CategorySubscriptionChange,
     Channel,
-    GetSubscription,
     Identify,
     PlayerSession,
     Request,
     Response,
-    SetCategorySubscription,
-    SetSubscription,
-    State,
-    SubscriptionChange,
-    SubscriptionStatus,
 )
 
 if TYPE_CHECKING:
@@ -129,7 +125,7 @@ class TeakSession:
         self._buckets = self._limits.buckets
         self._executor = CallExecutor(transport, self._credentials, retry or NO_RETRIES, self._bucket_of, notifier)
         self._lifetime = Lifetime()
-        self._closing = asyncio.Lock()
+        self._closing: asyncio.Task[None] | None = None
         self._draining = False
         self._backlog = Backlog(backlog)
         self._drain_timeout = as_seconds("drain_timeout", drain_timeout)
@@ -159,24 +155,53 @@ class TeakSession:
 
         What was submitted has `drain_timeout` seconds; what is left then is in `undelivered`.
         """
-        async with self._closing:
+        await self._close(None)
+
+    async def _close(self, error: BaseException | None) -> None:
+        """Close it, however often the caller is cancelled meanwhile: a new decision to leave cuts short what is waited for."""
+        if self._closing is None:
             if self._lifetime.ended:
                 return
             self._lifetime.check_place()
             self._unclosed.detach()
-            self._draining = hurry = True
+            self._draining = True
+            if not self._backlog.busy:
+                self._end_waiting()
+            # A task of its own: the account of what was submitted must not end because its caller is in a hurry.
+            self._closing = asyncio.create_task(self._finish())
+        hurried = False
+
+        def hurry() -> None:
+            nonlocal hurried
+            if self._closing is not None and not hurried:
+                self._closing.cancel()
+            hurried = True
+
+        cancelled = await wait_for_end(self._closing, Decisions(error), hurry)
+        if not self._closing.cancelled():
+            self._closing.result()
+        if cancelled is not None and error is None:
+            raise cancelled
+
+    async def _finish(self) -> None:
+        hurry = True
+        try:
+            await self._backlog.drain(self._drain_timeout)
+            hurry = False
+        finally:
+            undelivered = self._backlog.undelivered()
+            self._end_waiting()
             try:
-                await self._backlog.drain(self._drain_timeout)
-                hurry = False
+                await self._executor.close(hurry=hurry)
             finally:
-                undelivered = self._backlog.undelivered()
-                self._lifetime.end()
-                self._limits.close()
                 try:
-                    await self._executor.close(hurry=hurry)
+                    self.undelivered = await undelivered.collect()
                 finally:
                     await self._transport.close()
-                    self.undelivered = await undelivered.collect()
+
+    def _end_waiting(self) -> None:
+        self._lifetime.end()
+        self._limits.close()
 
     async def __aenter__(self) -> Self:
         return await self.open()
@@ -184,7 +209,7 @@ class TeakSession:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self.close()
+        await self._close(error)
 
     @property
     def rates(self) -> Mapping[str, Rate]:
@@ -277,7 +302,7 @@ class TeakSession:
         journal: str | Path | None = None,
         resend_in_doubt: bool = False,
         deadline: Deadline = None,
-        about: Mapping[str, str] | None = None,
+        about: Mapping[str, object] | None = None,
     ) -> BulkRun:
         """Make many calls at once, as fast as the limits allow; see `BulkRun`.
 
@@ -292,7 +317,7 @@ class TeakSession:
                 that are left end with `DeadlinePassed`, and are sent when the run is resumed.
             about: what the journal is to say of the run, besides the game; it has to be the same when it is resumed.
         """
-        known = {"game_id": self.game_id, **(about or {})}
+        known = {"game_id": self.game_id, **{str(name): str(value) for name, value in (about or {}).items()}}
         return BulkRun(
             self._executor,
             self.limits,
@@ -311,53 +336,12 @@ class TeakSession:
         self._lifetime.check()
 
 
-class Subscriptions:
-    """A player's subscription on one push channel, as `teak.desktop_push`; deadline and errors as for `TeakSession.call`."""
-
-    def __init__(self, session: TeakSession, channel: Channel) -> None:
-        self._session = session
-        self._channel = channel
-
-    async def status(self, user_id: str | int, *, deadline: Deadline = None) -> SubscriptionStatus:
-        """Read the status: `GET /v2/{channel}/subscription_status`."""
-        return await self._session.call(GetSubscription(user_id, channel=self._channel), deadline=deadline)
-
-    async def set_state(self, user_id: str | int, state: State | str, *, deadline: Deadline = None) -> SubscriptionChange:
-        """Opt a player in or out of everything: `POST /v2/{channel}/subscription_status`."""
-        return await self._session.call(SetSubscription(user_id, state, channel=self._channel), deadline=deadline)
-
-    async def set_category_state(
-        self, user_id: str | int, category: str, state: State | str, *, deadline: Deadline = None
-    ) -> CategorySubscriptionChange:
-        """Opt a player in or out of one category: `POST /v2/{channel}/subscription_status/{category}`."""
-        request = SetCategorySubscription(user_id, category, state, channel=self._channel)
-        return await self._session.call(request, deadline=deadline)
-
-    async def opt_out(
-        self, user_id: str | int, category: str | None = None, *, deadline: Deadline = None
-    ) -> SubscriptionChange | CategorySubscriptionChange:
-        """Stop notifications, all or one category's; the same as setting the state."""
-        return await self._set(user_id, category, State.OPT_OUT, deadline)
-
-    async def opt_in(
-        self, user_id: str | int, category: str | None = None, *, deadline: Deadline = None
-    ) -> SubscriptionChange | CategorySubscriptionChange:
-        """Allow notifications, all or one category's; the same as setting the state."""
-        return await self._set(user_id, category, State.OPT_IN, deadline)
-
-    async def _set(
-        self, user_id: str | int, category: str | None, state: State, deadline: Deadline
-    ) -> SubscriptionChange | CategorySubscriptionChange:
-        if category is None:
-            return await self.set_state(user_id, state, deadline=deadline)
-        return await self.set_category_state(user_id, category, state, deadline=deadline)
-
-
 def _report_unclosed(transport: Transport, backlog: Backlog, game_id: str, pid: int) -> None:
     if os.getpid() != pid:
         return  # a forked child has a copy of the session, and nothing of it is the child's to lose
     transport.abandon()
-    LOG.warning(
+    log(
+        logging.WARNING,
         "a session for game %s was never closed, and submitted calls were left: %d; use `async with`, or `await teak.close()`",
         game_id,
         backlog.abandoned,
@@ -381,5 +365,5 @@ def _credential(given: str | int | None, variable: str) -> str:
     # A key that was read from a file or copied from a mail brings white space along.
     value = value.strip() if isinstance(value, str) else ""
     if len(value) > 1 and value[0] == value[-1] and value[0] in "\"'":
-        LOG.warning("%s begins and ends with a quotation mark: is it a part of it?", variable)
+        log(logging.WARNING, "%s begins and ends with a quotation mark: is it a part of it?", variable)
     return value if value.encode(errors="ignore").decode() == value else ""

@@ -483,10 +483,15 @@ async def test_closing_ends_a_pause_between_tries(sandbox: Sandbox) -> None:
     assert (closed.value.delivery, closed.value.attempts) == (Delivery.UNKNOWN, 1)
 
 
+def respond_oddly(call: Any, **values: Any) -> tuple[int, dict[str, Any]]:
+    body = {"status": "ok", "user_id": call.user_id, "channel": "desktop_push", "reachable": False, "state": "opt_out"}
+    return 200, body | {"previous_state": 5, "categories": {}}
+
+
 async def test_a_done_call_stays_done(slow: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
     """An uncertain try before it does not make a change that was certainly made uncertain."""
     slow.fail_next("status", "error_before")
-    monkeypatch.setattr("teak_async.sandbox.game._respond_ok", lambda call, **values: (200, {"status": "ok"}))
+    monkeypatch.setattr("teak_async.sandbox.game._respond_ok", respond_oddly)
     async with session_on(slow) as teak:
         with pytest.raises(UnexpectedResponse) as odd:
             await teak.desktop_push.opt_out("p1")

@@ -31,8 +31,14 @@ class Gate:
 
     def __init__(self, outage: float) -> None:
         self._breaker = CircuitBreaker(outage)
+        self._last: object = None
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._timer: asyncio.Handle | None = None
+
+    @property
+    def outage(self) -> TeakError | None:
+        """How the last attempt ended, while the server is out."""
+        return self._last if isinstance(self._last, TeakError) and not self._breaker.closed else None
 
     def admits(self, *, probe: bool) -> bool:
         """Say whether a row that has its permit may be sent: the breaker may have opened while it waited for that."""
@@ -67,6 +73,7 @@ class Gate:
     def record(self, result: object, *, probe: bool) -> None:
         """Take in how the attempt of a row ended."""
         breaker, was_closed = self._breaker, self._breaker.closed
+        self._last = result
         breaker.record(result, asyncio.get_running_loop().time(), probe=probe)
         if was_closed and not breaker.closed:
             log(logging.WARNING, "the server is out (%s): the run sends nothing but probes until one succeeds", result)
@@ -110,7 +117,7 @@ class Players:
     def __init__(self, executor: CallExecutor, results: Results) -> None:
         self._executor = executor
         self._results = results
-        self._gate = Gate(executor.retry.outage)
+        self.gate = Gate(executor.retry.outage)
         self._queues: dict[str, deque[RowCall]] = {}
         self._tasks: dict[asyncio.Task[None], RowCall] = {}
         self._denials = 0
@@ -145,7 +152,7 @@ class Players:
         """Wait until no row is in flight."""
         while self._tasks:
             await asyncio.wait(self._tasks)
-        self._gate.close()
+        self.gate.close()
 
     async def _run_player(self, player: str) -> None:
         queue = self._queues[player]
@@ -185,7 +192,7 @@ class Players:
 
     async def _send_row(self, row: RowCall) -> Response:
         """Make a row's call: as `CallExecutor.execute`, but for an intent in the journal before each attempt, and the gate."""
-        executor, call, gate = self._executor, row.call, self._gate
+        executor, call, gate = self._executor, row.call, self.gate
         while True:
             probe = await self._enter_gate(row)
 
@@ -212,8 +219,8 @@ class Players:
     async def _enter_gate(self, row: RowCall) -> bool:
         deadline = row.call.deadline
         if deadline is None:
-            return await self._gate.enter()
+            return await self.gate.enter()
         with suppress(TimeoutError):  # the attempt says that the deadline has passed
             async with asyncio.timeout(deadline.seconds_left(asyncio.get_running_loop().time())):
-                return await self._gate.enter()
+                return await self.gate.enter()
         return False

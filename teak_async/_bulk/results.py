@@ -33,6 +33,12 @@ class Results:
         self._stop = stop
         self._queue: asyncio.Queue[Outcome | None] = asyncio.Queue()
         self.error: BaseException | None = None
+        self._seen = False
+
+    @property
+    def unseen_error(self) -> BaseException | None:
+        """What ended the run early, where the reader left before it came to that."""
+        return None if self._seen else self.error
 
     def record(self, row: RowCall | InvalidRow, response: Response | None, error: TeakError | None) -> None:
         """Write how a row ended, and deliver it."""
@@ -95,6 +101,7 @@ class Results:
         if outcome is not None:
             return outcome
         self._queue.put_nowait(None)
+        self._seen = True
         if self.error is not None:
             raise self.error
         raise StopAsyncIteration

@@ -27,10 +27,11 @@ from attrs import frozen
 from teak_async._api.endpoints import ENDPOINTS, Effect
 from teak_async._client.deadline import DueTime
 from teak_async._client.executor import CallExecutor
+from teak_async._client.leaving import Decisions, wait_for_end
 from teak_async._journal.journal import Journal
 from teak_async._limits.bucket import GRANTS_A_TURN
 from teak_async._limits.session_limits import Limits
-from teak_async.errors import JournalError, TeakError
+from teak_async.errors import JournalError, SessionClosed, TeakError
 
 from .outcomes import BulkReport, Outcome, Tally
 from .players import Players
@@ -44,6 +45,9 @@ MAX_LOOKAHEAD = 250
 """Players in flight at most who wait for their first permit; half a second's worth, at most limits, of an input that comes in
 pages. With 500, at a very high limit, Python's collector of garbage went through them all time and again, for 5 ms each."""
 BUCKETS = {endpoint.name: endpoint.bucket for endpoint in ENDPOINTS.values()}
+
+
+_OPEN_FIRST = "open the run first: `async with teak.bulk(...) as run:`, or await it for its report"
 
 
 @frozen
@@ -103,8 +107,8 @@ class BulkRun:
 
     @property
     def trouble(self) -> TeakError | None:
-        """Why a row was last tried again, until one ends."""
-        return self._context.trouble
+        """Why nothing is sent, or why a row was last attempted again, until one ends."""
+        return self._players.gate.outage or self._context.trouble
 
     async def __aenter__(self) -> Self:
         if self._main is not None:
@@ -119,6 +123,7 @@ class BulkRun:
                 with suppress(JournalError):
                     await journal.close()
                 raise
+        self._executor.on_close.add(self._session_closed)
         self._puller = asyncio.create_task(self._pull())
         self._main = asyncio.create_task(self._run(self._puller))
         self._main.add_done_callback(lambda _: self._end_dropped())
@@ -129,19 +134,22 @@ class BulkRun:
     ) -> None:
         assert self._main is not None
         self.stop()
-        try:
-            await asyncio.wait({self._main})
-        except asyncio.CancelledError:
-            self.abort()
-            await asyncio.wait({self._main})
-            raise
+        cancelled = await wait_for_end(self._main, Decisions(error), self.abort)
+        if error is not None:
+            return  # what the caller leaves with is raised again by Python
+        if cancelled is not None:
+            raise cancelled
+        if (unseen := self._results.unseen_error) is not None:
+            raise unseen  # the journal was lost, or the input failed as it was closed, after the caller had left off reading
 
     def __aiter__(self) -> AsyncIterator[Outcome]:
         if self._main is None:
-            raise TypeError("open the run first: `async with teak.bulk(...) as run:`, or await it for its report")
+            raise TypeError(_OPEN_FIRST)
         return self
 
     async def __anext__(self) -> Outcome:
+        if self._main is None:
+            raise TypeError(_OPEN_FIRST)
         outcome = await self._results.next()
         self._capacity.release()
         return outcome
@@ -172,9 +180,12 @@ class BulkRun:
         results = self._results
         try:
             await asyncio.wait({puller})
-            if not self._players.stopping:
+            stopping = self._players.stopping
+            if puller.cancelled():
+                results.error = results.error or (None if stopping else RuntimeError("the input was cancelled"))
+            else:
                 # What a broken input raised is the reader's to see, after all that was sent.
-                results.error = RuntimeError("the input was cancelled") if puller.cancelled() else puller.exception()
+                results.error = results.error or puller.exception()
             await self._players.wait()
         except asyncio.CancelledError:
             # The loop ends under the run. The journal has to hear of that, and a reader must not take it for the end.
@@ -203,7 +214,12 @@ class BulkRun:
                 self.journal.end()
             self._end()
 
+    def _session_closed(self) -> None:
+        # The input may wait for long, and no row of it can be sent any more.
+        self._results.fail(SessionClosed("the session was closed before this run had ended"))
+
     def _end(self) -> None:
+        self._executor.on_close.discard(self._session_closed)
         self._tally.ended = asyncio.get_running_loop().time()
         self._results.end()
 

@@ -72,6 +72,7 @@ class CallExecutor:
         self.retry = retry
         self.bucket_of = bucket_of
         self._notifier = notifier
+        self.on_close: set[Callable[[], None]] = set()
         self._closed = asyncio.Event()
         self._quiet = asyncio.Event()
         self.under_way: dict[Exchange, Attempt[AttemptResult]] = {}
@@ -79,6 +80,8 @@ class CallExecutor:
     async def close(self, *, hurry: bool = False) -> None:
         """Wait for what is on the wire and has a caller that waits; in a hurry, or cancelled, leave that too."""
         self._closed.set()
+        for tell in list(self.on_close):
+            tell()
         try:
             self._interrupt(attempt for attempt in self.under_way.values() if attempt.left)
             if self.under_way and not hurry:

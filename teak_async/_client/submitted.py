@@ -11,12 +11,11 @@ import logging
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
+from teak_async._notify import log
 from teak_async.errors import BacklogFull, Delivery, TeakError
 from teak_async.models import Request
 
 R = TypeVar("R")
-
-_log = logging.getLogger("teak_async")
 
 
 class Backlog:
@@ -30,6 +29,11 @@ class Backlog:
         self._most = most
         self._calls: dict[asyncio.Task[Any], Request] = {}
         self._cancelled = 0
+
+    @property
+    def busy(self) -> bool:
+        """Whether a call is under way."""
+        return bool(self._calls)
 
     @property
     def abandoned(self) -> int:
@@ -83,7 +87,8 @@ class Undelivered:
         undelivered = tuple((request, error) for request, error in errors if error is not None)
         if undelivered:
             unknown = sum(error.delivery is Delivery.UNKNOWN for _, error in undelivered)
-            _log.warning(
+            log(
+                logging.WARNING,
                 "submitted calls not delivered when the session closed: %d; that may have been: %d; see session.undelivered",
                 len(undelivered) - unknown,
                 unknown,

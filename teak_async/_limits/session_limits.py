@@ -11,6 +11,7 @@ share their buckets, or each has to be given its part of the limits. Two that do
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 from weakref import WeakSet
 
@@ -18,7 +19,7 @@ from attrs import field, frozen
 from attrs.validators import ge, instance_of
 
 from teak_async._api.endpoints import ENDPOINTS
-from teak_async._notify import LOG, Notifier
+from teak_async._notify import Notifier, log
 from teak_async.errors import SessionClosed
 
 from .bucket import Bucket, Lane
@@ -177,7 +178,8 @@ def _warn(new: SessionLimits, all_limits: list[Limits]) -> None:
         limits.subscription for limits in most
     ):
         return
-    LOG.warning(
+    log(
+        logging.WARNING,
         "%d sessions for game %s at %s are open in this process, and each keeps the limits for itself: together they may make"
         " %d identifies and twice %d subscription calls a second; open the later ones with share=, or give each its part with"
         " limits=Limits(...)",

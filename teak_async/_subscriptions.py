@@ -1,0 +1,62 @@
+"""A player's subscription on one push channel, as a part of a session."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ._client.deadline import Deadline
+from .models import (
+    CategorySubscriptionChange,
+    Channel,
+    GetSubscription,
+    SetCategorySubscription,
+    SetSubscription,
+    State,
+    SubscriptionChange,
+    SubscriptionStatus,
+)
+
+if TYPE_CHECKING:
+    from ._session import TeakSession
+
+
+class Subscriptions:
+    """A player's subscription on one push channel, as `teak.desktop_push`; deadline and errors as for `TeakSession.call`."""
+
+    def __init__(self, session: TeakSession, channel: Channel) -> None:
+        self._session = session
+        self._channel = channel
+
+    async def status(self, user_id: str | int, *, deadline: Deadline = None) -> SubscriptionStatus:
+        """Read the status: `GET /v2/{channel}/subscription_status`."""
+        return await self._session.call(GetSubscription(user_id, channel=self._channel), deadline=deadline)
+
+    async def set_state(self, user_id: str | int, state: State | str, *, deadline: Deadline = None) -> SubscriptionChange:
+        """Opt a player in or out of everything: `POST /v2/{channel}/subscription_status`."""
+        return await self._session.call(SetSubscription(user_id, state, channel=self._channel), deadline=deadline)
+
+    async def set_category_state(
+        self, user_id: str | int, category: str, state: State | str, *, deadline: Deadline = None
+    ) -> CategorySubscriptionChange:
+        """Opt a player in or out of one category: `POST /v2/{channel}/subscription_status/{category}`."""
+        request = SetCategorySubscription(user_id, category, state, channel=self._channel)
+        return await self._session.call(request, deadline=deadline)
+
+    async def opt_out(
+        self, user_id: str | int, category: str | None = None, *, deadline: Deadline = None
+    ) -> SubscriptionChange | CategorySubscriptionChange:
+        """Stop notifications, all or one category's; the same as setting the state."""
+        return await self._set(user_id, category, State.OPT_OUT, deadline)
+
+    async def opt_in(
+        self, user_id: str | int, category: str | None = None, *, deadline: Deadline = None
+    ) -> SubscriptionChange | CategorySubscriptionChange:
+        """Allow notifications, all or one category's; the same as setting the state."""
+        return await self._set(user_id, category, State.OPT_IN, deadline)
+
+    async def _set(
+        self, user_id: str | int, category: str | None, state: State, deadline: Deadline
+    ) -> SubscriptionChange | CategorySubscriptionChange:
+        if category is None:
+            return await self.set_state(user_id, state, deadline=deadline)
+        return await self.set_category_state(user_id, category, state, deadline=deadline)
