@@ -26,11 +26,11 @@ from ._bulk.run import BulkRun
 from ._client.call import Call
 from ._client.deadline import Deadline, DueTime, as_seconds, due_time
 from ._client.executor import CallExecutor
-from ._client.leaving import Decisions, wait_for_end
 from ._client.lifetime import Lifetime
 from ._client.retry import NO_RETRIES, RetryPolicy
 from ._client.submitted import Backlog
 from ._client.transport import Timeout, Transport
+from ._leaving import Decisions, wait_for_end
 from ._limits.bucket import Lane, Rate
 from ._limits.session_limits import BucketHandle, Limits, SessionLimits
 from ._notify import Hook, Notifier, log

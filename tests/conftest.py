@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -17,6 +19,8 @@ settings.register_profile("many", max_examples=150, deadline=None)
 settings.register_profile("few", max_examples=25, deadline=None)
 settings.load_profile("many" if "CI" in os.environ else "few")
 
+LOOP = os.environ.get("TEST_LOOP", "asyncio")
+
 pytest_plugins = ["teak_async.testing"]
 """Also where the package is not installed."""
 
@@ -25,6 +29,25 @@ pytest_plugins = ["teak_async.testing"]
 def path(tmp_path: Path) -> Path:
     """Where a test's journal is."""
     return tmp_path / "run.db"
+
+
+def make_uvloop() -> asyncio.AbstractEventLoop:
+    import uvloop  # noqa: PLC0415 - where it is installed
+
+    return uvloop.new_event_loop()
+
+
+def make_eager_loop() -> asyncio.AbstractEventLoop:
+    loop = asyncio.new_event_loop()
+    loop.set_task_factory(asyncio.eager_task_factory)  # type: ignore[attr-defined,unused-ignore]
+    return loop
+
+
+if LOOP != "asyncio":
+
+    def pytest_asyncio_loop_factories(config: Any, item: Any) -> dict[str, Any]:
+        """Run the tests on the loop that the environment names, with `eager` tasks from Python 3.12 on."""
+        return {LOOP: {"uvloop": make_uvloop, "eager": make_eager_loop}[LOOP]}
 
 
 @pytest.fixture

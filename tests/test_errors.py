@@ -25,6 +25,7 @@ TREE = {
     "ConnectionLost": (("TransportError",), Delivery.UNKNOWN),
     "TimedOut": (("TransportError",), Delivery.UNKNOWN),
     "DeadlinePassed": (("TimedOut",), Delivery.NOT_SENT),
+    "Outage": (("TeakError",), Delivery.NOT_SENT),
     "JournalError": (("TeakError",), Delivery.NOT_SENT),
     "BacklogFull": (("TeakError",), Delivery.NOT_SENT),
     "SessionClosed": (("TeakError",), Delivery.NOT_SENT),

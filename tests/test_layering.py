@@ -18,7 +18,7 @@ LAYERS = [
     "_subscriptions _bulk",
     "_client",
     "_limits _journal",
-    "_notify",
+    "_notify _leaving",
     "_api",
     "models events",
     "errors _values",

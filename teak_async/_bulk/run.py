@@ -27,8 +27,8 @@ from attrs import frozen
 from teak_async._api.endpoints import ENDPOINTS, Effect
 from teak_async._client.deadline import DueTime
 from teak_async._client.executor import CallExecutor
-from teak_async._client.leaving import Decisions, wait_for_end
 from teak_async._journal.journal import Journal
+from teak_async._leaving import Decisions, wait_for_end
 from teak_async._limits.bucket import GRANTS_A_TURN
 from teak_async._limits.session_limits import Limits
 from teak_async.errors import JournalError, SessionClosed, TeakError

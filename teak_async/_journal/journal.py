@@ -35,6 +35,8 @@ from collections import Counter
 from functools import partial
 from pathlib import Path
 
+from teak_async._leaving import Decisions, wait_for_end
+
 from .database import CHUNK, read_known, read_resume_point
 from .row import JournalRow, KnownRow
 from .writer import Write, Writer
@@ -79,8 +81,8 @@ class Journal:
             return cls(writer, *await resume_point)
         except BaseException as error:
             writer.end()
-            if isinstance(error, Exception):  # a cancelled task leaves at once
-                await asyncio.shield(writer.ended)
+            # Also for a caller who was cancelled: whoever opens the journal next must not find it in use.
+            await wait_for_end(writer.ended, Decisions(error), lambda: None)
             raise
 
     async def take_known_row(self, index: int) -> KnownRow | None:

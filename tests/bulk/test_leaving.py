@@ -15,7 +15,7 @@ import pytest
 from support import WAIT, identifies, rows_of, session_on
 
 from teak_async import Delivery, Identify, Limits, TeakSession
-from teak_async._client.leaving import Decisions
+from teak_async._leaving import Decisions
 from teak_async.sandbox import Faults, Sandbox
 
 MOMENTS = 20 if "CI" in os.environ else 3

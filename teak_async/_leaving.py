@@ -35,7 +35,7 @@ class Decisions:
 
 
 async def wait_for_end(
-    task: asyncio.Task[Any], decisions: Decisions, on_decision: Callable[[], object]
+    task: asyncio.Future[Any], decisions: Decisions, on_decision: Callable[[], object]
 ) -> asyncio.CancelledError | None:
     """Wait until a task has ended, and return the last cancellation that came meanwhile.
 
