@@ -246,6 +246,8 @@ async def test_a_task_that_is_cancelled_before_it_begins_says_so(exact: bool) ->
     work.exchange.exact = exact
     caller = asyncio.create_task(work.run())
     await asyncio.sleep(0)
+    if work.attempt.begun:
+        pytest.skip("an eager task begins when it is made")
     for task in asyncio.all_tasks() - before:
         task.cancel()
     with pytest.raises(asyncio.CancelledError):

@@ -154,10 +154,10 @@ async def test_a_disk_that_fills_up_stops_the_run(
     intended = {index for index, _ in rows_of(path)}
     assert {int(name[1:]) for name in server.players} <= intended
     monkeypatch.undo()
-    report = await fast.bulk(identifies(200), journal=path)
-    assert report.total == 200
+    report = await fast.bulk(identifies(400), journal=path)
+    assert report.total == 400
     assert {player.sessions for player in server.players.values()} == {1}
-    assert report.skipped + report.succeeded + report.in_doubt == 200
+    assert report.skipped + report.succeeded + report.in_doubt == 400
 
 
 @pytest.mark.parametrize(("where", "after"), [("check_unmoved", 0), ("_take", 0), ("_take", 2), ("_take", 9)])
