@@ -37,6 +37,8 @@ class Disposition(Enum):
     """Report it in doubt: an earlier run may have done it, and doing it twice would do harm."""
     STILL_IN_DOUBT = auto()
     """The same, and the journal says so already."""
+    OVERTAKEN = auto()
+    """Report it in doubt: an earlier run may have done it, and a later row of its player was done since."""
 
 
 def disposition(known: KnownRow | None, effect: Effect | None, *, resend_in_doubt: bool) -> Disposition:
@@ -53,6 +55,8 @@ def disposition(known: KnownRow | None, effect: Effect | None, *, resend_in_doub
         return Disposition.SKIP if known.state == "done" else Disposition.SKIP_FAILED
     if known.state not in MAYBE_DONE or effect in (None, Effect.READ):
         return Disposition.SEND
+    if known.overtaken:
+        return Disposition.OVERTAKEN
     if effect is Effect.SET or resend_in_doubt:
         return Disposition.RESEND
     return Disposition.STILL_IN_DOUBT if known.state == "in_doubt" else Disposition.IN_DOUBT

@@ -157,6 +157,6 @@ def outcome_of(row: RowCall | InvalidRow, response: Response | None, error: Teak
     return Outcome(row.index, request, response, error, delivery, row.attempts, row.line)
 
 
-def in_doubt_error() -> ConnectionLost:
+def in_doubt_error(why_not_again: str = "") -> ConnectionLost:
     """Return what a row ends with that an earlier run may have sent, and that is not sent now."""
-    return ConnectionLost("an earlier run ended without knowing whether this was done")
+    return ConnectionLost(f"an earlier run ended without knowing whether this was done{why_not_again}")

@@ -246,6 +246,10 @@ class BulkRun:
             self._tally.began = asyncio.get_running_loop().time()
         if isinstance(row, InvalidRow):
             self._results.record(row, None, row.error)
+        elif what is Disposition.OVERTAKEN:
+            self._results.record(
+                row, None, in_doubt_error(", and a later row of this player was done since, which it would undo")
+            )
         elif what is Disposition.IN_DOUBT:
             self._results.record(row, None, in_doubt_error())
         elif what is Disposition.STILL_IN_DOUBT:

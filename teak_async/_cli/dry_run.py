@@ -108,7 +108,7 @@ async def _count_rows(job: Job, known: Iterator[tuple[int, KnownRow]]) -> DryRun
     now = asyncio.get_running_loop().time()
     failed, resent = counts[Disposition.SKIP_FAILED], counts[Disposition.RESEND]
     finished = counts[Disposition.SKIP] + failed
-    in_doubt = counts[Disposition.IN_DOUBT] + counts[Disposition.STILL_IN_DOUBT]
+    in_doubt = counts[Disposition.IN_DOUBT] + counts[Disposition.STILL_IN_DOUBT] + counts[Disposition.OVERTAKEN]
     due = due_time(job.deadline, now)
     time_left = inf if due is None else due.seconds_left(now)
     return DryRun(rows, unreadable, finished, failed, in_doubt, resent, tuple(problems), job.limit, time_left)

@@ -26,7 +26,7 @@ from attrs import fields, frozen
 
 from teak_async.errors import JournalError
 
-from .row import JournalRow, KnownRow, Text
+from .row import SETS, JournalRow, KnownRow, Text
 
 APPLICATION = 0x7465616B
 """What marks a SQLite file as ours: "teak"."""
@@ -231,11 +231,22 @@ def check_run(path: Path, found: Mapping[str, str], about: Mapping[str, str]) ->
             raise JournalError(f"{path}: the journal of another run: {was}; give this one its own journal")
 
 
-def read_resume_point(connection: sqlite3.Connection) -> tuple[int, Counter[str]]:
+def read_overtaken(connection: sqlite3.Connection) -> frozenset[int]:
+    """Find the sets that may have been done, and of whose player a later one was: to make them again would undo that."""
+    sets = ", ".join(f"'{name}'" for name in SETS)
+    # One pass over the rows, and no index: such rows are few.
+    select = f"""WITH doubtful AS (SELECT idx, user_id FROM rows WHERE state IN ('intent', 'in_doubt') AND call IN ({sets})),
+        done AS (SELECT user_id, max(idx) AS last FROM rows WHERE state IN ('done', 'unread') AND call IN ({sets})
+            AND user_id IN (SELECT user_id FROM doubtful) GROUP BY user_id)
+        SELECT idx FROM doubtful JOIN done USING (user_id) WHERE idx < last"""  # noqa: S608 - constants only
+    return frozenset(index for (index,) in connection.execute(select))
+
+
+def read_resume_point(connection: sqlite3.Connection) -> tuple[int, Counter[str], frozenset[int]]:
     last = connection.execute("SELECT coalesce(max(idx), -1) FROM rows").fetchone()[0]
     # An intent may have been sent up to the kill. A clock that was set back makes rows look recent, which is safe.
     recent = "SELECT call, count(*) FROM rows WHERE at > ? AND state <> 'waiting' AND call IS NOT NULL GROUP BY call"
-    return last, Counter(dict(connection.execute(recent, (time.time() - RECENT,))))
+    return last, Counter(dict(connection.execute(recent, (time.time() - RECENT,)))), read_overtaken(connection)
 
 
 def read_known(start: int, connection: sqlite3.Connection) -> dict[int, KnownRow]:
@@ -280,8 +291,9 @@ def iter_sources(path: str | Path, *states: str) -> Iterator[Text]:
 def iter_states(path: str | Path) -> Iterator[tuple[int, KnownRow]]:
     """Give each row's index and what is known of it, in the input's order."""
     with _open_to_read(path) as connection:
+        overtaken = read_overtaken(connection)
         for index, digest, state in connection.execute("SELECT idx, digest, state FROM rows ORDER BY idx"):
-            yield index, KnownRow(digest, state)
+            yield index, KnownRow(digest, state, index in overtaken)
 
 
 @contextmanager

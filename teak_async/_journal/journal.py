@@ -35,6 +35,8 @@ from collections import Counter
 from functools import partial
 from pathlib import Path
 
+from attrs import evolve
+
 from teak_async._leaving import Decisions, wait_for_end
 
 from .database import CHUNK, read_known, read_resume_point
@@ -51,10 +53,11 @@ class Journal:
         ended: is done when nothing is written any more, with what prevented it.
     """
 
-    def __init__(self, writer: Writer, last: int, recently_sent: Counter[str]) -> None:
+    def __init__(self, writer: Writer, last: int, recently_sent: Counter[str], overtaken: frozenset[int]) -> None:
         self._writer = writer
         self._known: dict[int, KnownRow] = {}
         self._known_until = 0
+        self._overtaken = overtaken
         self.last_known = last
         self.recently_sent = recently_sent
         self.ended = writer.ended
@@ -90,7 +93,8 @@ class Journal:
         while index >= self._known_until and self._known_until <= self.last_known:
             start, self._known_until = self._known_until, self._known_until + CHUNK
             self._known = await self._writer.read(partial(read_known, start))
-        return self._known.pop(index, None)
+        known = self._known.pop(index, None)
+        return evolve(known, overtaken=True) if known is not None and index in self._overtaken else known
 
     async def write_intent(self, row: JournalRow) -> None:
         """Write that a row is about to be sent; durable on return."""

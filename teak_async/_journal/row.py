@@ -9,7 +9,7 @@ from hashlib import blake2b
 from attrs import field, frozen
 
 from teak_async._api.codec import as_json
-from teak_async._api.endpoints import endpoint_of
+from teak_async._api.endpoints import ENDPOINTS, Effect, endpoint_of
 from teak_async.models import Request
 
 Text = str | bytes | None
@@ -19,6 +19,8 @@ FINISHED = ("done", "unread", "failed")
 """States of a row that an earlier run finished."""
 MAYBE_DONE = ("intent", "in_doubt")
 """States in which an earlier run leaves a row that may have been done."""
+SETS = tuple(endpoint.name for endpoint in ENDPOINTS.values() if endpoint.effect is Effect.SET)
+"""The calls that undo one another."""
 
 
 @frozen
@@ -27,6 +29,8 @@ class KnownRow:
 
     digest: str
     state: str
+    overtaken: bool = False
+    """Whether it is a set that may have been done, and a later set of its player certainly was."""
 
 
 @frozen

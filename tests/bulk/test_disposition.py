@@ -44,3 +44,10 @@ def test_disposition(state: str | None, effect: Effect | None, resend: bool) -> 
     """Nothing that may be recorded is sent again, unless it is asked for; what is finished is never sent again."""
     known = None if state is None else KnownRow("digest", state)
     assert disposition(known, effect, resend_in_doubt=resend) is TABLE[state, effect][resend]
+
+
+@pytest.mark.parametrize("state", ["intent", "in_doubt"])
+@pytest.mark.parametrize("resend", [False, True])
+def test_what_was_overtaken_is_never_sent_again(state: str, resend: bool) -> None:
+    """It would undo what a later row of its player did."""
+    assert disposition(KnownRow("digest", state, overtaken=True), SET, resend_in_doubt=resend) is Disposition.OVERTAKEN
