@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from attrs import define, field, frozen
 
-from teak_async._api.codec import as_json
+from teak_async._api.codec import as_json, unstructure
 from teak_async._journal.row import JournalRow
 from teak_async.errors import DeadlinePassed, Delivery, InvalidRequest, TeakError
 from teak_async.models import Request, Response
@@ -46,6 +48,23 @@ class Outcome:
     delivery: Delivery
     attempts: int
     line: int = 0
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as plain data, ready for JSON: what a command writes for a row."""
+        plain: dict[str, Any] = {"index": self.index, "line": self.line}
+        if self.request is not None:
+            plain["user_id"] = self.request.user_id
+        plain |= {"delivery": self.delivery.value, "attempts": self.attempts}
+        if self.response is not None:
+            plain["response"] = unstructure(self.response)
+        if self.error is not None:
+            error: dict[str, Any] = {"type": type(self.error).__name__, "message": str(self.error)}
+            if self.error.status is not None:
+                error["status"] = self.error.status
+            if isinstance(self.error, InvalidRequest) and self.error.errors:
+                error["errors"] = self.error.errors
+            plain["error"] = error
+        return plain
 
 
 @frozen

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import asyncio
+import copy
+import json
+import pickle
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from contextlib import closing
 from itertools import count
@@ -325,6 +328,21 @@ async def test_a_run_sits_out_an_outage(fast: TeakSession) -> None:
     assert len(outcomes) == run.report.succeeded == 50
     assert run.retries > 0
     assert run.trouble is None
+
+
+async def test_outcomes_are_plain_data_and_compare(fast: TeakSession, server: Sandbox) -> None:
+    """They go to another process and into JSON, and come back equal."""
+    invalid = InvalidRequest("line 3: no", errors={"a": ("b",)})
+    rows: list[Request | InvalidRequest] = [Identify("p0", country_code="US"), GetSubscription("nobody"), invalid]
+    async with fast.bulk(rows) as run:
+        outcomes = [outcome async for outcome in run]
+    assert len(outcomes) == 3
+    for outcome in outcomes:
+        assert pickle.loads(pickle.dumps(outcome)) == outcome  # noqa: S301 - our own
+        assert copy.deepcopy(outcome) == outcome
+        again = json.loads(json.dumps(outcome.as_dict()))
+        assert (again["index"], again["delivery"]) == (outcome.index, outcome.delivery)
+        assert ("response" in again, "error" in again) == (outcome.error is None, outcome.error is not None)
 
 
 async def test_misuse_is_explained(fast: TeakSession) -> None:
