@@ -1,6 +1,6 @@
 """`python -m teak_async`."""
 
-from ._cli.app import run
+from ._cli.main import run
 
 if __name__ == "__main__":
     run()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
-import signal
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -27,6 +26,7 @@ from .job import Job, run_job
 from .options import FaultOptions, FileOptions, ServerOptions
 from .output import OutputError, silence_broken_pipe
 from .report import count_states, describe_dry_run, describe_summary, export_rows
+from .signals import LISTENER
 
 
 def run_file(label: str, options: FileOptions, category: str | None = None) -> None:
@@ -76,6 +76,7 @@ def run_file(label: str, options: FileOptions, category: str | None = None) -> N
 
 
 def run_report(journal: Path, failed: Path | None, in_doubt: Path | None, *, as_json: bool) -> None:
+    LISTENER.set_last_words("the report is not whole")
     if failed is not None and in_doubt is not None and same_file(failed, in_doubt):
         raise _fail(f"{failed}: named for both; write the failed rows and those in doubt to two files")
     try:
@@ -91,6 +92,7 @@ def run_report(journal: Path, failed: Path | None, in_doubt: Path | None, *, as_
 
 
 def run_sandbox(server_options: ServerOptions, fault_options: FaultOptions) -> None:
+    LISTENER.set_last_words("the sandbox has ended")
     try:
         server = Sandbox(**server_options._asdict(), faults=Faults(**fault_options._asdict()))
         with suppress(KeyboardInterrupt):
@@ -103,24 +105,26 @@ def run_sandbox(server_options: ServerOptions, fault_options: FaultOptions) -> N
 def run_demo_of(players: int, window: str) -> None:
     if window not in LIMIT_MODELS:
         raise _fail(f"--window must be one of {', '.join(LIMIT_MODELS)}, not {window!r}")
-    raise typer.Exit(asyncio.run(run_demo(players, window)))
+    try:
+        raise typer.Exit(asyncio.run(run_demo(players, window)))
+    except (asyncio.CancelledError, KeyboardInterrupt):
+        raise _fail("interrupted; the demo is not whole", 130) from None
 
 
-def _fail(message: str) -> typer.Exit:
+def _fail(message: str, code: int = 2) -> typer.Exit:
     typer.echo(f"teak-async: {message}", err=True)
-    return typer.Exit(2)
+    return typer.Exit(code)
 
 
 async def _serve(server: Sandbox) -> None:
-    async with server:
-        typer.echo(f"Teak sandbox at {server.url}; what it saw: {server.url}/sandbox; Ctrl-C ends it. In another shell:")
-        typer.echo(f"  export TEAK_BASE_URL={server.url} TEAK_GAME_ID={GAME_ID} TEAK_SECRET_KEY={SECRET_KEY}")
-        sys.stdout.flush()
-        ended = asyncio.Event()
-        with suppress(NotImplementedError):  # no handlers on Windows, where only Ctrl-C ends it
-            for number in (signal.SIGINT, signal.SIGTERM):  # a shell's background job ignores the first by itself
-                asyncio.get_running_loop().add_signal_handler(number, ended.set)
-        await ended.wait()
+    ended = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    with LISTENER.taken_over(lambda _: loop.call_soon_threadsafe(ended.set)):
+        async with server:
+            typer.echo(f"Teak sandbox at {server.url}; what it saw: {server.url}/sandbox; Ctrl-C ends it. In another shell:")
+            typer.echo(f"  export TEAK_BASE_URL={server.url} TEAK_GAME_ID={GAME_ID} TEAK_SECRET_KEY={SECRET_KEY}")
+            sys.stdout.flush()
+            await ended.wait()
 
 
 def _describe_traffic(server: Sandbox) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import csv
 import random
 import tempfile
@@ -16,6 +17,7 @@ from teak_async.sandbox import IDENTIFY, Sandbox
 
 from .input import RowReader, identify_schema
 from .job import Exit, Job, run_job
+from .signals import LISTENER
 
 _ZONES = ("America/New_York", "Europe/Paris", "Asia/Tokyo", "America/Sao_Paulo", "Australia/Sydney")
 
@@ -34,7 +36,13 @@ def write_players(path: Path, players: int) -> None:
 async def run_demo(players: int, window: str) -> int:
     """Run the demo and print both counts; the exit code is 0 when they agree and no request was rate-limited."""
     console = Console(highlight=False)
-    with tempfile.TemporaryDirectory(prefix="teak-async-") as folder:
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    assert task is not None
+    # Where no run takes the signals over, the first one has to leave the folder removed.
+    with (
+        LISTENER.taken_over(lambda _: loop.call_soon_threadsafe(task.cancel)),
+        tempfile.TemporaryDirectory(prefix="teak-async-") as folder,
+    ):
         source = Path(folder, "players.csv")
         write_players(source, players)
         async with Sandbox(window=window) as server:

@@ -77,8 +77,7 @@ async def dry_run_job(job: Job, game_id: str) -> DryRun:
         JournalError: when the journal is not this input's, or cannot be made.
     """
     try:
-        if job.output is not None:
-            check_output(job.output, job.rows, job.journal)
+        check_output(job.output, job.rows, job.journal)
         return await _count_rows(job, _known_rows(job, game_id))
     finally:
         job.rows.close()

@@ -3,16 +3,17 @@
 Rules of this module:
 
 - Every row that ends is one line of output. A kill may cut off the lines of rows that the journal has.
-- The first interrupt (Ctrl-C, SIGTERM) sends nothing new and finishes what is on the wire; the second leaves at once.
+- Results and words are written by threads, so that a reader that does not read holds up neither the loop nor an interrupt.
+- The first interrupt (Ctrl-C, SIGTERM, SIGHUP) sends nothing new and finishes what is on the wire; the second leaves even
+  that, and gives its rows their results; the third ends the process.
 """
 
 from __future__ import annotations
 
 import asyncio
-import signal
 import sys
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator
+from contextlib import AbstractContextManager, ExitStack, asynccontextmanager, redirect_stderr
 from enum import IntEnum
 from pathlib import Path
 
@@ -25,8 +26,10 @@ from teak_async._session import TeakSession
 from teak_async.errors import Forbidden, GameNotFound
 
 from .input import RowReader
-from .output import OutputError, begin_output, check_output, open_output, write_result
+from .lines import OffLoopStream
+from .output import OutputError, ResultWriter, check_output
 from .progress import ProgressReporter, format_duration
+from .signals import INTERRUPTED, LISTENER
 
 
 class Exit(IntEnum):
@@ -36,7 +39,7 @@ class Exit(IntEnum):
     SOME_FAILED = 1
     WRONG_USAGE = 2
     IN_DOUBT = 3
-    INTERRUPTED = 130
+    INTERRUPTED = INTERRUPTED
 
 
 @frozen
@@ -81,39 +84,58 @@ async def run_job(job: Job, session: TeakSession) -> tuple[Exit, BulkReport]:
         OutputError: when it cannot be written any more; the run finished what was on the wire, and the message counts the rows.
         TeakError: what ended the run: the journal, or wrong credentials.
     """
-    try:
-        if job.output is not None:
-            check_output(job.output, job.rows, job.journal)
-        resumed = job.journal is not None and job.journal.exists()
-        total = await asyncio.to_thread(job.rows.count)
-        run = session.bulk(
-            job.rows,
-            journal=job.journal,
-            resend_in_doubt=job.resend_in_doubt,
-            deadline=job.deadline,
-            about=job.about,
-        )
+    interrupts: list[int] = []
+    with ExitStack() as listening:
+        listening.callback(LISTENER.set_last_words, "the run had ended")
         try:
-            with open_output(job.output) as output, ProgressReporter(job.label, job.limit, total, quiet=job.quiet) as progress:
-                async with session, run, _show_progress(progress, run):
-                    with _handle_interrupts(progress, run) as signals:
-                        # The journal is open by now. A run that cannot begin leaves the results of an earlier one as they are.
-                        begin_output(output, job.output, resumed=resumed)
-                        async for outcome in run:
-                            write_result(output, outcome)
-                progress.show(run.report, run.retries, run.trouble)
-        except OutputError as error:
-            raise OutputError(f"{error}; {summary(run.report)}") from None
-    except (Forbidden, GameNotFound) as error:
-        raise type(error)(f"stopped, since every row would get the same response: {error}") from None
-    finally:
-        job.rows.close()
-    interrupted = bool(signals)
-    if not job.quiet:
-        print(summary(run.report, interrupted=interrupted), file=sys.stderr)
-        if interrupted:
-            print(_resume_hint(job.journal), file=sys.stderr)
-    return exit_code(run.report, interrupted=interrupted), run.report
+            check_output(job.output, job.rows, job.journal)
+            if sys.stderr is None:
+                report = await _run(job, session, interrupts, listening)
+            else:
+                words = OffLoopStream(sys.stderr)
+                with redirect_stderr(words):
+                    try:
+                        report = await _run(job, session, interrupts, listening)
+                    finally:
+                        await words.drain(interrupts)
+        except (Forbidden, GameNotFound) as error:
+            raise type(error)(f"stopped, since every row would get the same response: {error}") from None
+        finally:
+            job.rows.close()
+    return exit_code(report, interrupted=bool(interrupts)), report
+
+
+async def _run(job: Job, session: TeakSession, interrupts: list[int], listening: ExitStack) -> BulkReport:
+    resumed = job.journal is not None and job.journal.exists()
+    total = await asyncio.to_thread(job.rows.count)
+    run = session.bulk(
+        job.rows,
+        journal=job.journal,
+        resend_in_doubt=job.resend_in_doubt,
+        deadline=job.deadline,
+        about=job.about,
+    )
+    progress = ProgressReporter(job.label, job.limit, total, quiet=job.quiet)
+    async with ResultWriter(job.output, interrupts, progress.insist) as results, session, run:
+        # From here on rows are sent. Nothing was awaited since the run began, so none was before.
+        listening.enter_context(_hand_interrupts_to(run, interrupts, progress))
+        # The journal is open by now. A run that cannot begin leaves the results of an earlier one as they are.
+        results.begin(run.stop, resumed=resumed)
+        with progress:
+            async with _show_progress(progress, run):
+                async for outcome in run:
+                    await results.write(outcome)
+            progress.show(run.report, run.retries, run.trouble)
+    said = summary(run.report, interrupted=bool(interrupts), unwritten=results.unwritten, journal=job.journal)
+    if results.problem and not interrupts:
+        raise OutputError(f"the results {results.problem}; {said}")
+    if results.problem or (results.unwritten and job.quiet):
+        progress.insist(f"the results {results.problem or 'were not read'}; {said}")
+    elif not job.quiet:
+        progress.say(said)
+    if interrupts:
+        progress.say(_resume_hint(job.journal))
+    return run.report
 
 
 def exit_code(report: BulkReport, *, interrupted: bool = False) -> Exit:
@@ -125,7 +147,7 @@ def exit_code(report: BulkReport, *, interrupted: bool = False) -> Exit:
     return Exit.SOME_FAILED if report.failed or report.failed_earlier or report.not_sent else Exit.SUCCEEDED
 
 
-def summary(report: BulkReport, *, interrupted: bool = False) -> str:
+def summary(report: BulkReport, *, interrupted: bool = False, unwritten: int = 0, journal: Path | None = None) -> str:
     """Describe a run in one line."""
     counts = f"{report.succeeded:,} succeeded, {report.failed:,} failed, {report.in_doubt:,} in doubt"
     counts += f", {report.not_sent:,} not sent" if report.not_sent else ""
@@ -133,7 +155,8 @@ def summary(report: BulkReport, *, interrupted: bool = False) -> str:
     skipped += f", {report.failed_earlier:,} of which had failed" if report.failed_earlier else ""
     began = "interrupted: " if interrupted else ""
     rows = "1 row" if report.total == 1 else f"{report.total:,} rows"
-    return f"{began}{rows}: {counts}{skipped} in {format_duration(report.elapsed)} ({report.rate:.1f}/s)"
+    lost = f"; results not written: {unwritten:,}{' (the journal has them)' if journal else ''}" if unwritten else ""
+    return f"{began}{rows}: {counts}{skipped} in {format_duration(report.elapsed)} ({report.rate:.1f}/s){lost}"
 
 
 def _resume_hint(journal: Path | None) -> str:
@@ -158,27 +181,22 @@ async def _show_progress(progress: ProgressReporter, run: BulkRun) -> AsyncItera
         showing.cancel()
 
 
-@contextmanager
-def _handle_interrupts(progress: ProgressReporter, run: BulkRun) -> Iterator[list[int]]:
-    """Stop the run at the first interrupt and abort it at the second; gives the list of their signals."""
+def _hand_interrupts_to(run: BulkRun, interrupts: list[int], progress: ProgressReporter) -> AbstractContextManager[None]:
+    """Stop the run at the first interrupt, abort it at the second, and end the process at the third."""
     loop = asyncio.get_running_loop()
-    signals: list[int] = []
 
-    def interrupt(number: int) -> None:
-        signals.append(number)
-        if len(signals) == 1:
+    def interrupt(count: int) -> None:
+        if count == 1:
             progress.say("interrupted: finishing what is on the wire; once more to leave at once")
             run.stop()
         else:
             run.abort()
 
-    handled = []
-    for number in (signal.SIGINT, signal.SIGTERM):
-        with suppress(NotImplementedError, RuntimeError):  # no handlers on Windows, nor outside of the main thread
-            loop.add_signal_handler(number, interrupt, number)
-            handled.append(number)
-    try:
-        yield signals
-    finally:
-        for number in handled:
-            loop.remove_signal_handler(number)
+    def react(number: int) -> None:
+        interrupts.append(number)
+        if len(interrupts) > 2:
+            LISTENER.leave()
+        loop.call_soon_threadsafe(interrupt, len(interrupts))
+
+    LISTENER.set_last_words("what was on the wire is in doubt")
+    return LISTENER.taken_over(react)

@@ -2,77 +2,185 @@
 
 from __future__ import annotations
 
-import io
+import asyncio
 import json
 import os
+import stat
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
-from typing import Any, TextIO, cast
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
 
 from teak_async._api.codec import unstructure
 from teak_async._bulk.outcomes import Outcome
 from teak_async.errors import InvalidRequest
 
 from .input import InputError, RowReader, same_file
+from .lines import LOOK_EVERY, STUCK_AFTER, LineThread, Target, target_of, wait_for_lines
 
-ERRORS = "backslashreplace"
-"""What becomes of a character that no encoding has, and that a server may send: a backslash escape, which is still JSON."""
+if TYPE_CHECKING:
+    from typing import Self
+
+MOST_LINES = 100
+"""Lines that wait to be written at most; the run waits with them."""
+SIDE_FILES = ("-wal", "-shm", "-lock", "-journal")
+"""What the names of the files end in that SQLite and the lock keep beside a journal."""
 
 
 class OutputError(Exception):
     """The results cannot be written any more."""
 
 
-def check_output(path: Path, rows: RowReader, journal: Path | None) -> None:
-    """Check that results can be written to a file, and that it is neither the input nor the journal.
+def check_not_journal(path: Path, journal: Path, remedy: str) -> None:
+    """Check that a file is neither a journal nor one of the files beside it.
 
     Raises:
-        InputError: when it cannot be, or is one of them.
+        InputError: when it is one of them.
     """
+    if same_file(path, journal):
+        raise InputError(f"{path}: this is the journal; {remedy}")
+    for end in SIDE_FILES:
+        if same_file(path, Path(f"{os.path.realpath(journal)}{end}")):
+            raise InputError(f"{path}: this is the {end} file of the journal {journal}, a part of it; {remedy}")
+
+
+def check_output(path: Path | None, rows: RowReader, journal: Path | None) -> None:
+    """Check that results can be written, and that they go over neither the input nor the journal, nor that over the input.
+
+    Raises:
+        InputError: when they cannot be, or would.
+    """
+    remedy = "write the results to another file"
+    if journal is not None:
+        for place in (journal, *(Path(f"{os.path.realpath(journal)}{end}") for end in SIDE_FILES)):
+            if place.exists() and rows.is_file(place):
+                raise InputError(f"{place}: this is the input, and the journal would go over it; name another file as journal")
+    if path is None:
+        stdout = _standard_output_file()
+        if stdout is not None and rows.is_file(stdout):
+            raise InputError(f"standard output is the input; {remedy}")
+        if stdout is not None and journal is not None:
+            check_not_journal(stdout, journal, remedy)
+        return
     if path.exists() and rows.is_file(path):
-        raise InputError(f"{path}: this is the input; write the results to another file")
-    if journal is not None and same_file(path, journal):
-        raise InputError(f"{path}: this is the journal; write the results to another file")
+        raise InputError(f"{path}: this is the input; {remedy}")
+    if journal is not None:
+        check_not_journal(path, journal, remedy)
     if path.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
         raise InputError(f"{path}: cannot be written; name a file in a folder that you may write to")
 
 
-@contextmanager
-def open_output(path: Path | None) -> Iterator[TextIO]:
-    """Open the file, or standard output for `None`; what stands in the file stays there.
+def _standard_output_file() -> Path | None:
+    """Name the file that standard output is, where the system can name it."""
+    with suppress(OSError, ValueError, AttributeError):
+        descriptor = sys.stdout.fileno()
+        place = Path(f"/dev/fd/{descriptor}")
+        if stat.S_ISREG(os.fstat(descriptor).st_mode) and place.exists():
+            return place
+    return None
+
+
+class ResultWriter:
+    """Writes results in a thread: `async with` opens the output, and flushes it at the end.
+
+    Args:
+        path: the file; standard output when `None`.
+        interrupts: the signals heard so far; with one, nothing waits for a stuck output any more.
+        say: tells the user, once, that the output is stuck.
 
     Raises:
-        InputError: when it cannot be opened.
-        OutputError: when writing to it fails.
+        InputError: when the output cannot be opened.
     """
-    try:
-        if path is None:
-            yield _open_standard_output()
-        else:
-            with _open_file(path) as file:
-                yield file
-    except OSError as error:
-        raise OutputError(f"the results cannot be written: {error.strerror}") from None
+
+    def __init__(self, path: Path | None, interrupts: list[int], say: Callable[[str], None]) -> None:
+        if path is None and sys.stdout is None:
+            raise InputError("standard output is closed; name a file with --output")
+        self._path = path
+        self._name = "standard output" if path is None else str(path)
+        self._interrupts = interrupts
+        self._say = say
+        self._said = False
+        self._stop: Callable[[], None] = lambda: None
+        loop = asyncio.get_running_loop()
+        # In UTF-8, whatever the machine's encoding.
+        opened = partial(target_of, sys.stdout, "utf-8") if path is None else partial(_open_file, path)
+        self._thread = LineThread("results", opened, lambda: loop.call_soon_threadsafe(self._fail))
+
+    @property
+    def unwritten(self) -> int:
+        """How many results were not written."""
+        return self._thread.waiting
+
+    @property
+    def problem(self) -> str:
+        """Why results cannot be written any more; empty while they can."""
+        error = self._thread.failure
+        return "" if error is None else f"cannot be written: {getattr(error, 'strerror', None) or error}"
+
+    async def __aenter__(self) -> Self:
+        self._thread.start()
+        while self._thread.target is None:
+            if self.problem:
+                raise InputError(f"{self._path}: {self.problem}")
+            if self._thread.stuck > STUCK_AFTER:
+                self._say_once(f"nobody reads {self._name}; the run waits for a reader")
+            await asyncio.sleep(LOOK_EVERY / 8)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._thread.end()
+        await self._wait(-1)
+
+    def begin(self, stop: Callable[[], None], *, resumed: bool) -> None:
+        """Empty the file before the first result; a resumed run adds to it.
+
+        Args:
+            stop: called when results cannot be written any more.
+            resumed: whether the run goes on.
+        """
+        self._stop = stop
+        if self._path is not None and self._path.is_file():  # neither standard output nor a pipe
+            self._thread.call(partial(_begin_file, self._path, resumed))
+
+    async def write(self, outcome: Outcome) -> None:
+        """Write one row's line; with many lines not written yet, wait."""
+        self._thread.put(json.dumps(result(outcome), ensure_ascii=False) + "\n")
+        if self._thread.waiting > MOST_LINES and not self._interrupts:
+            await self._wait(MOST_LINES)
+
+    async def _wait(self, most: int) -> None:
+        await wait_for_lines(self._thread, most, self._interrupts, self._say_stuck)
+
+    def _say_stuck(self) -> None:
+        self._say_once(f"the results cannot be written: the reader of {self._name} does not read; the run waits")
+
+    def _say_once(self, message: str) -> None:
+        if not self._said:
+            self._said = True
+            self._say(message)
+
+    def _fail(self) -> None:
+        self._stop()
 
 
-def begin_output(file: TextIO, path: Path | None, *, resumed: bool) -> None:
-    """Empty the file before the first result; a resumed run adds to it."""
-    if path is None or not path.is_file():  # standard output, a pipe
-        return
+def _open_file(path: Path) -> Target:
+    return Target(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666))
+
+
+def _begin_file(path: Path, resumed: bool, target: Target) -> None:
+    assert target.descriptor is not None
     if not resumed:
-        file.truncate(0)
+        os.ftruncate(target.descriptor, 0)
     elif path.stat().st_size:
         with path.open("rb") as written:
             written.seek(-1, os.SEEK_END)
             if written.read() != b"\n":
-                file.write("\n")  # a full disk or a kill cut the last line off
-
-
-def write_result(file: TextIO, outcome: Outcome) -> None:
-    """Write one row's line."""
-    file.write(json.dumps(result(outcome), ensure_ascii=False) + "\n")
+                target.write("\n")  # a kill cut the last line off
 
 
 def result(outcome: Outcome) -> dict[str, Any]:
@@ -91,22 +199,6 @@ def result(outcome: Outcome) -> dict[str, Any]:
             error["errors"] = outcome.error.errors
         line["error"] = error
     return line
-
-
-def _open_standard_output() -> TextIO:
-    if sys.stdout is None:
-        raise InputError("standard output is closed; name a file with --output")
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        # A killed command leaves whole lines, since each is written by itself.
-        sys.stdout.reconfigure(encoding="utf-8", errors=ERRORS, line_buffering=True)
-    return sys.stdout
-
-
-def _open_file(path: Path) -> TextIO:
-    try:
-        return cast(TextIO, path.open("a", encoding="utf-8", errors=ERRORS, buffering=1))  # as above, line by line
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written: {error.strerror}") from None
 
 
 def silence_broken_pipe() -> None:

@@ -105,7 +105,11 @@ class ProgressReporter:
     def say(self, message: str) -> None:
         """Write a line between the counts."""
         if not self._quiet:
-            self._console.print(Text(message))
+            self.insist(message)
+
+    def insist(self, message: str) -> None:
+        """Write a line also where progress is not shown."""
+        self._console.print(Text(message))
 
 
 def describe(report: BulkReport, limit: int, total: int | None, rate: float, retries: int = 0) -> str:

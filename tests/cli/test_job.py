@@ -173,7 +173,7 @@ def interrupt_at(server: Sandbox, requests: int, *numbers: int) -> asyncio.Task[
     return asyncio.create_task(watch())
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 async def test_interrupted_once(tmp_path: Path, capsys: pytest.CaptureFixture[str], number: int) -> None:
     """One interrupt sends nothing new, and what is on the wire ends with its result."""
     async with fast_sandbox(faults=Faults(delay=0.1)) as server:
@@ -188,7 +188,9 @@ async def test_interrupted_once(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert f"interrupted: {report.total} rows: {report.succeeded} succeeded, 0 failed, 0 in doubt" in shown
 
 
-@pytest.mark.parametrize("numbers", [(signal.SIGINT, signal.SIGINT), (signal.SIGTERM, signal.SIGINT)])
+@pytest.mark.parametrize(
+    "numbers", [(signal.SIGINT, signal.SIGINT), (signal.SIGTERM, signal.SIGINT), (signal.SIGHUP, signal.SIGTERM)]
+)
 async def test_interrupted_twice(tmp_path: Path, numbers: tuple[int, int]) -> None:
     """A second interrupt leaves at once, and every row that the server may have done is a result in doubt."""
     async with fast_sandbox(faults=Faults(stall=1.0, stall_for=600.0)) as server:
@@ -219,11 +221,13 @@ async def test_interrupted_while_the_input_is_slow(tmp_path: Path, monkeypatch: 
 
 
 async def test_signals_are_handed_back(tmp_path: Path) -> None:
-    """After a run an interrupt is Python's again."""
+    """After a run an interrupt is whose it was before."""
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = [signal.getsignal(number) for number in numbers]
     async with fast_sandbox() as server:
         await run(tmp_path, session_on(server), players_csv(1))
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    assert [signal.getsignal(number) for number in numbers] == before
+    assert signal.set_wakeup_fd(-1) == -1
 
 
 async def test_outside_of_the_main_thread(tmp_path: Path) -> None:

@@ -1,0 +1,380 @@
+"""Signals at processes of their own, and results that nobody reads."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from asyncio.subprocess import PIPE, Process
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support import ROOT, WAIT, Ended, fast_sandbox, players_csv, rows_of
+
+from benchmarks.kill import players_at, sandbox_process
+from teak_async.sandbox import GAME_ID, IDENTIFY, SECRET_KEY, Faults, Sandbox
+
+MOMENTS = 50 if "CI" in os.environ else 8
+"""Signals at one backfill; many only in CI, since each costs a second."""
+UNSHARE = ("unshare", "--pid", "--fork", "--mount-proc")
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+NOWHERE = "http://127.0.0.1:9"
+COMMAND = (sys.executable, "-m", "teak_async")
+
+
+def may_unshare() -> bool:
+    """Whether a command can be run as PID 1 here."""
+    if shutil.which("unshare") is None or not Path("/proc/self/status").exists():
+        return False
+    return subprocess.run([*UNSHARE, "true"], capture_output=True, check=False).returncode == 0
+
+
+def environment(url: str) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("TEAK_", "PYTHONUNBUFFERED"))}
+    return kept | {"TEAK_BASE_URL": url, "TEAK_GAME_ID": GAME_ID, "TEAK_SECRET_KEY": SECRET_KEY}
+
+
+@asynccontextmanager
+async def started(
+    url: str, *arguments: object, before: tuple[str, ...] = (), stdin: int = PIPE, stdout: int = PIPE, stderr: int = PIPE
+) -> AsyncIterator[Process]:
+    """Start a command as a process of its own, and see to it that it does not outlive the test."""
+    process = await asyncio.create_subprocess_exec(
+        *(*before, *COMMAND, *map(str, arguments)), stdin=stdin, stdout=stdout, stderr=stderr, env=environment(url), cwd=ROOT
+    )
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.communicate()
+
+
+async def finish(process: Process) -> Ended:
+    """Wait for a process to end, with its input open."""
+    reads = [stream.read() if stream is not None else asyncio.sleep(0, b"") for stream in (process.stdout, process.stderr)]
+    out, err = await asyncio.wait_for(asyncio.gather(*reads), WAIT)
+    code = await asyncio.wait_for(process.wait(), WAIT)
+    return Ended(code, out.decode(), err.decode())
+
+
+def hears(pid: int, number: int) -> bool:
+    """Whether a process has a handler for a signal."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text("ascii")
+    except OSError:
+        return False
+    caught = next(line for line in status.splitlines() if line.startswith("SigCgt:"))
+    return bool(int(caught.split()[1], 16) >> (number - 1) & 1)
+
+
+async def listening(pid: int) -> None:
+    """Wait until a process hears signals."""
+    async with asyncio.timeout(WAIT):
+        while not hears(pid, signal.SIGTERM):
+            await asyncio.sleep(0.0005)
+
+
+async def child_of(pid: int) -> int:
+    """The process that another one has started."""
+    async with asyncio.timeout(WAIT):
+        while not (children := Path(f"/proc/{pid}/task/{pid}/children").read_text("ascii").split()):
+            await asyncio.sleep(0.0005)
+    return int(children[0])
+
+
+async def requests(server: Sandbox, count: int) -> None:
+    """Wait until the server has had so many."""
+    async with asyncio.timeout(WAIT):
+        while server.seen[IDENTIFY].requests < count:
+            await asyncio.sleep(0.005)
+
+
+def players(folder: Path, count: int) -> Path:
+    path = folder / "players.csv"
+    path.write_text(players_csv(count))
+    return path
+
+
+@pytest.mark.skipif(not may_unshare(), reason="this machine lets no process be PID 1 of a namespace of its own")
+async def test_sigterm_as_pid_1_at_any_moment(tmp_path: Path, path: Path) -> None:
+    """Stopped at any moment from its first on, a container's command ends in time with 130, and goes on without a fault."""
+    draw = random.Random(15)
+    rows = 250 * MOMENTS
+    arguments = ("identify", players(tmp_path, rows), "--journal", path, "-o", tmp_path / "out.jsonl", "--rate", 500)
+    slowest, before_a_run, codes = 0.0, 0, []
+    async with sandbox_process("--identify", 500) as url:
+        for _ in range(MOMENTS):
+            async with started(url, *arguments, before=UNSHARE) as outer:
+                inner = await child_of(outer.pid)
+                await listening(inner)
+                await asyncio.sleep(draw.uniform(0, 1.5))
+                os.kill(inner, signal.SIGTERM)
+                sent = time.monotonic()
+                ended = await finish(outer)
+                slowest = max(slowest, time.monotonic() - sent)
+                before_a_run += "interrupted; nothing was sent" in ended.err
+                codes.append(ended.code)
+                assert "Traceback" not in ended.err
+        async with started(url, *arguments) as process:
+            assert (await finish(process)).code == 0
+        sessions = [player["sessions"] for player in (await players_at(url)).values()]
+    print(f"{MOMENTS} signals, {before_a_run} before a run, slowest {slowest:.2f} s")
+    assert set(codes) == {130}
+    assert slowest < 2
+    assert 0 < before_a_run < MOMENTS
+    assert sessions == [1] * rows
+    assert {state for _, state in rows_of(path)} == {"done"}
+    assert len((tmp_path / "out.jsonl").read_text().splitlines()) == rows
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+@pytest.mark.parametrize("moment", ["input", "output", "header", "report"])
+async def test_before_a_run(tmp_path: Path, number: int, moment: str) -> None:
+    """A command that waits for a file, for a reader or for the first line ends at once with one line."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    arguments: dict[str, tuple[Any, ...]] = {
+        "input": ("identify", pipe),
+        "output": ("identify", players(tmp_path, 3), "-o", pipe),
+        "header": ("identify", "-", "--dry-run"),
+        "report": ("report", pipe),
+    }
+    async with fast_sandbox() as server, started(server.url, *arguments[moment]) as process:
+        if moment == "report":
+            await listening(process.pid)
+        else:
+            await listening(process.pid)
+            await asyncio.sleep(0.7)
+        process.send_signal(number)
+        sent = time.monotonic()
+        ended = await finish(process)
+        assert time.monotonic() - sent < 1
+        assert server.players == {}
+    assert (ended.code, ended.out) == (130, "")
+    assert ended.err in ("teak-async: interrupted; nothing was sent\n", "teak-async: interrupted; the report is not whole\n")
+
+
+async def test_nohup_stays(tmp_path: Path) -> None:
+    """A SIGHUP that was ignored at the start is ignored to the end; the other signals are heard."""
+    async with (
+        fast_sandbox() as server,
+        started(server.url, "identify", players(tmp_path, 2000), "--rate", 100, before=("nohup",)) as process,
+    ):
+        await requests(server, 5)
+        assert not hears(process.pid, signal.SIGHUP)
+        process.send_signal(signal.SIGHUP)
+        await requests(server, 30)
+        process.send_signal(signal.SIGTERM)
+        ended = await finish(process)
+        assert len(ended.rows) == len(server.players)
+    assert ended.code == 130
+
+
+@pytest.mark.parametrize("numbers", [(signal.SIGHUP, signal.SIGTERM), (signal.SIGTERM, signal.SIGINT), (signal.SIGINT,) * 2])
+async def test_signals_of_different_kinds_count_together(tmp_path: Path, path: Path, numbers: tuple[int, ...]) -> None:
+    """The second leaves what is on the wire, whatever the first was; it is in doubt, and nothing else is."""
+    async with fast_sandbox(faults=Faults(stall=1.0, stall_for=600.0)) as server:
+        arguments = ("identify", players(tmp_path, 500), "--journal", path)
+        async with started(server.url, *arguments) as process:
+            await requests(server, 20)
+            for number in numbers:
+                process.send_signal(number)
+                await asyncio.sleep(0.1)
+            sent = time.monotonic()
+            ended = await finish(process)
+            assert time.monotonic() - sent < 2
+        assert ended.code == 130
+        doubtful = {name for name, state in rows_of(path, "user_id, state") if state in ("in_doubt", "intent")}
+        assert set(server.players) <= doubtful
+        server.set_faults(Faults())
+        async with started(server.url, *arguments) as process:
+            ended = await finish(process)
+        assert (ended.code, len(server.players)) == (3, 500)
+        assert {player.sessions for player in server.players.values()} == {1}
+
+
+async def test_a_third_signal_ends_the_process(tmp_path: Path, path: Path) -> None:
+    """Three at once leave no time for results, and what was on the wire is in doubt when the run is resumed."""
+    async with fast_sandbox(faults=Faults(stall=1.0, stall_for=600.0)) as server:
+        arguments = ("identify", players(tmp_path, 100), "--journal", path)
+        async with started(server.url, *arguments) as process:
+            await requests(server, 20)
+            for number in SIGNALS:
+                process.send_signal(number)
+            ended = await finish(process)
+        assert ended.code == 130
+        server.set_faults(Faults())
+        async with started(server.url, *arguments) as process:
+            assert (await finish(process)).code == 3
+        assert {player.sessions for player in server.players.values()} == {1}
+        assert len(rows_of(path)) == 100
+
+
+async def test_a_lost_terminal_is_one_signal(tmp_path: Path) -> None:
+    """The system and the shell both send it; what is on the wire is finished all the same."""
+    async with (
+        fast_sandbox(faults=Faults(delay=0.1)) as server,
+        started(server.url, "identify", players(tmp_path, 2000), "--rate", 100) as process,
+    ):
+        await requests(server, 20)
+        for _ in range(3):
+            process.send_signal(signal.SIGHUP)
+            await asyncio.sleep(0.002)
+        ended = await finish(process)
+        assert len(ended.rows) == len(server.players)
+    assert ended.code == 130
+    assert {row["delivery"] for row in ended.rows} == {"done"}
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+async def test_the_sandbox_ends_with_what_it_saw(number: int) -> None:
+    """Any of the signals ends the sandbox well."""
+    async with started(NOWHERE, "sandbox", "--port", 0) as process:
+        assert process.stdout is not None
+        await process.stdout.readline()
+        process.send_signal(number)
+        ended = await finish(process)
+    assert (ended.code, ended.err) == (0, "")
+    assert "0 players, 0 sessions" in ended.out
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+async def test_the_demo_leaves_nothing_behind(tmp_path: Path, number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Interrupted before its run or in it, the demo removes its folder."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    async with started(NOWHERE, "demo", "--players", 200_000 if number == signal.SIGHUP else 2000) as process:
+        async with asyncio.timeout(WAIT):
+            while not list(tmp_path.iterdir()):
+                await asyncio.sleep(0.01)
+            if number == signal.SIGINT:
+                await asyncio.sleep(1)
+        process.send_signal(number)
+        ended = await finish(process)
+    assert ended.code == 130
+    assert "Traceback" not in ended.err
+    assert not list(tmp_path.iterdir())
+
+
+def stuck_pipe() -> tuple[int, int]:
+    """A pipe that is full, as that of a program that has stopped reading."""
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    while True:
+        try:
+            os.write(writer, b"\n" * 4096)
+        except BlockingIOError:
+            break
+    os.set_blocking(writer, True)
+    return reader, writer
+
+
+@pytest.mark.parametrize(
+    ("number", "both"), [(signal.SIGTERM, False), (signal.SIGINT, False), (signal.SIGHUP, True), (signal.SIGINT, True)]
+)
+async def test_results_that_nobody_reads(tmp_path: Path, path: Path, number: int, both: bool) -> None:
+    """A run waits with a stuck output, says so, hears signals, and loses nothing that a resumed run needs."""
+    reader, writer = stuck_pipe()
+    source = players(tmp_path, 3000)
+    async with fast_sandbox() as server:
+        arguments = ("identify", source, "--journal", path, "--rate", 2000)
+        async with started(server.url, *arguments, stdout=writer, stderr=writer if both else PIPE) as process:
+            await requests(server, 100)
+            await asyncio.sleep(4.5)
+            paused = server.seen[IDENTIFY].requests
+            assert paused < 1000
+            await asyncio.sleep(0.3)
+            assert server.seen[IDENTIFY].requests == paused
+            process.send_signal(number)
+            sent = time.monotonic()
+            ended = await finish(process)
+            assert time.monotonic() - sent < 2.5
+        os.close(reader)
+        os.close(writer)
+        assert ended.code == 130
+        states = [state for _, state in rows_of(path)]
+        assert states.count("done") == paused == len(server.players)
+        if not both:
+            assert ended.err.count("the reader of standard output does not read; the run waits") == 1
+            assert f"results not written: {paused:,} (the journal has them)" in ended.err
+        async with started(server.url, *arguments) as process:
+            assert process.stdin is not None
+            process.stdin.close()
+            ended = await finish(process)
+        assert (ended.code, len(server.players)) == (0, 3000)
+        assert {player.sessions for player in server.players.values()} == {1}
+
+
+async def test_results_that_are_read_late(tmp_path: Path) -> None:
+    """A run that waited for its reader goes on with it, and every row is a whole line."""
+    reader, writer = stuck_pipe()
+    async with fast_sandbox() as server:
+        arguments = ("identify", players(tmp_path, 2000), "--rate", 2000)
+        async with started(server.url, *arguments, stdout=writer) as process:
+            os.close(writer)
+            await requests(server, 100)
+            await asyncio.sleep(1)
+            with os.fdopen(reader, "rb") as pipe:
+                out = await asyncio.to_thread(pipe.read)
+            _, err = await asyncio.wait_for(process.communicate(), WAIT)
+    assert process.returncode == 0, err
+    rows = Ended(0, out.decode().lstrip("\n"), "").rows
+    assert [row["index"] for row in rows] == list(range(2000))
+
+
+async def test_words_that_nobody_reads(tmp_path: Path) -> None:
+    """A stuck standard error holds no row up."""
+    reader, writer = stuck_pipe()
+    async with fast_sandbox() as server:
+        arguments = ("identify", players(tmp_path, 2000), "--rate", 2000, "-o", tmp_path / "out")
+        async with started(server.url, *arguments, stderr=writer) as process:
+            await requests(server, 2000)
+            async with asyncio.timeout(WAIT):
+                while len((tmp_path / "out").read_text().splitlines()) < 2000:
+                    await asyncio.sleep(0.01)
+            process.send_signal(signal.SIGTERM)
+            assert (await finish(process)).code == 130
+    os.close(reader)
+    os.close(writer)
+
+
+async def test_a_pipe_as_output(tmp_path: Path) -> None:
+    """A run waits for a reader of its pipe, says so, and sends nothing before."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    async with fast_sandbox() as server, started(server.url, "identify", players(tmp_path, 20), "-o", pipe) as process:
+        assert process.stderr is not None
+        said = await asyncio.wait_for(process.stderr.readline(), WAIT)
+        assert said.decode() == f"nobody reads {pipe}; the run waits for a reader\n"
+        assert not server.players
+        out = await asyncio.to_thread(pipe.read_text)
+        ended = await finish(process)
+    assert (ended.code, len(out.splitlines())) == (0, 20)
+
+
+@pytest.mark.parametrize("number", [None, *SIGNALS])
+async def test_a_reader_that_goes_while_the_input_says_nothing(tmp_path: Path, number: int | None) -> None:
+    """Without a reader a run ends at the first line that fails, though no row comes any more; a signal stays a signal."""
+    reader, writer = os.pipe()
+    async with fast_sandbox() as server, started(server.url, "identify", "-", stdout=writer) as process:
+        os.close(writer)
+        assert process.stdin is not None
+        process.stdin.write(b"user_id,country_code\np1,US\n")
+        await requests(server, 1)
+        await asyncio.to_thread(os.read, reader, 1)
+        os.close(reader)
+        if number is not None:
+            process.send_signal(number)
+        else:
+            process.stdin.write(b"p2,US\n")
+        ended = await finish(process)
+    assert ended.code == (2 if number is None else 130)
+    assert ("Broken pipe" in ended.err) is (number is None)
