@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
+import os
 import sys
 from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import typer
 
@@ -24,9 +27,11 @@ from .dry_run import dry_run_job
 from .input import InputError, RowReader, identify_schema, same_file, state_schema, status_schema
 from .job import Job, run_job
 from .options import FaultOptions, FileOptions, ServerOptions
-from .output import OutputError, silence_broken_pipe
+from .output import OutputError, check_not_journal, silence_broken_pipe
 from .report import count_states, describe_dry_run, describe_summary, export_rows
 from .signals import LISTENER
+from .times import read_time
+from .tls import make_ssl_context
 
 
 def run_file(label: str, options: FileOptions, category: str | None = None) -> None:
@@ -40,14 +45,12 @@ def run_file(label: str, options: FileOptions, category: str | None = None) -> N
     gc.freeze()  # else each collection goes through all that was imported, and holds the loop up for 20 ms
     limits = Limits() if options.rate is None else Limits(options.rate, options.rate)
     most = limits.identify if label == "identify" else limits.subscription
-    deadline = options.deadline
     try:
-        if deadline is not None and deadline.tzinfo is None:
-            deadline = deadline.astimezone()
-    except (ValueError, OverflowError, OSError):
-        raise _fail(f"--deadline: {deadline} is a time that this machine cannot tell") from None
-    try:
-        session = TeakSession(base_url=options.base_url, limits=limits)
+        _check_credentials()
+        deadline = _read_deadline(options.deadline)
+        context = make_ssl_context(options.ca_file, options.client_cert, options.client_key)
+        trusting: dict[str, Any] = {} if context is None else {"ssl": context}
+        session = TeakSession(base_url=options.base_url, limits=limits, **trusting)
         job = Job(
             label,
             RowReader(options.file, schema, options.format),
@@ -58,6 +61,8 @@ def run_file(label: str, options: FileOptions, category: str | None = None) -> N
             options.resend_in_doubt,
             deadline,
         )
+        if deadline is not None and not options.quiet:
+            typer.echo(f"nothing is sent after {deadline:%Y-%m-%d %H:%M:%S %Z}", err=True)
         if options.dry_run:
             dry_run = asyncio.run(dry_run_job(job, session.game_id))
             typer.echo(describe_dry_run(dry_run))
@@ -69,10 +74,27 @@ def run_file(label: str, options: FileOptions, category: str | None = None) -> N
         silence_broken_pipe()
         raise _fail(str(error)) from None
     except (InputError, ValueError, TeakError) as error:
-        raise _fail(str(error)) from None
+        raise _fail(str(error).replace("base_url", "--base-url")) from None
     except OSError as error:
         raise _fail(f"{error.filename}: {error.strerror}") from None
     raise typer.Exit(code)
+
+
+def _check_credentials() -> None:
+    """Say what is missing in a command's words, since the session's tell how a program gives it."""
+    for variable, what in (("TEAK_GAME_ID", "Teak App ID"), ("TEAK_SECRET_KEY", "Teak Server Secret")):
+        value = os.environ.get(variable, "").strip()
+        if not value:
+            raise InputError(f"no {what}: set {variable} in the environment")
+        if value.encode(errors="ignore").decode() != value:
+            raise InputError(f"no {what}: what {variable} is in the environment is not text in UTF-8")
+
+
+def _read_deadline(text: str | None) -> datetime | None:
+    try:
+        return None if text is None else read_time(text, datetime.now().astimezone())
+    except ValueError as error:
+        raise InputError(f"--deadline: {error}") from None
 
 
 def run_report(journal: Path, failed: Path | None, in_doubt: Path | None, *, as_json: bool) -> None:
@@ -80,6 +102,9 @@ def run_report(journal: Path, failed: Path | None, in_doubt: Path | None, *, as_
     if failed is not None and in_doubt is not None and same_file(failed, in_doubt):
         raise _fail(f"{failed}: named for both; write the failed rows and those in doubt to two files")
     try:
+        for path in (failed, in_doubt):
+            if path is not None:
+                check_not_journal(path, journal, "write the rows to another file")
         record = read_summary(journal)
         for path, chosen in ((failed, ("failed",)), (in_doubt, ("in_doubt", "intent"))):
             if path is not None and (missing := export_rows(journal, record, path, *chosen)):
@@ -93,6 +118,7 @@ def run_report(journal: Path, failed: Path | None, in_doubt: Path | None, *, as_
 
 def run_sandbox(server_options: ServerOptions, fault_options: FaultOptions) -> None:
     LISTENER.set_last_words("the sandbox has ended")
+    _check_window(server_options.window)
     try:
         server = Sandbox(**server_options._asdict(), faults=Faults(**fault_options._asdict()))
         with suppress(KeyboardInterrupt):
@@ -103,12 +129,16 @@ def run_sandbox(server_options: ServerOptions, fault_options: FaultOptions) -> N
 
 
 def run_demo_of(players: int, window: str) -> None:
-    if window not in LIMIT_MODELS:
-        raise _fail(f"--window must be one of {', '.join(LIMIT_MODELS)}, not {window!r}")
+    _check_window(window)
     try:
         raise typer.Exit(asyncio.run(run_demo(players, window)))
     except (asyncio.CancelledError, KeyboardInterrupt):
         raise _fail("interrupted; the demo is not whole", 130) from None
+
+
+def _check_window(window: str) -> None:
+    if window not in LIMIT_MODELS:
+        raise _fail(f"--window must be one of {', '.join(LIMIT_MODELS)}, not {window!r}")
 
 
 def _fail(message: str, code: int = 2) -> typer.Exit:

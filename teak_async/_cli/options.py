@@ -6,7 +6,6 @@ This module loads typer and the standard library only, so that the help comes at
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime
 from enum import StrEnum
 from functools import wraps
 from inspect import Parameter, Signature, signature
@@ -58,10 +57,25 @@ class FileOptions(NamedTuple):
         typer.Option("--resend-in-doubt", help="Rather record a session twice than not at all: send rows in doubt again."),
     ] = False
     deadline: Annotated[
-        datetime | None,
+        str | None,
         typer.Option(
-            "--deadline", help="Send nothing after this time (of this machine's zone), and report the rest as not sent."
+            "--deadline",
+            metavar="TIME",
+            help="Send nothing after this time, and report the rest as not sent: '2026-01-31 18:00' (of this machine's zone,"
+            " or with +01:00 or Europe/Berlin behind it), 'tomorrow 6:30', 18:00, 2h30m.",
         ),
+    ] = None
+    ca_file: Annotated[
+        Path | None,
+        typer.Option("--ca-file", metavar="FILE", help="Trust the certificates there (PEM), in place of the machine's."),
+    ] = None
+    client_cert: Annotated[
+        Path | None,
+        typer.Option("--client-cert", metavar="FILE", help="Show the server this certificate (PEM, with its private key)."),
+    ] = None
+    client_key: Annotated[
+        Path | None,
+        typer.Option("--client-key", metavar="FILE", help="The certificate's private key (PEM), where it has its own file."),
     ] = None
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Read and check everything, say what would be sent, send nothing.")

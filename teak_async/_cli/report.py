@@ -10,10 +10,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from teak_async._journal.database import JournalSummary, iter_sources
-from teak_async.errors import JournalError
 
 from .dry_run import DryRun
-from .input import InputError, same_file
+from .input import InputError
 from .progress import format_duration
 
 STATES: Mapping[str, str] = {
@@ -46,14 +45,12 @@ def export_rows(journal: Path, record: JournalSummary, path: Path, *states: str)
     """Write the rows in some states to a file in the input's own format; gives how many could not be, too long to be kept.
 
     Raises:
-        JournalError: when that file is the journal.
-        InputError: when it cannot be written.
+        InputError: when that file cannot be written.
     """
-    if same_file(path, journal):
-        raise JournalError(f"{path}: this is the journal; write the rows to another file")
     missing = 0
     try:
-        with path.open("wb") as file:
+        # Without a buffer, so that a signal leaves whole rows: half of one would be another row.
+        with path.open("wb", buffering=0) as file:
             if record.about.get("form") == "csv":
                 file.write(record.about["header"].encode() + b"\n")
             for source in iter_sources(journal, *states):

@@ -791,3 +791,98 @@ async def test_a_deadline_that_has_passed_sends_nothing(tmp_path: Path) -> None:
         assert server.players == {}
     assert ended.code == 1
     assert {(row["delivery"], row["error"]["type"]) for row in ended.rows} == {("not_sent", "DeadlinePassed")}
+
+
+SIDES = ("", "-wal", "-shm", "-lock", "-journal")
+
+
+@pytest.mark.parametrize("side", SIDES)
+async def test_no_output_goes_over_a_part_of_the_journal(tmp_path: Path, side: str) -> None:
+    """The files beside a journal are refused by every name that they have, there or not, and stay as they are."""
+    source, journal = players(tmp_path, 3), tmp_path / "run.db"
+    async with fast() as server:
+        await ask(server, "identify", source, "--journal", journal)
+        here, part = tmp_path / "link.db", tmp_path / f"run.db{side}"
+        here.symlink_to(journal)
+        link, dangling, hard = tmp_path / "link", tmp_path / "to" / "link", tmp_path / "hard"
+        link.symlink_to(part)
+        dangling.parent.mkdir()
+        dangling.symlink_to(link)
+        outputs = [part, link, dangling, tmp_path / "to" / ".." / part.name]
+        if part.exists():
+            hard.hardlink_to(part)
+            outputs.append(hard)
+        before = {path: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
+        for output in outputs:
+            for options in (("--journal", journal), ("--journal", here), ("--journal", here, "--dry-run")):
+                ended = await ask(server, "identify", source, "--output", output, *options)
+                is_refused(ended, str(output), "the journal", "write the results to another file")
+            for option in ("--failed", "--in-doubt"):
+                is_refused(invoke("report", here, option, output), str(output), "the journal", "write the rows to another file")
+        assert {path: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()} == before
+        await ask(server, "identify", source, "--journal", journal, "--output", tmp_path / "run.db-wal2")
+
+
+async def test_a_new_journal_has_its_parts_too(tmp_path: Path) -> None:
+    """The files beside a journal that is not there yet are refused as well."""
+    source = players(tmp_path, 3)
+    async with fast() as server:
+        for side in SIDES:
+            output = tmp_path / f"new.db{side}"
+            is_refused(await ask(server, "identify", source, "--journal", tmp_path / "new.db", "-o", output), "the journal")
+        assert not server.players
+    assert [path.name for path in tmp_path.iterdir()] == ["players.csv"]
+
+
+@pytest.mark.parametrize("side", ["", "-wal", "-journal"])
+def test_no_journal_goes_over_the_input(tmp_path: Path, side: str) -> None:
+    """SQLite would take an input of such a name for a part of the journal, and remove it."""
+    source = tmp_path / f"run{side}"
+    source.write_text(players_csv(3))
+    ended = invoke("identify", source, "--journal", tmp_path / "run", **credentials(NOWHERE))
+    is_refused(ended, "this is the input, and the journal would go over it; name another file as journal")
+    assert source.read_text() == players_csv(3)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"), [("players.csv", "is the input"), ("run.db", "is the journal"), ("run.db-lock", "-lock")]
+)
+async def test_standard_output_goes_over_neither(tmp_path: Path, name: str, said: str) -> None:
+    """What a shell appends to is looked at as a named output is."""
+    source, journal = players(tmp_path, 3), tmp_path / "run.db"
+    async with fast() as server:
+        await ask(server, "identify", source, "--journal", journal)
+        before = (tmp_path / name).read_bytes()
+        descriptor = os.open(tmp_path / name, os.O_WRONLY | os.O_APPEND)
+        async with started(server.url, "identify", source, "--journal", journal, stdout=descriptor) as process:
+            os.close(descriptor)
+            ended = await finish(process)
+    assert ended.code == 2
+    assert said in ended.err
+    assert (tmp_path / name).read_bytes() == before
+
+
+@pytest.mark.parametrize("variable", ["TEAK_GAME_ID", "TEAK_SECRET_KEY"])
+@pytest.mark.parametrize("value", [None, " \n", "caf\udce9-of-many-letters"])
+def test_credentials_are_asked_for_in_words_of_the_command(tmp_path: Path, variable: str, value: str | None) -> None:
+    """A person at a shell is told of the environment, and of no parameter."""
+    ended = invoke("identify", players(tmp_path, 1), **{**credentials(NOWHERE), variable: value})
+    is_refused(ended, variable, "in the environment")
+    assert "pass " not in ended.err
+    assert "TeakSession" not in ended.err
+
+
+@pytest.mark.parametrize("text", ["soon", "", "01/02/2026 18:00", "2026-02-30", "90"])
+def test_a_deadline_that_cannot_be_read(tmp_path: Path, text: str) -> None:
+    """What cannot be read is one line in the command's own words, with what can."""
+    ended = invoke("identify", players(tmp_path, 1), "--deadline", text, **credentials(NOWHERE))
+    is_refused(ended, "teak-async: --deadline: ", "write 2026-01-31 18:00, ", "or 2h30m")
+
+
+async def test_what_a_deadline_means_is_said(tmp_path: Path) -> None:
+    """Before anything is sent, the time that was understood is named."""
+    async with fast() as server:
+        ended = await ask(server, "identify", players(tmp_path, 1), "--deadline", "2h")
+        assert ended.code == 0
+        assert re.match(r"nothing is sent after \d{4}-\d\d-\d\d \d\d:\d\d:\d\d \S+\n", ended.err)
+        assert (await ask(server, "identify", players(tmp_path, 1), "--deadline", "2h", "--quiet")).err == ""
