@@ -19,6 +19,7 @@ Rules of this module:
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
 from contextlib import suppress
@@ -35,6 +36,9 @@ from .errors import SessionClosed
 if TYPE_CHECKING:
     from typing import Self
 
+    from ._bulk.run import BulkRun
+    from ._client.deadline import Deadline
+    from .models import Request, Response
     from .sandbox import Fault, Faults, Player, Received, Sandbox
     from .sandbox.limit_models import PathStats
 
@@ -44,6 +48,7 @@ PATIENCE = 60.0
 """Seconds after which a server or session that does not respond fails the test; none ever takes as long."""
 
 _T = TypeVar("_T")
+R = TypeVar("R", bound="Response")
 
 
 class TeakSandbox:
@@ -143,8 +148,31 @@ class SandboxSession(TeakSession):
         self._open_on_this_loop()
         return self
 
+    async def close(self) -> None:
+        _check_backend()
+        await super().close()
+
+    # Each of these looks at the loop's clock before it sees whether the session is open.
+
+    async def call(self, request: Request[R], *, deadline: Deadline = None) -> R:
+        _check_backend()
+        return await super().call(request, deadline=deadline)
+
+    def submit(self, request: Request[R], *, deadline: Deadline = None) -> asyncio.Future[R]:
+        _check_backend()
+        return super().submit(request, deadline=deadline)
+
+    if not TYPE_CHECKING:  # which is to see the session's own signature
+
+        def bulk(self, *arguments: Any, deadline: Deadline = None, **options: Any) -> BulkRun:
+            # A run may be made where no loop runs yet, though not with a deadline.
+            if deadline is not None or _is_trio_running():
+                _check_backend()
+            return super().bulk(*arguments, deadline=deadline, **options)
+
     def _open_on_this_loop(self) -> None:
         """Open the session with its first call, and let the end of the loop close it."""
+        _check_backend()
         if self._lifetime.loop is None:
             self._begin()
             self._end = self._close_at_end()
@@ -174,6 +202,26 @@ class SandboxSession(TeakSession):
             _run_in_thread(end(), loop)
         else:
             loop.run_until_complete(end())
+
+
+def _is_trio_running() -> bool:
+    trio = sys.modules.get("trio")
+    return trio is not None and bool(trio.lowlevel.in_trio_run())
+
+
+def _check_backend() -> None:
+    """See that an asyncio loop runs this test, and not another library's.
+
+    Raises:
+        RuntimeError: when none does; the message says what to set.
+    """
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        raise RuntimeError(
+            "teak_async needs asyncio, and no asyncio event loop runs this code. Where anyio runs tests on trio, too, let it"
+            ' run on asyncio only, by this fixture in conftest.py: @pytest.fixture def anyio_backend(): return "asyncio"'
+        ) from None
 
 
 def _run_in_thread(work: Coroutine[Any, Any, _T], loop: asyncio.AbstractEventLoop) -> _T:

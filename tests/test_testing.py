@@ -8,6 +8,7 @@ import os
 import re
 import threading
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -138,6 +139,78 @@ def test_in_any_suite(stranger: pytest.Pytester, source: str, options: tuple[str
     ran = stranger.runpytest_subprocess("-W", "error", "-p", "teak_async.testing", "-p", "no:cacheprovider", *options)
     ran.assert_outcomes(passed=7)
     assert ran.stderr.lines == []
+
+
+ELSEWHERE = """
+import pytest
+from teak_async import Identify, PlayerNotFound
+
+pytestmark = pytest.mark.anyio
+PLAYER = Identify("p1", country_code="US")
+
+async def test_identify(teak_session):
+    await teak_session.identify("p1", country_code="US")
+
+async def test_deadline(teak_session):
+    await teak_session.call(PLAYER, deadline=2)
+
+async def test_submit(teak_session):
+    teak_session.submit(PLAYER, deadline=2)
+
+async def test_subscription(teak_session):
+    with pytest.raises(PlayerNotFound):
+        await teak_session.desktop_push.opt_out("p1", deadline=2)
+
+async def test_bulk(teak_session):
+    await teak_session.bulk([PLAYER])
+
+async def test_bulk_deadline(teak_session):
+    await teak_session.bulk([PLAYER], deadline=2)
+
+async def test_bulk_as_stream(teak_session):
+    async with teak_session.bulk([PLAYER]) as run:
+        assert [outcome.index async for outcome in run] == [0]
+
+async def test_context(teak_session):
+    async with teak_session:
+        pass
+
+async def test_open(teak_session):
+    await teak_session.open()
+"""
+
+
+def test_where_anyio_runs_each_test_on_trio_too(stranger: pytest.Pytester) -> None:
+    """Each use of the session on trio says what to set; on asyncio, the same tests pass, and with it set, all do."""
+    pytest.importorskip("trio")
+    stranger.makepyfile(ELSEWHERE)
+    options = ("-p", "teak_async.testing", "-p", "no:cacheprovider", "-p", "anyio")
+    ran = stranger.runpytest_subprocess(*options)
+    ran.assert_outcomes(passed=9, failed=9)
+    said = re.findall(r"^E +RuntimeError: (.*)", ran.stdout.str(), re.MULTILINE)
+    assert len(said) == 9
+    for message in said:
+        assert 'def anyio_backend(): return "asyncio"' in message
+    stranger.makeconftest('import pytest\n@pytest.fixture\ndef anyio_backend(): return "asyncio"')
+    stranger.runpytest_subprocess(*options).assert_outcomes(passed=9)
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda teak: teak.identify("p1", country_code="US").send(None),
+        lambda teak: teak.call(Identify("p1", country_code="US"), deadline=2).send(None),
+        lambda teak: teak.submit(Identify("p1", country_code="US"), deadline=2),
+        lambda teak: teak.desktop_push.status("p1").send(None),
+        lambda teak: teak.bulk([], deadline=2),
+        lambda teak: teak.open().send(None),
+        lambda teak: teak.close().send(None),
+    ],
+)
+def test_without_a_loop_of_asyncio(teak_session: SandboxSession, use: Callable[[SandboxSession], object]) -> None:
+    """Where another library runs the code, each use says what to set."""
+    with pytest.raises(RuntimeError, match=r"needs asyncio.*anyio_backend"):
+        use(teak_session)
 
 
 def test_it_is_ready_at_once(stranger: pytest.Pytester) -> None:
