@@ -62,7 +62,7 @@ def run_file(label: str, options: FileOptions, category: str | None = None) -> N
             deadline,
         )
         if deadline is not None and not options.quiet:
-            typer.echo(f"nothing is sent after {deadline:%Y-%m-%d %H:%M:%S %Z}", err=True)
+            _say(f"nothing is sent after {deadline:%Y-%m-%d %H:%M:%S %Z}")
         if options.dry_run:
             dry_run = asyncio.run(dry_run_job(job, session.game_id))
             typer.echo(describe_dry_run(dry_run))
@@ -108,7 +108,7 @@ def run_report(journal: Path, failed: Path | None, in_doubt: Path | None, *, as_
         record = read_summary(journal)
         for path, chosen in ((failed, ("failed",)), (in_doubt, ("in_doubt", "intent"))):
             if path is not None and (missing := export_rows(journal, record, path, *chosen)):
-                typer.echo(f"{path}: rows that were too long to be kept are missing: {missing:,}", err=True)
+                _say(f"{path}: rows that were too long to be kept are missing: {missing:,}")
     except (InputError, TeakError) as error:
         raise _fail(str(error)) from None
     except OSError as error:
@@ -142,8 +142,13 @@ def _check_window(window: str) -> None:
 
 
 def _fail(message: str, code: int = 2) -> typer.Exit:
-    typer.echo(f"teak-async: {message}", err=True)
+    _say(f"teak-async: {message}")
     return typer.Exit(code)
+
+
+def _say(message: str) -> None:
+    with suppress(OSError):  # the exit code tells it also where standard error has gone, as that of a lost terminal
+        typer.echo(message, err=True)
 
 
 async def _serve(server: Sandbox) -> None:

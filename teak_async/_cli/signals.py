@@ -71,7 +71,7 @@ class SignalListener:
     def end(self) -> None:
         """Set the former handlers again."""
         for number, handler in self._former.items():
-            signal.signal(number, handler)
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)  # None: set by something that is not Python
         self._former.clear()
         if self._pipe is not None and self._thread is not None:
             signal.set_wakeup_fd(self._former_descriptor)

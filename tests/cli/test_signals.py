@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import pty
 import random
 import shutil
 import signal
@@ -12,6 +13,7 @@ import sys
 import time
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,7 @@ import pytest
 from support import ROOT, WAIT, Ended, fast_sandbox, players_csv, rows_of
 
 from benchmarks.kill import players_at, sandbox_process
+from teak_async._cli.signals import SignalListener
 from teak_async.sandbox import GAME_ID, IDENTIFY, SECRET_KEY, Faults, Sandbox
 
 MOMENTS = 50 if "CI" in os.environ else 8
@@ -378,3 +381,69 @@ async def test_a_reader_that_goes_while_the_input_says_nothing(tmp_path: Path, n
         ended = await finish(process)
     assert ended.code == (2 if number is None else 130)
     assert ("Broken pipe" in ended.err) is (number is None)
+
+
+@pytest.mark.parametrize("watched", [True, False], ids=["the terminal", "a file"])
+async def test_a_lost_terminal(tmp_path: Path, path: Path, watched: bool) -> None:
+    """When a session on another machine is lost, the run stops well, wherever its results go, and can be resumed."""
+    leader, follower = pty.openpty()
+    out = tmp_path / "out.jsonl"
+    arguments = ["identify", str(players(tmp_path, 500)), "--journal", str(path), "--rate", "200"]
+    arguments += [] if watched else ["-o", str(out)]
+    async with fast_sandbox() as server:
+        process = await asyncio.create_subprocess_exec(
+            *(*COMMAND, *arguments), preexec_fn=lambda: os.login_tty(follower), env=environment(server.url), cwd=ROOT
+        )
+        os.close(follower)
+        drain = asyncio.create_task(asyncio.to_thread(os.read, leader, 1 << 16))
+        await requests(server, 20)
+        await drain
+        os.close(leader)
+        assert await asyncio.wait_for(process.wait(), 5) == 130
+        states = [state for _, state in rows_of(path)]
+        assert states.count("done") == len(server.players) < 500
+        assert set(states) <= {"done", "waiting"}
+        if not watched:
+            assert len(out.read_text().splitlines()) == len(server.players)
+        async with started(server.url, *arguments[:4], "-o", out, "--rate", 2000) as again:
+            assert (await finish(again)).code == 0
+        assert [player.sessions for player in server.players.values()] == [1] * 500
+
+
+@pytest.mark.parametrize("blocks", [1, 3, 8])
+async def test_a_full_disk_leaves_whole_lines(tmp_path: Path, blocks: int) -> None:
+    """What of a line was written before the disk was full is taken back, and the lines that are missing are counted."""
+    out = tmp_path / "out.jsonl"
+    limit = ("sh", "-c", f'ulimit -f {blocks}; exec "$@"', "sh")
+    async with fast_sandbox() as server:
+        async with started(server.url, "identify", players(tmp_path, 500), "-o", out, before=limit) as process:
+            ended = await finish(process)
+        sessions = len(server.players)
+    text = out.read_text()
+    lines = Ended(0, text, "").rows
+    assert text.endswith("\n")
+    assert ended.code == 2
+    assert "the results cannot be written: File too large; " in ended.err
+    assert f"results not written: {sessions - len(lines)}" in ended.err.splitlines()[-1]
+
+
+def test_handlers_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What listened before listens again; outside of the main thread nothing is touched."""
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    heard: list[int] = []
+    listener = SignalListener()
+    with listener.taken_over(heard.append):
+        for number in SIGNALS:
+            os.kill(os.getpid(), number)
+        limit = time.monotonic() + WAIT
+        while len(heard) < len(SIGNALS) and time.monotonic() < limit:
+            time.sleep(0.001)
+    assert sorted(heard) == sorted(SIGNALS)
+    assert {number: signal.getsignal(number) for number in SIGNALS} == before
+
+    def elsewhere() -> None:
+        with SignalListener().taken_over(heard.append):
+            assert {number: signal.getsignal(number) for number in SIGNALS} == before
+
+    with ThreadPoolExecutor(1) as threads:
+        threads.submit(elsewhere).result()
