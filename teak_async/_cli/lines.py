@@ -163,7 +163,7 @@ async def wait_for_lines(
         thread: the thread.
         most: lines that may wait; below zero, the end of the thread is waited for.
         interrupts: the signals heard so far.
-        say_stuck: called when nothing was written for a while.
+        say_stuck: called when nothing was written for a while; without it, the rest is left then.
     """
     pause = LOOK_EVERY / 16
     while thread.is_alive() and thread.failure is None and (most < 0 or thread.waiting > most):
@@ -172,7 +172,10 @@ async def wait_for_lines(
         if interrupts and thread.stuck > PATIENCE / len(interrupts):
             thread.leave()
             return
-        if thread.stuck > STUCK_AFTER and say_stuck is not None:
+        if thread.stuck > STUCK_AFTER:
+            if say_stuck is None:
+                thread.leave()
+                return
             say_stuck()
         await asyncio.sleep(pause)
         pause = min(pause * 2, LOOK_EVERY)
@@ -211,6 +214,6 @@ class OffLoopStream(io.TextIOBase):
         return len(text)
 
     async def drain(self, interrupts: list[int]) -> None:
-        """Wait until all is written, and end the thread."""
+        """Wait until all is written, and end the thread; who does not read misses the words, and gets the exit code."""
         self.thread.end()
         await wait_for_lines(self.thread, -1, interrupts)
