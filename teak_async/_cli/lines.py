@@ -214,6 +214,6 @@ class OffLoopStream(io.TextIOBase):
         return len(text)
 
     async def drain(self, interrupts: list[int]) -> None:
-        """Wait until all is written, and end the thread; who does not read misses the words, and gets the exit code."""
+        """Wait until all is written, and end the thread; a reader that does not read misses words."""
         self.thread.end()
         await wait_for_lines(self.thread, -1, interrupts)

@@ -52,7 +52,7 @@ class SignalListener:
         return bool(self._former)
 
     def begin(self) -> None:
-        """Set the handlers; outside of the main thread, where nobody may, leave them as they are."""
+        """Set the handlers; outside of the main thread, which alone may, leave them as they are."""
         if threading.current_thread() is not threading.main_thread():
             return
         if os.name == "posix":
