@@ -346,7 +346,7 @@ async def a_job_in_a_container(block: Block, stage: Stage) -> None:
     assert (ended.code, ended.err) == (0, "")
     assert ended.out.startswith("2 rows: 2 to send")
     stops = json.loads(next(iter(re.findall(r"FailJob.*values: (\[.*?\])", block.text))))
-    assert set(stops) == set(Exit) - {Exit.SUCCEEDED, Exit.INTERRUPTED}
+    assert set(stops) == set(Exit) - {Exit.SUCCEEDED, Exit.OUTAGE, Exit.INTERRUPTED}
 
 
 @drives("async def nightly")

@@ -588,7 +588,10 @@ def test_every_kind_of_error_was_made_to_happen() -> None:
     assert every - made == {TeakError, TransportError}
 
 
-CRASH = "import teak_async._cli.output as output, teak_async._cli.app as cli; output.result = lambda _: 1 / 0; cli.run()"
+CRASH = (
+    "import teak_async._bulk.outcomes as outcomes, teak_async._cli.app as cli;"
+    " outcomes.Outcome.as_dict = lambda _: 1 / 0; cli.run()"
+)
 
 
 @pytest.mark.parametrize("command", [("-m", "teak_async"), ("-c", CRASH)], ids=["fails", "crashes"])

@@ -23,7 +23,10 @@ from teak_async._version import __version__
 
 from .options import LIMIT_MODELS, FaultOptions, FileOptions, ServerOptions, expand_options
 
-EPILOG = "Exit codes: 0 all succeeded, 1 some rows failed, 2 wrong usage or input, 3 rows in doubt, 130 interrupted."
+EPILOG = (
+    "Exit codes: 0 all succeeded, 1 some rows failed or were not sent, 2 wrong usage or input, 3 rows in doubt,"
+    " 75 the server is out, 130 interrupted."
+)
 
 app = typer.Typer(
     no_args_is_help=True,

@@ -17,7 +17,7 @@ import typer
 from teak_async._journal.database import read_summary
 from teak_async._limits.session_limits import Limits
 from teak_async._session import TeakSession
-from teak_async.errors import TeakError
+from teak_async.errors import Outage, TeakError
 from teak_async.models import State
 from teak_async.sandbox import GAME_ID, SECRET_KEY, Faults, Sandbox
 from teak_async.sandbox.limit_models import LIMIT_MODELS
@@ -25,7 +25,7 @@ from teak_async.sandbox.limit_models import LIMIT_MODELS
 from .demo import run_demo
 from .dry_run import dry_run_job
 from .input import InputError, RowReader, identify_schema, same_file, state_schema, status_schema
-from .job import Job, run_job
+from .job import Exit, Job, run_job
 from .options import FaultOptions, FileOptions, ServerOptions
 from .output import OutputError, check_not_journal, silence_broken_pipe
 from .report import count_states, describe_dry_run, describe_summary, export_rows
@@ -73,6 +73,8 @@ def run_file(label: str, options: FileOptions, category: str | None = None) -> N
     except OutputError as error:
         silence_broken_pipe()
         raise _fail(str(error)) from None
+    except Outage as error:
+        raise _fail(str(error), Exit.OUTAGE) from None
     except (InputError, ValueError, TeakError) as error:
         raise _fail(str(error).replace("base_url", "--base-url")) from None
     except OSError as error:

@@ -23,7 +23,7 @@ from teak_async._bulk.outcomes import BulkReport
 from teak_async._bulk.run import BulkRun
 from teak_async._client.deadline import Deadline
 from teak_async._session import TeakSession
-from teak_async.errors import Forbidden, GameNotFound
+from teak_async.errors import Forbidden, GameNotFound, Outage
 
 from .input import RowReader
 from .lines import OffLoopStream
@@ -39,6 +39,7 @@ class Exit(IntEnum):
     SOME_FAILED = 1
     WRONG_USAGE = 2
     IN_DOUBT = 3
+    OUTAGE = 75
     INTERRUPTED = INTERRUPTED
 
 
@@ -116,16 +117,19 @@ async def _run(job: Job, session: TeakSession, interrupts: list[int], listening:
         about=job.about,
     )
     progress = ProgressReporter(job.label, job.limit, total, quiet=job.quiet)
-    async with ResultWriter(job.output, interrupts, progress.insist) as results, session, run:
-        # From here on rows are sent. Nothing was awaited since the run began, so none was before.
-        listening.enter_context(_hand_interrupts_to(run, interrupts, progress))
-        # The journal is open by now. A run that cannot begin leaves the results of an earlier one as they are.
-        results.begin(run.stop, resumed=resumed)
-        with progress:
-            async with _show_progress(progress, run):
-                async for outcome in run:
-                    await results.write(outcome)
-            progress.show(run.report, run.retries, run.trouble)
+    try:
+        async with ResultWriter(job.output, interrupts, progress.insist) as results, session, run:
+            # From here on rows are sent. Nothing was awaited since the run began, so none was before.
+            listening.enter_context(_hand_interrupts_to(run, interrupts, progress))
+            # The journal is open by now. A run that cannot begin leaves the results of an earlier one as they are.
+            results.begin(run.stop, resumed=resumed)
+            with progress:
+                async with _show_progress(progress, run):
+                    async for outcome in run:
+                        await results.write(outcome)
+                progress.show(run.report, run.retries, run.trouble)
+    except Outage as outage:
+        raise Outage(f"{outage}; {summary(run.report, journal=job.journal)}; {_resume_hint(job.journal)}") from None
     said = summary(run.report, interrupted=bool(interrupts), unwritten=results.unwritten, journal=job.journal)
     if results.problem and not interrupts:
         raise OutputError(f"the results {results.problem}; {said}")

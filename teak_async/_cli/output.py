@@ -12,11 +12,9 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from teak_async._api.codec import unstructure
 from teak_async._bulk.outcomes import Outcome
-from teak_async.errors import InvalidRequest
 
 from .input import InputError, RowReader, same_file
 from .lines import LOOK_EVERY, STUCK_AFTER, LineThread, Target, target_of, wait_for_lines
@@ -149,7 +147,7 @@ class ResultWriter:
 
     async def write(self, outcome: Outcome) -> None:
         """Write one row's line; with many lines not written yet, wait."""
-        self._thread.put(json.dumps(result(outcome), ensure_ascii=False) + "\n")
+        self._thread.put(json.dumps(outcome.as_dict(), ensure_ascii=False) + "\n")
         if self._thread.waiting > MOST_LINES and not self._interrupts:
             await self._wait(MOST_LINES)
 
@@ -181,24 +179,6 @@ def _begin_file(path: Path, resumed: bool, target: Target) -> None:
             written.seek(-1, os.SEEK_END)
             if written.read() != b"\n":
                 target.write("\n")  # a kill cut the last line off
-
-
-def result(outcome: Outcome) -> dict[str, Any]:
-    """Make one row's line of output."""
-    line: dict[str, Any] = {"index": outcome.index, "line": outcome.line}
-    if outcome.request is not None:
-        line["user_id"] = outcome.request.user_id
-    line |= {"delivery": outcome.delivery.value, "attempts": outcome.attempts}
-    if outcome.response is not None:
-        line["response"] = unstructure(outcome.response)
-    if outcome.error is not None:
-        error: dict[str, Any] = {"type": type(outcome.error).__name__, "message": str(outcome.error)}
-        if outcome.error.status is not None:
-            error["status"] = outcome.error.status
-        if isinstance(outcome.error, InvalidRequest) and outcome.error.errors:
-            error["errors"] = outcome.error.errors
-        line["error"] = error
-    return line
 
 
 def silence_broken_pipe() -> None:

@@ -269,8 +269,10 @@ async def test_total_failure(tmp_path: Path) -> None:
     """Where no server is, no row is finished, and the run ends with what to do."""
     async with fast_sandbox() as server:
         session = session_on(server, limits=FAST, retry=RetryPolicy(max_attempts=2, initial_wait=0.01, outage=0))
-    with pytest.raises(Outage, match="calls in a row failed: ConnectFailed: no connection"):
+    with pytest.raises(Outage, match="calls in a row failed: ConnectFailed: no connection") as outage:
         await run(tmp_path, session, players_csv(3))
+    assert "3 rows: 0 succeeded, 0 failed, 0 in doubt, 3 not sent" in str(outage.value)
+    assert "with one, repeating the command goes on" in str(outage.value)
 
 
 def counted(**counts: int) -> BulkReport:
