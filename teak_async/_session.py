@@ -317,7 +317,7 @@ class TeakSession:
                 that are left end with `DeadlinePassed`, and are sent when the run is resumed.
             about: what the journal is to say of the run, besides the game; it has to be the same when it is resumed.
         """
-        known = {"game_id": self.game_id, **{str(name): str(value) for name, value in (about or {}).items()}}
+        known = {**(about or {}), "game_id": self.game_id}
         return BulkRun(
             self._executor,
             self.limits,

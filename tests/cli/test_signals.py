@@ -127,7 +127,7 @@ async def test_sigterm_as_pid_1_at_any_moment(tmp_path: Path, path: Path) -> Non
                 await listening(inner)
                 while number % 2 and size_of(tmp_path / "out.jsonl") == before:
                     await asyncio.sleep(0.005)  # on a slow machine no moment would lie within a run
-                await asyncio.sleep(draw.uniform(0, 1))
+                await asyncio.sleep(draw.uniform(0, 1 if number % 2 else 0.2))
                 os.kill(inner, signal.SIGTERM)
                 sent = time.monotonic()
                 ended = await finish(outer)
