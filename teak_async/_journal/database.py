@@ -21,12 +21,13 @@ from contextlib import closing, contextmanager, suppress
 from functools import cache
 from operator import attrgetter
 from pathlib import Path
+from typing import Any
 
 from attrs import fields, frozen
 
 from teak_async.errors import JournalError
 
-from .row import SETS, JournalRow, KnownRow, Text
+from .row import SETS, JournalRow, KnownRow, Text, text_of
 
 APPLICATION = 0x7465616B
 """What marks a SQLite file as ours: "teak"."""
@@ -35,6 +36,9 @@ GROUP = 90
 """Rows written together at most, in one statement: older SQLites take no more than 999 values."""
 CHUNK = 250
 """Rows of an earlier run read at a time: the loop is held up for no longer than it takes to pass over so many."""
+PAGE_SIZE = 1024
+"""Bytes of a page of a new journal. A group puts each page that it changes into the log: with SQLite's 4096 bytes the log grew
+by 2.0 kB a row where these take 1.2 kB."""
 RECENT = 2.0
 """Seconds after which a send of an earlier run is out of every window."""
 
@@ -56,6 +60,8 @@ CREATE TABLE rows (
     at REAL NOT NULL
 );
 """
+OWN_NAMES = ("created", "log")
+"""What the table `run` has of the journal itself."""
 _COLUMNS = "idx, call, user_id, digest, source, state, attempts, delivery, error, response, at"
 _ROW = "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _UPSERT = """ON CONFLICT (idx) DO UPDATE SET state = excluded.state, attempts = attempts + excluded.attempts,
@@ -106,7 +112,6 @@ def acquire_lock(file: Path, path: Path) -> sqlite3.Connection:
     Raises:
         JournalError: when another run holds the lock, or there can be none.
     """
-    check_place(path)
     try:
         # A transaction on a SQLite file: every system ends it with the process. Beside `file`, so that links share one lock.
         lock = sqlite3.connect(f"{file}-lock", timeout=0, isolation_level=None)
@@ -119,7 +124,8 @@ def acquire_lock(file: Path, path: Path) -> sqlite3.Connection:
         lock.close()
         if "locked" in str(error):
             raise JournalError(f"{path}: in use by another run; let that one end, or give this one its own journal") from None
-        raise JournalError(f"{path}: its lock, {file}-lock, cannot be had: {error}") from None
+        remedy = "a network file system may have no locks: name a file on a local disk"
+        raise JournalError(f"{path}: its lock, {file}-lock, cannot be had: {error}; {remedy}") from None
     return lock
 
 
@@ -146,9 +152,18 @@ def check_place(path: str | Path) -> None:
     Raises:
         JournalError: when it cannot, or was.
     """
-    file = Path(os.path.realpath(path))
+    try:
+        os.fsencode(path)
+        file = Path(os.path.realpath(path))
+    except ValueError as error:
+        raise JournalError(f"{os.fspath(path)!r}: no name of a file: {error}; name a file in a folder") from None
     if file.is_dir() or not file.parent.is_dir():
         raise JournalError(f"{path}: {'a folder' if file.is_dir() else 'its folder is not there'}; name a file in a folder")
+    for part in (file, *(Path(f"{file}-{end}") for end in ("wal", "shm", "lock"))):
+        if part.exists() and not part.is_file():
+            # SQLite would wait for the other end of a pipe, and write rows to a device that forgets them.
+            named = "it" if part == file else part.name
+            raise JournalError(f"{path}: {named} is no regular file; name one, or one that is not there yet")
     if not os.access(file.parent, os.W_OK):
         raise JournalError(f"{path}: its folder may not be written to; name a file in one that may")
     _check_log(path)
@@ -186,6 +201,7 @@ def open_database(file: Path, path: Path, about: dict[str, str]) -> sqlite3.Conn
 def _prepare(connection: sqlite3.Connection, path: Path, about: dict[str, str]) -> None:
     _check_format(connection, path)
     if not connection.execute("PRAGMA application_id").fetchone()[0]:
+        connection.execute(f"PRAGMA page_size = {PAGE_SIZE}")
         # One transaction, before there is a log: a kill leaves a whole journal or none.
         connection.execute("BEGIN IMMEDIATE")
         for statement in _SCHEMA.split(";"):
@@ -194,7 +210,10 @@ def _prepare(connection: sqlite3.Connection, path: Path, about: dict[str, str]) 
         connection.executemany("INSERT INTO run VALUES (?, ?)", values.items())
         connection.execute("COMMIT")
     check_run(path, dict(connection.execute("SELECT name, value FROM run")), about)
-    connection.execute("PRAGMA journal_mode = WAL")
+    if (mode := connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]) != "wal":
+        # Without a log, a reader would hold up the run, and each group would cost three syncs.
+        problem = f"its folder can hold no log (SQLite stays at {mode!r}), as on a network file system"
+        raise JournalError(f"{path}: {problem}; name a file on a local disk")
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA wal_autocheckpoint = 0")
     checkpoint(connection)
@@ -217,6 +236,29 @@ def _check_format(connection: sqlite3.Connection, path: Path) -> None:
             problem = f"{log.name} is not beside it, which has the newest rows: put it there"
             remedy = f'to go on without it, and send those again: sqlite3 {path} "{lost}"'
             raise JournalError(f"{path}: {problem}; or, {remedy}")
+
+
+def describe_run(path: Path, about: Mapping[Any, Any]) -> dict[str, str]:
+    """Give what a run says of itself as the journal keeps it: as text.
+
+    Raises:
+        JournalError: when something of it has no text, or a name that is the journal's own.
+    """
+    said = {}
+    for name, value in about.items():
+        try:
+            key, text = text_of(name, "a name in about="), text_of(value, f"about[{name!r}]")
+            f"{key}{text}".encode()
+        except TypeError as error:
+            raise JournalError(f"{path}: {error}") from None
+        except UnicodeEncodeError as error:
+            raise JournalError(
+                f"{path}: about[{name!r}] cannot be kept: {error}; give it as text of whole characters"
+            ) from None
+        if key in OWN_NAMES:
+            raise JournalError(f"{path}: about[{name!r}] is the journal's own; give it another name")
+        said[key] = text
+    return said
 
 
 def check_run(path: Path, found: Mapping[str, str], about: Mapping[str, str]) -> None:

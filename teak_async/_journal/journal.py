@@ -32,14 +32,16 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from attrs import evolve
 
 from teak_async._leaving import Decisions, wait_for_end
 
-from .database import CHUNK, read_known, read_resume_point
+from .database import CHUNK, describe_run, read_known, read_resume_point
 from .row import JournalRow, KnownRow
 from .writer import Write, Writer
 
@@ -63,17 +65,17 @@ class Journal:
         self.ended = writer.ended
 
     @classmethod
-    async def open(cls, path: str | Path, about: dict[str, str]) -> Journal:
+    async def open(cls, path: str | Path, about: Mapping[str, Any]) -> Journal:
         """Open a journal or make it.
 
         Args:
             path: of the SQLite file.
-            about: what the run is; an existing journal has to say the same.
+            about: what the run is, kept as text; an existing journal has to say the same.
 
         Raises:
             JournalError: when it is of another run, in use, no journal, or cannot be written.
         """
-        writer = Writer(Path(path), about, asyncio.get_running_loop())
+        writer = Writer(Path(path), describe_run(Path(path), about), asyncio.get_running_loop())
         writer.start()
         try:
             await writer.opened

@@ -5,8 +5,12 @@ from __future__ import annotations
 import time
 from contextlib import suppress
 from hashlib import blake2b
+from numbers import Number
+from pathlib import PurePath
+from typing import Any
+from uuid import UUID
 
-from attrs import field, frozen
+from attrs import define, field, frozen
 
 from teak_async._api.codec import as_json
 from teak_async._api.endpoints import ENDPOINTS, Effect, endpoint_of
@@ -33,11 +37,12 @@ class KnownRow:
     """Whether it is a set that may have been done, and a later set of its player certainly was."""
 
 
-@frozen
+@define
 class JournalRow:
     """A row as the table `rows` has it, column by column.
 
     Written over an earlier row of its index, it changes nothing of what is asked, adds its attempts, and replaces the rest.
+    Nothing changes one. It is not frozen, since a run makes three of each row, and a frozen one takes four times as long to make.
     """
 
     index: int
@@ -53,8 +58,14 @@ class JournalRow:
     at: float = 0.0
 
     @classmethod
-    def of(cls, index: int, request: Request | None, source: str | None) -> JournalRow:
-        """Make the row of a request, or of the source of a row that could not be read."""
+    def of(cls, index: int, request: Request | None, source: Any) -> JournalRow:
+        """Make the row of a request, or of the source of a row that could not be read.
+
+        Raises:
+            TypeError: when the source has no one text.
+        """
+        if source is not None and type(source) is not str:
+            source = text_of(source, f"the source of row {index}")
         if request is None:
             return cls(index, None, None, _digest("?", source or ""), _storable(source))
         name = endpoint_of(request).name
@@ -68,6 +79,22 @@ class JournalRow:
         error = None if error is None else _escape(error)  # it may quote half a character
         asked = (self.index, self.call, self.user_id, self.digest, self.source)
         return JournalRow(*asked, state, attempts, delivery, error, response, time.time())
+
+
+def text_of(value: Any, what: str) -> str:
+    """Give the text of a value that has one: of a number its digits, of bytes what they spell.
+
+    Raises:
+        TypeError: when the value has no one text.
+    """
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bytes | bytearray | memoryview):
+        return bytes(value).decode(errors="surrogateescape")
+    if isinstance(value, Number | UUID | PurePath):
+        return str(value)
+    # The text of any other object may have its address, and then a resumed run would take the row for another one.
+    raise TypeError(f"{what} is of the type {type(value).__name__}; give it as text")
 
 
 def _digest(name: str, asked: str) -> str:

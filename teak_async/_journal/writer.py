@@ -29,7 +29,7 @@ from attrs import frozen
 
 from teak_async.errors import JournalError
 
-from .database import GROUP, acquire_lock, check_unmoved, checkpoint, open_database, write
+from .database import GROUP, acquire_lock, check_place, check_unmoved, checkpoint, open_database, write
 from .row import JournalRow
 
 GATHER = 0.03
@@ -106,6 +106,7 @@ class Writer(threading.Thread):
 
     def run(self) -> None:
         try:
+            check_place(self._path)
             file = Path(os.path.realpath(self._path))
             with closing(acquire_lock(file, self._path)), closing(open_database(file, self._path, self._about)) as connection:
                 check_file = partial(check_unmoved, file, file.stat(), self._path)

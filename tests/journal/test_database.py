@@ -156,10 +156,12 @@ def test_what_is_no_journal_is_refused(path: Path, make: Any, problem: str) -> N
     assert (path.read_bytes() if path.is_file() else b"") == before
 
 
-async def test_a_journal_is_made_whole_or_not_at_all(path: Path) -> None:
+async def test_a_journal_is_made_whole_or_not_at_all(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What stops the making in the middle, as a kill does, leaves nothing that a later run would stumble over."""
-    with pytest.raises(JournalError):
-        await Journal.open(path, {"game_id": object()})  # type: ignore[dict-item] # what breaks it
+    monkeypatch.setattr(database, "_SCHEMA", f"{database._SCHEMA}; CREATE TABLE rows (again)")
+    with pytest.raises(JournalError, match="already exists"):
+        await Journal.open(path, ABOUT)
+    monkeypatch.undo()
     await (await Journal.open(path, ABOUT)).close()
     assert read_summary(path).about["game_id"] == "1"
 
