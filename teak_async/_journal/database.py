@@ -17,7 +17,7 @@ import sqlite3
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from functools import cache
 from operator import attrgetter
 from pathlib import Path
@@ -82,28 +82,16 @@ def write(connection: sqlite3.Connection, rows: list[JournalRow]) -> None:
         connection.execute(_insert(len(rows)), [value for row in rows for value in _values_of(row)])
 
 
-def checkpoint(connection: sqlite3.Connection) -> None:
-    """Bring the log into the file, which by itself says from then on that it is missing."""
+def checkpoint(connection: sqlite3.Connection) -> bool:
+    """Bring the log into the file, which by itself says from then on that it is missing; say whether all of it was brought."""
     connection.execute("PRAGMA wal_checkpoint")  # takes the time, so that the next one takes little
     connection.execute("UPDATE run SET value = 'missing' WHERE name = 'log'")
     try:
         # A kill between these two statements leaves a file that says so even after another program has brought the log in.
-        connection.execute("PRAGMA wal_checkpoint")
+        busy, frames, folded = connection.execute("PRAGMA wal_checkpoint").fetchone()
     finally:
         connection.execute("UPDATE run SET value = 'here' WHERE name = 'log'")
-
-
-def check_unmoved(file: Path, found: os.stat_result, path: Path) -> None:
-    """Check that the file is still in its place.
-
-    Raises:
-        JournalError: when it is not.
-    """
-    with suppress(OSError):
-        if os.path.samestat(file.stat(), found):
-            return
-    remedy = "put it back before you repeat the run, else all of it is sent again"
-    raise JournalError(f"{path}: the journal was removed, moved or replaced while the run went on; {remedy}")
+    return not busy and frames == folded
 
 
 def acquire_lock(file: Path, path: Path) -> sqlite3.Connection:

@@ -42,7 +42,7 @@ class JournalRow:
     """A row as the table `rows` has it, column by column.
 
     Written over an earlier row of its index, it changes nothing of what is asked, adds its attempts, and replaces the rest.
-    Nothing changes one. It is not frozen, since a run makes three of each row, and a frozen one takes four times as long to make.
+    Nothing changes one. It is not frozen, since a run makes three of each row, and a frozen one takes four times as long.
     """
 
     index: int

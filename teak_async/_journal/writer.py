@@ -7,7 +7,7 @@ Rules of this module:
 
 - One thread owns the connection that writes.
 - A future is resolved when its row is durable, or with what prevented that.
-- After the first failure the thread writes nothing more. A file that is no longer in its place is a failure.
+- After the first failure the thread writes nothing more. Files that are not what was written are a failure (see `guard`).
 """
 
 from __future__ import annotations
@@ -17,27 +17,34 @@ import os
 import queue
 import sqlite3
 import threading
-import time
 from collections.abc import Callable, Iterable
 from contextlib import closing, suppress
-from functools import partial
 from itertools import repeat
 from pathlib import Path
 from typing import Any
 
 from attrs import frozen
 
+from teak_async._notify import LOG
 from teak_async.errors import JournalError
 
-from .database import GROUP, acquire_lock, check_place, check_unmoved, checkpoint, open_database, write
+from .database import GROUP, acquire_lock, check_place, open_database, write
+from .guard import FileGuard
 from .row import JournalRow
 
 GATHER = 0.03
 """Seconds for which a group is gathered that is less than half full; at the documented limits that is a dozen rows."""
 CHECKPOINT_EVERY = 200
 """Groups after which the log is brought into the file, and begins anew: some megabytes."""
-CHECK_FILE_EVERY = 1.0
-"""Seconds between two checks that the file is still there."""
+LOG_BOUND = 64_000_000
+"""Bytes of the log from which a reader that holds it is warned of: some 50,000 rows were written since it began to read."""
+REMEDIES = {
+    "SQLITE_FULL": "make room, then repeat the run",
+    "SQLITE_IOERR": "the disk failed, or is at a limit (a quota, the largest file): mend that, then repeat the run",
+    "SQLITE_BUSY": "another program is writing to it: end that, then repeat the run",
+    "SQLITE_READONLY": "make its folder one that may be written to again, then repeat the run",
+}
+"""What to do about an error, by the beginning of SQLite's name for it."""
 
 
 @frozen
@@ -68,6 +75,7 @@ class Writer(threading.Thread):
         self._timer: asyncio.TimerHandle | None = None
         self._groups: queue.SimpleQueue[list[Write | Read] | None] = queue.SimpleQueue()
         self._failure: JournalError | None = None
+        self._warned = False
         self.opened: asyncio.Future[None] = loop.create_future()
         self.ended: asyncio.Future[JournalError | None] = loop.create_future()
 
@@ -108,17 +116,19 @@ class Writer(threading.Thread):
         try:
             check_place(self._path)
             file = Path(os.path.realpath(self._path))
-            with closing(acquire_lock(file, self._path)), closing(open_database(file, self._path, self._about)) as connection:
-                check_file = partial(check_unmoved, file, file.stat(), self._path)
+            with (
+                closing(acquire_lock(file, self._path)),
+                closing(open_database(file, self._path, self._about)) as connection,
+                closing(FileGuard(connection, self._path, file)) as guard,
+            ):
                 self._call_on_loop(_resolve, [self.opened], [None], None)
-                self._work(connection, check_file)
+                self._work(connection, guard)
         except Exception as error:  # noqa: BLE001 - `opened` or `ended` tells it on the loop
             self._failure = self._failure or self._as_journal_error(error)
             self._call_on_loop(_resolve, [self.opened], [None], self._failure)
         self._call_on_loop(_resolve, [self.ended], [self._failure], None)
 
-    def _work(self, connection: sqlite3.Connection, check_file: Callable[[], None]) -> None:
-        checked = time.monotonic()
+    def _work(self, connection: sqlite3.Connection, guard: FileGuard) -> None:
         groups = 0
         last = False
         while not last:
@@ -128,18 +138,33 @@ class Writer(threading.Thread):
                 answers: Iterable[Any] = repeat(None, len(group))
                 if self._failure is None:
                     try:
-                        if time.monotonic() >= checked + CHECK_FILE_EVERY:
-                            checked = time.monotonic()
-                            check_file()
+                        guard.check_untouched()
                         groups += 1
                         if groups % CHECKPOINT_EVERY == 0:
-                            checkpoint(connection)
-                        write(connection, [work.row for work in group if isinstance(work, Write)])
+                            self._fold(guard)
+                        if rows := [work.row for work in group if isinstance(work, Write)]:
+                            write(connection, rows)
+                            guard.check_written(rows)
                         answers = [work.query(connection) if isinstance(work, Read) else None for work in group]
                     except Exception as error:  # noqa: BLE001 - a row that SQLite cannot take must not end the thread
-                        self._failure = self._as_journal_error(error)
+                        self._failure = self._find_cause(error, guard)
                 self._call_on_loop(_resolve, [work.done for work in group], answers, self._failure)
-        check_file()
+        if self._failure is None:
+            guard.check_untouched()
+
+    def _fold(self, guard: FileGuard) -> None:
+        if not guard.fold() and guard.log_size > LOG_BOUND and not self._warned:
+            self._warned = True
+            self._call_on_loop(_warn, self._path, guard.log_size)
+
+    def _find_cause(self, error: Exception, guard: FileGuard) -> JournalError:
+        """Say what prevented a group: what was done to the files, if that is it."""
+        if isinstance(error, sqlite3.Error):
+            try:
+                guard.check_untouched()
+            except JournalError as cause:
+                return cause
+        return self._as_journal_error(error)
 
     def _take(self) -> tuple[list[Write | Read], bool]:
         """Take all that was handed over since the last time; say whether it is the last."""
@@ -154,7 +179,9 @@ class Writer(threading.Thread):
     def _as_journal_error(self, error: Exception) -> JournalError:
         if isinstance(error, JournalError):
             return error
-        return JournalError(f"{self._path}: the journal cannot be written any more: {error}")
+        name = getattr(error, "sqlite_errorname", "")
+        remedy = "".join(f"; {remedy}" for code, remedy in REMEDIES.items() if name.startswith(code))
+        return JournalError(f"{self._path}: the journal cannot be written any more: {error}{remedy}")
 
     def _call_on_loop(self, function: Callable[..., None], *arguments: Any) -> None:
         with suppress(RuntimeError):  # a closed loop has nothing left that waits
@@ -169,3 +196,9 @@ def _resolve(futures: Iterable[asyncio.Future[Any] | None], answers: Iterable[An
             future.set_result(answer)
         else:
             future.set_exception(failure)
+
+
+def _warn(path: Path, size: int) -> None:
+    with suppress(Exception):  # a handler of the application may raise
+        message = "%s: a reader holds the journal's log: end it (a sqlite3 shell, a backup); the log is %d MB, and grows"
+        LOG.warning(message, path, size // 1_000_000)

@@ -1,0 +1,207 @@
+"""What another program does to the files of an open journal: the run stops, and says what is safe."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from support import identifies, rows_of
+
+from teak_async import JournalError, TeakSession
+from teak_async._journal import database, writer
+from teak_async._journal.row import JournalRow
+from teak_async.sandbox import Sandbox
+
+ROWS = 30_000
+"""More than any of these runs gets to send."""
+Deed = Callable[[Path, Path], None]
+
+
+def move(part: Path, backup: Path) -> None:
+    part.rename(f"{part}.away")
+
+
+def remove(part: Path, backup: Path) -> None:
+    part.unlink()
+
+
+def replace_by_a_copy(part: Path, backup: Path) -> None:
+    shutil.copy(part, f"{part}.copy")
+    part.with_name(f"{part.name}.copy").replace(part)
+
+
+def make_anew(part: Path, backup: Path) -> None:
+    content = part.read_bytes()
+    part.unlink()
+    part.write_bytes(content)
+
+
+def empty(part: Path, backup: Path) -> None:
+    os.truncate(part, 0)
+
+
+def halve(part: Path, backup: Path) -> None:
+    os.truncate(part, part.stat().st_size // 2)
+
+
+def cut_and_stretch(part: Path, backup: Path) -> None:
+    size = part.stat().st_size
+    os.truncate(part, 0)
+    os.truncate(part, size)
+
+
+def copy_backup(part: Path, backup: Path) -> None:
+    part.write_bytes(backup.with_name(backup.name + part.name.removeprefix("run.db")).read_bytes())
+
+
+def blank_the_beginning(part: Path, backup: Path) -> None:
+    with part.open("r+b") as file:
+        file.write(bytes(4096))
+
+
+async def run_into(fast: TeakSession, path: Path, end: str, deed: Deed) -> str:
+    """Have a run meet a deed; give what it says."""
+    backup = path.with_name("backup.db")
+    with pytest.raises(JournalError) as said:
+        async with fast.bulk(identifies(ROWS), journal=path) as run:
+            async for outcome in run:
+                if outcome.index == 300:
+                    shutil.copy(path, backup)
+                    shutil.copy(f"{path}-wal", f"{backup}-wal")
+                if outcome.index == 1500:
+                    deed(path.with_name(f"run.db{end}"), backup)
+    assert 1500 <= run.report.total < ROWS
+    return str(said.value)
+
+
+@pytest.mark.parametrize("deed", [move, remove, replace_by_a_copy, make_anew])
+@pytest.mark.parametrize(
+    ("end", "problem"),
+    [
+        ("-wal", "its log, run.db-wal, was removed, moved or replaced while the run went on; what was written before is in"),
+        ("-shm", "its log's index, run.db-shm, was removed, moved or replaced while the run went on; what was written before"),
+        (
+            "-lock",
+            "its lock, run.db-lock, was removed, moved or replaced while the run went on, and another run may have begun",
+        ),
+    ],
+)
+async def test_a_side_file_that_leaves_its_place_ends_the_run(
+    fast: TeakSession, server: Sandbox, path: Path, deed: Deed, end: str, problem: str
+) -> None:
+    """What was written is in the journal, and the run that is repeated sends no row again."""
+    assert problem in await run_into(fast, path, end, deed)
+    known = {row for row, _ in rows_of(path)}
+    assert {int(name[1:]) for name in server.players} <= known
+    await fast.bulk(identifies(max(known) + 100), journal=path)
+    assert {player.sessions for player in server.players.values()} == {1}
+
+
+@pytest.mark.parametrize("deed", [move, replace_by_a_copy, make_anew])
+async def test_a_file_that_leaves_its_place_ends_the_run(fast: TeakSession, server: Sandbox, path: Path, deed: Deed) -> None:
+    """Of a file that was moved all is safe once it is put back; of one that was replaced, no row is sent that it lacks."""
+    said = await run_into(fast, path, "", deed)
+    assert "the journal was removed, moved or replaced while the run went on; put it back before you repeat the run" in said
+    if deed is move:
+        path.with_name("run.db.away").rename(path)
+        known = {row for row, _ in rows_of(path)}
+        assert {int(name[1:]) for name in server.players} <= known
+        await fast.bulk(identifies(max(known) + 100), journal=path)
+        assert {player.sessions for player in server.players.values()} == {1}
+
+
+async def test_a_link_that_leads_elsewhere_ends_the_run(fast: TeakSession, path: Path) -> None:
+    """A run that is repeated would take the other journal."""
+    real, link = path.with_name("real.db"), path
+    link.symlink_to(real)
+    with pytest.raises(JournalError, match=r"run\.db: the journal was removed, moved or replaced"):
+        async with fast.bulk(identifies(ROWS), journal=link) as run:
+            async for outcome in run:
+                if outcome.index == 300:
+                    link.unlink()
+                    link.symlink_to(path.with_name("other.db"))
+                    path.with_name("other.db").touch()
+
+
+@pytest.mark.parametrize("deed", [empty, halve, cut_and_stretch, copy_backup, blank_the_beginning])
+@pytest.mark.parametrize(("end", "every"), [("", 5), ("-wal", 5), ("-wal", 1000)])
+async def test_a_file_that_is_written_to_ends_the_run(
+    fast: TeakSession, server: Sandbox, path: Path, deed: Deed, end: str, every: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was lost is said, and the run that is repeated is refused: it sends nothing until a person has decided."""
+    monkeypatch.setattr(writer, "CHECKPOINT_EVERY", every)
+    said = await run_into(fast, path, end, deed)
+    what = "its log, run.db-wal, was" if end else "the journal was"
+    assert f"{what} overwritten or cut short while the run went on; " in said
+    sent = len(server.players)
+    with pytest.raises(JournalError):
+        await fast.bulk(identifies(ROWS), journal=path)
+    assert len(server.players) == sent
+    assert {player.sessions for player in server.players.values()} == {1}
+
+
+@pytest.mark.parametrize("deed", [empty, halve])
+async def test_an_index_that_is_cut_ends_the_run_and_not_the_process(
+    fast: TeakSession, server: Sandbox, path: Path, deed: Deed
+) -> None:
+    """SQLite has the index mapped: a look at what was cut off would be a SIGBUS."""
+    journal = fast.bulk(identifies(ROWS), journal=path)
+    with pytest.raises(JournalError, match="its log's index"):
+        async with journal as run:
+            async for outcome in run:
+                if outcome.index == 300:
+                    deed(path.with_name("run.db-shm"), path)
+    known = {row for row, _ in rows_of(path)}
+    assert {int(name[1:]) for name in server.players} <= known
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+@pytest.mark.parametrize("deed", [move, remove, make_anew, empty, halve, cut_and_stretch])
+async def test_nothing_is_sent_after_an_intent_that_is_not_in_the_file(
+    fast: TeakSession, server: Sandbox, path: Path, deed: Deed, moment: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At whatever moment of a group the log goes, what the group intends is not sent."""
+    groups = 0
+    sent: list[int] = []
+
+    def write_and_do(connection: sqlite3.Connection, rows: list[JournalRow]) -> None:
+        nonlocal groups
+        groups += 1
+        if groups == 20 and moment == "before":
+            deed(path.with_name("run.db-wal"), path)
+        try:
+            database.write(connection, rows)
+        finally:
+            if groups == 20:
+                sent.extend(row.index for row in rows if row.state == "intent")
+        if groups == 20 and moment == "after":
+            deed(path.with_name("run.db-wal"), path)
+
+    monkeypatch.setattr(writer, "write", write_and_do)
+    with pytest.raises(JournalError, match=r"its log, run\.db-wal, was"):
+        await fast.bulk(identifies(ROWS), journal=path)
+    assert sent
+    assert not {f"p{index}" for index in sent} & server.players.keys()
+
+
+async def test_what_sqlite_does_itself_is_let_pass(fast: TeakSession, server: Sandbox, path: Path) -> None:
+    """A reader, a copy, and another program that brings the log into the file and empties it, disturb no run."""
+    async with fast.bulk(identifies(3000), journal=path) as run:
+        async for outcome in run:
+            if outcome.index % 500 == 250:
+                with closing(sqlite3.connect(path, isolation_level=None)) as other:
+                    other.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            if outcome.index % 500 == 400:
+                rows_of(path)
+                shutil.copy(path, path.with_name("copy.db"))
+                os.utime(path)
+                await asyncio.sleep(0.01)
+                path.chmod(0o600)
+    assert run.report.succeeded == 3000
+    assert rows_of(path) == [(row, "done") for row in range(3000)]
