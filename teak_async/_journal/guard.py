@@ -128,16 +128,19 @@ class FileGuard:
         """
         self._check_log(self._look(self._log))
         written, rows, now = self._written, self._unfolded, time.time()
-        whole = checkpoint(self._connection)
-        self._entries[self._place] = self._look(self._place)
-        self._entries[self._log] = self._look(self._log)
-        self._header = self._read_header()
+        try:
+            whole = checkpoint(self._connection)
+        finally:
+            # Also where it fails half-way, as on a full disk: the file is no whole one then without the log, by our own doing.
+            self._entries[self._place] = self._look(self._place)
+            self._entries[self._log] = self._look(self._log)
+            self._header = self._read_header()
         if whole:
             self._folded = written
             self._unfolded -= rows
             self._folded_at = now
-        if not self._file_has(self._folded):
-            raise self._overwritten(self._place)
+            if not self._file_has(self._folded):
+                raise self._overwritten(self._place)
         return whole
 
     def close(self) -> None:
