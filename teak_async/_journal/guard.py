@@ -95,9 +95,9 @@ class FileGuard:
         Raises:
             JournalError: when somebody has, or one of its files is not in its place.
         """
+        self._check_file()  # first, since a folder that was moved takes all of them along
         self._look(self._lock)
         self._look(self._index)
-        self._check_file()
         entry = self._look(self._log)
         if entry != self._entries[self._log]:
             self._check_log(entry)
@@ -110,9 +110,9 @@ class FileGuard:
         """
         self._written = Proof(rows[-1].index, rows[-1].at)
         self._unfolded += len(rows)
+        self._check_file()
         self._look(self._lock)
         self._look(self._index)
-        self._check_file()
         entry, before = self._look(self._log), self._entries[self._log]
         if entry.size < before.size:
             self._check_log(entry)

@@ -116,6 +116,22 @@ async def test_a_file_that_leaves_its_place_ends_the_run(fast: TeakSession, serv
         assert {player.sessions for player in server.players.values()} == {1}
 
 
+async def test_a_folder_that_leaves_its_place_ends_the_run(fast: TeakSession, server: Sandbox, tmp_path: Path) -> None:
+    """Its journal is what has to be put back, as after a file system that was taken away."""
+    folder, away = tmp_path / "folder", tmp_path / "away"
+    folder.mkdir()
+    with pytest.raises(JournalError, match=r"run\.db: the journal was removed, moved or replaced .*; put it back"):
+        async with fast.bulk(identifies(ROWS), journal=folder / "run.db") as run:
+            async for outcome in run:
+                if outcome.index == 300:
+                    folder.rename(away)
+    away.rename(folder)
+    known = {row for row, _ in rows_of(folder / "run.db")}
+    assert {int(name[1:]) for name in server.players} <= known
+    await fast.bulk(identifies(max(known) + 100), journal=folder / "run.db")
+    assert {player.sessions for player in server.players.values()} == {1}
+
+
 async def test_a_link_that_leads_elsewhere_ends_the_run(fast: TeakSession, path: Path) -> None:
     """A run that is repeated would take the other journal."""
     real, link = path.with_name("real.db"), path
