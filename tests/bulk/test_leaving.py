@@ -270,7 +270,7 @@ async def test_iterating_a_run_that_was_not_opened_is_told(teak: TeakSession) ->
 async def test_what_a_run_is_may_be_anything_with_a_text(teak: TeakSession, tmp_path: Path) -> None:
     """The journal keeps text, and knows it again."""
     for _ in range(2):
-        await teak.bulk(identifies(1), journal=tmp_path / "run.db", about={"n": 1, "day": None})
+        await teak.bulk(identifies(1), journal=tmp_path / "run.db", about={"n": 1, "day": "0131"})
 
 
 @pytest.mark.parametrize("what", ["handler", "filter"])
