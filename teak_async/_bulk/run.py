@@ -56,7 +56,7 @@ class RunOptions:
 
     source: Iterable[Any] | AsyncIterable[Any]
     path: str | Path | None
-    about: dict[str, str]
+    about: dict[str, object]
     resend_in_doubt: bool
 
 
@@ -72,7 +72,7 @@ class BulkRun:
         limits: Limits,
         requests: Iterable[Any] | AsyncIterable[Any],
         path: str | Path | None,
-        about: Mapping[str, str],
+        about: Mapping[str, object],
         deadline: DueTime | None,
         *,
         resend_in_doubt: bool,
