@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ._session import TeakSession as TeakSession
     from ._subscriptions import Subscriptions as Subscriptions
     from .errors import BacklogFull as BacklogFull
+    from .errors import CertificateError as CertificateError
     from .errors import ConnectFailed as ConnectFailed
     from .errors import ConnectionLost as ConnectionLost
     from .errors import DeadlinePassed as DeadlinePassed
@@ -59,9 +60,9 @@ _NAMES = {
     "_limits.session_limits": "Limits",
     "_session": "TeakSession",
     "_subscriptions": "Subscriptions",
-    "errors": "BacklogFull ConnectFailed ConnectionLost DeadlinePassed Delivery Forbidden GameNotFound InvalidRequest"
-    " JournalError NotFound Outage PlayerNotFound RateLimited ServerError SessionClosed TeakError TimedOut TransportError"
-    " UnexpectedResponse UnknownState",
+    "errors": "BacklogFull CertificateError ConnectFailed ConnectionLost DeadlinePassed Delivery Forbidden GameNotFound"
+    " InvalidRequest JournalError NotFound Outage PlayerNotFound RateLimited ServerError SessionClosed TeakError TimedOut"
+    " TransportError UnexpectedResponse UnknownState",
     "models": "CategorySubscriptionChange Channel GetSubscription Identify PlayerSession Request Response"
     " SetCategorySubscription SetSubscription State SubscriptionChange SubscriptionStatus",
 }

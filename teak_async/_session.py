@@ -15,6 +15,7 @@ import weakref
 from collections.abc import AsyncIterable, Iterable, Mapping
 from datetime import timedelta
 from pathlib import Path
+from ssl import SSLContext
 from types import NoneType, TracebackType
 from typing import TYPE_CHECKING, TypeVar, cast
 
@@ -68,7 +69,8 @@ class TeakSession:
         timeout: how long the network may take.
         http: an `aiohttp.ClientSession` of yours, used and never closed. Its middlewares are left out, since one that
             retries would break the limits; on it no credit is earned (see the README), so bulk runs are slower by the
-            round trip.
+            round trip. Proxies and certificates are its own business.
+        ssl: an `ssl.SSLContext` with a private CA or a client's certificate; what the system trusts when left out.
         backlog: calls that may be submitted and under way at a time; see `submit`.
         drain_timeout: seconds, or a `timedelta`, for which leaving the session waits for what was submitted.
         on_event: called with each event of `teak_async.events` when it happens, on the loop, so it has to be quick. What it
@@ -81,7 +83,7 @@ class TeakSession:
             of it; empty before.
 
     Raises:
-        TypeError: when a parameter is of another type.
+        TypeError: when a parameter is of another type; `http` is an `aiohttp.ClientSession`, `ssl` an `ssl.SSLContext`.
         ValueError: when the credentials are missing, `base_url` is none, or `share` is for another game or comes with `limits`.
     """
 
@@ -95,6 +97,7 @@ class TeakSession:
         retry: RetryPolicy | None = RetryPolicy(),  # noqa: B008 - frozen, so all sessions may have the same
         timeout: Timeout = Timeout(),  # noqa: B008 - frozen, too
         http: aiohttp.ClientSession | None = None,
+        ssl: SSLContext | None = None,
         backlog: int = 2000,
         drain_timeout: float | timedelta = 10.0,
         on_event: Hook | None = None,
@@ -117,7 +120,7 @@ class TeakSession:
         if base_url is None:
             # As the credentials: what the environment of a program, a command or a test says holds for all three of them.
             base_url = os.environ.get("TEAK_BASE_URL", "").strip() or API
-        transport = Transport(base_url, timeout, f"teak_async/{__version__}", self._credentials.redact, http)
+        transport = Transport(base_url, timeout, f"teak_async/{__version__}", self._credentials.redact, http, ssl)
         self._transport = transport
         notifier = Notifier(on_event)
         owner = None if share is None else share._limits  # noqa: SLF001 - another session's, of this class
@@ -133,16 +136,24 @@ class TeakSession:
         self.desktop_push = Subscriptions(self, Channel.DESKTOP_PUSH)
 
     async def open(self) -> Self:
-        """Make the session ready, on the running loop; `async with` does it."""
+        """Make the session ready, on the running loop; `async with` does it.
+
+        Connections go through the proxy that `HTTPS_PROXY`, `HTTP_PROXY` or `ALL_PROXY` names now, unless `NO_PROXY` names
+        the server.
+
+        Raises:
+            ValueError: when the proxy's address is none, or the session given as `http` is closed or another loop's.
+        """
         self._begin()
         return self
 
     def _begin(self) -> None:
         if self._lifetime.loop is not None:
             raise SessionClosed("a session is opened once; make another one")
+        self._transport.check()
         self._limits.open()
         try:
-            self._transport.open()
+            self._transport.open(sum(handle.bucket.window.limit for handle in self._buckets.values()))
         except BaseException:
             self._limits.close()
             raise

@@ -160,6 +160,10 @@ class ConnectFailed(TransportError):
     default_delivery = Delivery.NOT_SENT
 
 
+class CertificateError(ConnectFailed):
+    """The server's certificate cannot be verified or is another host's, or the server refuses the client's: no outage."""
+
+
 class ConnectionLost(TransportError):
     """The connection ended after the request was sent and before its answer was whole."""
 

@@ -22,6 +22,7 @@ TREE = {
     "UnexpectedResponse": (("TeakError",), Delivery.UNKNOWN),
     "TransportError": (("TeakError",), Delivery.UNKNOWN),
     "ConnectFailed": (("TransportError",), Delivery.NOT_SENT),
+    "CertificateError": (("ConnectFailed",), Delivery.NOT_SENT),
     "ConnectionLost": (("TransportError",), Delivery.UNKNOWN),
     "TimedOut": (("TransportError",), Delivery.UNKNOWN),
     "DeadlinePassed": (("TimedOut",), Delivery.NOT_SENT),

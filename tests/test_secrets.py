@@ -16,6 +16,7 @@ import os
 import pickle
 import re
 import socket
+import ssl
 import struct
 import subprocess
 import sys
@@ -31,12 +32,14 @@ from urllib.parse import quote, quote_plus
 
 import aiohttp
 import pytest
+import trustme
 import typer.main
 from attrs import define, field
 from support import ROOT, internals
 
 from teak_async import (
     BacklogFull,
+    CertificateError,
     ConnectFailed,
     ConnectionLost,
     DeadlinePassed,
@@ -468,6 +471,19 @@ def test_nobody_there(ear: Ear, tmp_path: Path, url: str) -> None:
     assert {type(error) for error in ear.errors} - {Outage} == {ConnectFailed}
 
 
+def test_a_certificate_that_nobody_vouches_for(ear: Ear, tmp_path: Path) -> None:
+    """An error of TLS has nothing of the secret."""
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    trustme.CA().issue_cert("127.0.0.1").configure_cert(tls)
+
+    async def calls() -> None:
+        async with await asyncio.start_server(lambda reader, writer: None, "127.0.0.1", 0, ssl=tls) as server:
+            await failing(ear, SECRET, f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}", tmp_path)
+
+    listening(calls())
+    assert {type(error) for error in ear.errors} == {CertificateError}
+
+
 def test_never_sent(ear: Ear, tmp_path: Path) -> None:
     """Errors that are found on this side have nothing of the secret, and do not say a player's address or email back."""
 
@@ -583,7 +599,7 @@ def test_no_option_takes_the_secret() -> None:
 def test_every_kind_of_error_was_made_to_happen() -> None:
     """The tests above make every error of the package happen."""
     made = set[type[TeakError]]().union(*(kinds for _, kinds in ANSWERS.values()))
-    made |= {BacklogFull, ConnectFailed, TimedOut, SessionClosed, DeadlinePassed, JournalError, Outage}
+    made |= {BacklogFull, CertificateError, ConnectFailed, TimedOut, SessionClosed, DeadlinePassed, JournalError, Outage}
     every = {kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, TeakError)}
     assert every - made == {TeakError, TransportError}
 

@@ -520,7 +520,8 @@ async def test_a_callers_aiohttp_session_is_used_and_not_closed(sandbox: Sandbox
                 await teak.desktop_push.status("nobody")
         assert not http.closed
         assert teak.rates[IDENTIFY].credit == 0
-    async with session_on(sandbox, http=http) as teak:
+    async with aiohttp.ClientSession() as http, session_on(sandbox, http=http) as teak:
+        await http.close()
         with pytest.raises(ConnectFailed, match="closed"):
             await teak.identify("p1", country_code="US")
 

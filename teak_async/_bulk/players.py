@@ -9,14 +9,14 @@ from contextlib import suppress
 
 from teak_async._client.executor import CallExecutor
 from teak_async._notify import log
-from teak_async.errors import Forbidden, GameNotFound, JournalError, Outage, SessionClosed, TeakError
+from teak_async.errors import CertificateError, Forbidden, GameNotFound, JournalError, Outage, SessionClosed, TeakError
 from teak_async.models import Response
 
 from .breaker import CircuitBreaker
 from .results import Results
 from .row_call import RowCall
 
-ENDING = (SessionClosed, JournalError, Outage)
+ENDING = (SessionClosed, JournalError, Outage, CertificateError)
 """Errors of a row that every other row would get, too."""
 SURE = 3
 """Rows in a row that are told of wrong credentials, after some succeeded, before the run believes it."""

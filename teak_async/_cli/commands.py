@@ -10,7 +10,6 @@ import sys
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import typer
 
@@ -49,8 +48,7 @@ def run_file(label: str, options: FileOptions, category: str | None = None) -> N
         _check_credentials()
         deadline = _read_deadline(options.deadline)
         context = make_ssl_context(options.ca_file, options.client_cert, options.client_key)
-        trusting: dict[str, Any] = {} if context is None else {"ssl": context}
-        session = TeakSession(base_url=options.base_url, limits=limits, **trusting)
+        session = TeakSession(base_url=options.base_url, limits=limits, ssl=context)
         job = Job(
             label,
             RowReader(options.file, schema, options.format),

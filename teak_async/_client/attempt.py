@@ -17,7 +17,7 @@ from typing import Any, Generic, TypeVar
 
 from teak_async._limits.bucket import Bucket
 
-from .transport import Exchange
+from .exchange import Exchange
 
 T = TypeVar("T")
 

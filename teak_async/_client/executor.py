@@ -41,8 +41,9 @@ from teak_async.models import Response
 from .attempt import Attempt
 from .call import Call
 from .deadline import DueTime
+from .exchange import Exchange
 from .retry import RetryPolicy
-from .transport import Exchange, RawResponse, Transport
+from .transport import RawResponse, Transport
 
 AttemptResult: TypeAlias = Response | TeakError
 """How an attempt ended."""
@@ -235,6 +236,8 @@ class CallExecutor:
         except TeakError as error:
             if isinstance(error, RateLimited):
                 bucket.record_rate_limit(began, error.retry_after)
+            elif isinstance(error, UnexpectedResponse) and error.spoils_connection:
+                exchange.close_connection()
             result = error
         except Exception as error:  # noqa: BLE001 - a response that no line here foresaw must not cost the call its truth
             what = f"{call.endpoint.name}: the answer could not be understood ({type(error).__name__})"

@@ -7,7 +7,7 @@ from attrs.validators import ge, gt, instance_of
 
 from teak_async._api.endpoints import Effect
 from teak_async._api.refusals import REPEATED
-from teak_async.errors import DeadlinePassed, Delivery, RateLimited, TeakError, TransportError
+from teak_async.errors import CertificateError, DeadlinePassed, Delivery, RateLimited, TeakError, TransportError
 
 from .deadline import SECONDS
 
@@ -69,6 +69,9 @@ def next_wait(
     if isinstance(error, RateLimited):
         # It waits in its bucket's pause, as all calls have to then, and in their order.
         return 0.0 if rate_limited <= retry.max_rate_limited else None
+    if isinstance(error, CertificateError):
+        # It passes when somebody has mended it, and not by waiting.
+        return None
     unconnected = error.delivery is Delivery.NOT_SENT
     if unconnected and (not isinstance(error, TransportError) or isinstance(error, DeadlinePassed)):
         return None

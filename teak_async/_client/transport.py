@@ -18,26 +18,32 @@ Rules of this module:
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
+from time import monotonic
 from typing import Any
-from weakref import WeakSet
 
 import aiohttp
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 from attrs.validators import gt
 from multidict import MultiMapping
 from yarl import URL
 
 from teak_async._api.codec import Message
-from teak_async.errors import ConnectFailed, ConnectionLost, Delivery, TeakError, TimedOut
+from teak_async.errors import ConnectFailed, TeakError
+
+from .connections import Connector, NoFilesLeft, UnusableConnection, loop_of
+from .deadline import SECONDS
+from .exchange import Body, Exchange, ResponseTimer, WatchedRequest
+from .failures import Route
+from .places import Places, places_for
+from .proxy import find_proxy
 
 HEADERS = ("Content-Type", "Date", "Location", "Retry-After")
 """The headers of an answer that are read."""
 MAX_BODY = 1 << 20
 """Bytes of an answer that are read at most; Teak's have a few hundred."""
-KEEP_ALIVE = 15.0
-"""Seconds that an idle connection is kept: less than servers keep theirs, so that they seldom close one as we write."""
 
 
 @frozen
@@ -49,8 +55,8 @@ class Timeout:
         response: seconds from sending to the whole response.
     """
 
-    connect: float = field(default=10.0, validator=gt(0))
-    response: float = field(default=30.0, validator=gt(0))
+    connect: float = field(default=10.0, converter=SECONDS, validator=gt(0))  # type: ignore[misc] # mypy knows no Converter
+    response: float = field(default=30.0, converter=SECONDS, validator=gt(0))  # type: ignore[misc] # mypy knows no Converter
 
 
 class RedactedHeaders(Mapping[str, str]):
@@ -92,177 +98,23 @@ class RawResponse:
     warm: bool
 
 
-class Exchange:
-    """What is known of one request while it is on its way. It is also the middleware that watches it.
-
-    Attributes:
-        exact: whether `sent_at` can be known, i.e. the connection pool is ours.
-        sent_at: the loop's time just before the first byte; `None` before that.
-        warm: whether the connection had carried an answer before.
-        cancel: cancels the task that makes it.
-        error: what it was interrupted with.
-        unsent: certainly no byte has left, nor will without the exchange going on.
-    """
-
-    __slots__ = ("_refused_write", "_timer", "cancel", "error", "exact", "sent_at", "warm")
-
-    def __init__(self, patience: ResponseTimer, *, exact: bool) -> None:
-        self.exact = exact
-        self._timer = patience
-        self.cancel: Callable[[], object] | None = None
-        self.error: TeakError | None = None
-        self.sent_at: float | None = None
-        self.warm = False
-        self._refused_write = False
-
-    def __deepcopy__(self, memo: object) -> Exchange:
-        return self  # stand-ins for aiohttp in tests keep a copy of what was sent, and this leads to the whole loop
-
-    @property
-    def unsent(self) -> bool:
-        return self.exact and (self.sent_at is None or self._refused_write)
-
-    def writing(self, now: float, transport: asyncio.Transport | None) -> None:
-        """The request is about to be written: said once when its connection is had, and again just before the first byte."""
-        if self.sent_at is None:
-            self._timer.watch(self, now)
-        self.sent_at = now
-        self._refused_write = transport is None or transport.is_closing()
-
-    def begin(self) -> None:
-        """It is about to be made."""
-        if not self.exact:
-            self._timer.watch(self, asyncio.get_running_loop().time())
-
-    def expire(self) -> None:
-        """Its time is up."""
-        self.interrupt(self.translate_error(TimeoutError()))
-
-    def interrupt(self, error: TeakError) -> None:
-        """End it with an error, wherever it waits."""
-        if self.cancel is not None:
-            self.error = self.error or error
-            self.cancel()
-
-    def end(self) -> None:
-        """It is over, whatever came of it."""
-        self._timer.forget(self)
-        self.cancel = None
-
-    async def __call__(self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
-        if isinstance(request, _Request):
-            request.exchange = self
-        try:
-            return await handler(request)
-        except Exception as error:  # noqa: BLE001 - whatever it was, it ended the exchange
-            failure = self.translate_error(error)
-        raise failure
-
-    def translate_error(self, error: Exception) -> TeakError:
-        """Turn what aiohttp or the system raised into ours, with the delivery as far as it is known."""
-        if isinstance(error, TeakError):
-            return error
-        # Class names and system messages only: aiohttp's own texts carry the address, and so the secret.
-        cause: BaseException = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
-        what = (
-            f"{type(cause).__name__}: {cause.strerror}"
-            if isinstance(cause, OSError) and cause.strerror
-            else type(cause).__name__
-        )
-        connecting = self.unsent or isinstance(
-            error,
-            aiohttp.ClientConnectorError
-            | aiohttp.ConnectionTimeoutError
-            | aiohttp.ServerFingerprintMismatch
-            | aiohttp.ClientHttpProxyError,
-        )
-        if isinstance(error, TimeoutError):
-            if connecting:
-                return TimedOut("no connection in the time for connecting", delivery=Delivery.NOT_SENT)
-            return TimedOut("no answer in the time for answering", delivery=Delivery.UNKNOWN)
-        if connecting:
-            return ConnectFailed(f"no connection: {what}")
-        return ConnectionLost(f"the connection was lost before the answer was whole: {what}")
-
-
-class ResponseTimer:
-    """Ends exchanges that take too long. All have the same time, so the oldest is always the next: one timer does."""
-
-    def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
-        self._due: dict[Exchange, float] = {}
-        self._timer: asyncio.TimerHandle | None = None
-
-    def watch(self, exchange: Exchange, now: float) -> None:
-        """Give an exchange its time from now on."""
-        self._due[exchange] = now + self._seconds
-        if self._timer is None:
-            self._look()
-
-    def forget(self, exchange: Exchange) -> None:
-        """An exchange is over."""
-        self._due.pop(exchange, None)
-
-    def close(self) -> None:
-        """Watch nothing any more."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-
-    def _look(self) -> None:
-        loop = asyncio.get_running_loop()
-        self._timer = None
-        while self._due:
-            exchange, due = next(iter(self._due.items()))
-            if due > loop.time():
-                self._timer = loop.call_at(due, self._look)
-                return
-            del self._due[exchange]
-            # After a stall of the loop the response may be in the socket already: one turn reads it, and one takes it.
-            loop.call_soon(loop.call_soon, exchange.expire)
-
-
-_USED: WeakSet[Any] = WeakSet()
-"""The connections that have carried a request, of every session."""
-
-
-class _Body(aiohttp.BytesPayload):
-    """A body that knows its exchange, since aiohttp hands nothing else through to the request."""
-
-    def __init__(self, body: bytes, exchange: Exchange) -> None:
-        super().__init__(body, content_type="application/json")
-        self.exchange = exchange
-
-
-class _Request(aiohttp.ClientRequest):
-    """A request that tells its exchange when it is written."""
-
-    exchange: Exchange | None = None
-
-    def _current_exchange(self) -> Exchange:
-        body = self.body
-        exchange = body.exchange if isinstance(body, _Body) else self.exchange
-        assert exchange is not None
-        return exchange
-
-    def send(self, conn: aiohttp.connector.Connection) -> Any:
-        exchange = self._current_exchange()
-        exchange.warm = conn.protocol in _USED
-        if not exchange.warm:
-            _USED.add(conn.protocol)
-        exchange.writing(self.loop.time(), conn.transport)
-        return super().send(conn)
-
-    async def write_bytes(self, writer: Any, conn: aiohttp.connector.Connection, *args: Any, **kwargs: Any) -> None:
-        self._current_exchange().writing(self.loop.time(), conn.transport)
-        await super().write_bytes(writer, conn, *args, **kwargs)
-
-
 class Transport:
     """Sends messages to one server.
 
+    Args:
+        base_url: the server's address.
+        timeout: how long the network may take.
+        user_agent: what the client calls itself.
+        redact: cuts the secret out of what a server says.
+        http: the caller's session, with a pool of its own.
+        tls: for https on a pool of ours, when it is not the system's.
+
     Attributes:
         server: its address, without a user or password that it may have.
+
+    Raises:
+        TypeError: when `http` or `tls` is something else.
+        ValueError: when `base_url` is no address, or `tls` cannot be used.
     """
 
     def __init__(
@@ -272,25 +124,60 @@ class Transport:
         user_agent: str,
         redact: Callable[[bytes], bytes],
         http: aiohttp.ClientSession | None,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self._base = _checked(base_url.strip() if isinstance(base_url, str) else base_url)
+        _check_options(http, tls)
         self.server = str(URL(self._base).with_user(None)).rstrip("/")
         self._redact = redact
+        self._tls = tls
         self._connecting = aiohttp.ClientTimeout(total=None, connect=timeout.connect)
-        # An answer is shorter than its compression would save; uncompressed, no bomb can hide in it.
+        # A response is shorter than its compression would save; uncompressed, no bomb can hide in it.
         self._headers = {"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": user_agent}
         self._http = http
         self._ours = http is None
         # On a pool of ours the time begins with the write, since connecting has its own; elsewhere with the exchange.
-        self._timer = ResponseTimer(timeout.response if self._ours else timeout.connect + timeout.response)
-
-    def open(self) -> None:
-        """Make the connection pool, on the running loop."""
         if self._ours:
+            self._route = Route(self.server, timeout.connect, timeout.response)
+        else:
+            both = "Timeout.connect + Timeout.response"
+            self._route = Route(self.server, timeout.connect, timeout.connect + timeout.response, both)
+        self._timer = ResponseTimer(self._route.response)
+        self._places = Places(float("inf"))
+        self._proxy: dict[str, Any] = {}
+
+    def check(self) -> None:
+        """Look, on the running loop, whether the pool can be used, and which proxy leads to the server.
+
+        Raises:
+            ValueError: when the caller's session is closed or belongs to another loop, or the proxy's address is none.
+        """
+        if self._http is not None:
+            if self._http.closed:
+                raise ValueError("the aiohttp.ClientSession given as http= is closed")
+            if loop_of(self._http) not in (None, asyncio.get_running_loop()):
+                raise ValueError("the aiohttp.ClientSession given as http= belongs to another event loop: make it on this one")
+            return
+        server = URL(self._base)
+        proxy = find_proxy(server)
+        if proxy is None:
+            return
+        self._route = evolve(self._route, proxy=proxy)
+        secret = self._redact
+        self._redact = lambda data: proxy.redact(secret(data))
+        self._proxy = {"proxy": proxy.url, "proxy_headers": proxy.headers}
+        if server.scheme == "http":
+            # Without a tunnel the request itself goes to the proxy; in a tunnel the server would see it.
+            self._headers |= proxy.headers
+
+    def open(self, most: int) -> None:
+        """Make the connection pool, on the running loop, for so many exchanges at a time."""
+        if self._ours:
+            self._places = Places(places_for(most))
             self._http = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE),
+                connector=Connector(self._tls),
                 cookie_jar=aiohttp.DummyCookieJar(),
-                request_class=_Request,
+                request_class=WatchedRequest,
                 headers=self._headers,
             )
 
@@ -309,18 +196,38 @@ class Transport:
 
     def begin(self) -> Exchange:
         """Make the record of the next exchange."""
-        return Exchange(self._timer, exact=self._ours)
+        return Exchange(self._timer, exact=self._ours, route=self._route)
 
     async def send(self, message: Message, exchange: Exchange) -> RawResponse:
-        """Send one request and read its answer.
+        """Send one request and read its response.
 
         Raises:
-            TransportError: when no whole answer came.
+            TransportError: when no whole response came.
         """
         failure: TeakError
         exchange.begin()
+        places = self._places
         try:
-            return await self._exchange(message, exchange)
+            # It waits for a place in its own time: the time for connecting is the network's.
+            if not places.try_take():
+                await places.take()
+            held = True
+            try:
+                while True:
+                    try:
+                        return await self._exchange(message, exchange)
+                    except UnusableConnection:
+                        continue  # it carried nothing, and is gone: the next one may be better
+                    except NoFilesLeft as full:
+                        if not places.shrink():
+                            raise OSError(*full.args) from None
+                    places.give()
+                    held = False
+                    await places.take()
+                    held = True
+            finally:
+                if held:
+                    places.give()
         except asyncio.CancelledError:
             if exchange.error is None:
                 raise
@@ -340,17 +247,24 @@ class Transport:
         response = await self._http.request(
             message.method,
             self._url(message),
-            data=None if message.body is None else _Body(message.body, exchange),
+            data=None if message.body is None else Body(message.body, exchange),
             headers=None if self._ours else self._headers,
             timeout=self._connecting,
             middlewares=(exchange,) if message.body is None else (),
             allow_redirects=False,
             raise_for_status=False,
             auto_decompress=False,
+            **self._proxy,
         )
-        body = self._redact(await _read(response))
-        round_trip = 0.0 if exchange.sent_at is None else asyncio.get_running_loop().time() - exchange.sent_at
-        return RawResponse(response.status, RedactedHeaders(response.headers, self._redact), body, round_trip, exchange.warm)
+        body = await _read(response)
+        round_trip = 0.0
+        if exchange.sent_at is not None:
+            now = monotonic()
+            round_trip = now - exchange.sent_at
+            if exchange.connection is not None:
+                exchange.connection.settle(now, round_trip, body, response.headers)
+        headers = RedactedHeaders(response.headers, self._redact)
+        return RawResponse(response.status, headers, self._redact(body), round_trip, exchange.warm)
 
     def _url(self, message: Message) -> URL:
         address = self._base + message.path
@@ -376,6 +290,21 @@ async def _read(response: aiohttp.ClientResponse) -> bytes:
         raise
     response.close()
     return b""  # half of it says nothing, and may end within the secret, where cleansing would not know it
+
+
+def _check_options(http: object, tls: object) -> None:
+    if http is not None and not isinstance(http, aiohttp.ClientSession):
+        kind = http.__name__ if isinstance(http, type) else type(http).__name__
+        what = "the class" if isinstance(http, type) else "an object of"
+        raise TypeError(f"http must be an open aiohttp.ClientSession, not {what} {kind}: one that retries breaks the limits")
+    if tls is None:
+        return
+    if not isinstance(tls, ssl.SSLContext):
+        raise TypeError(f"ssl must be an ssl.SSLContext, such as ssl.create_default_context(), not {type(tls).__name__}")
+    if http is not None:
+        raise ValueError("ssl= and http= together: give the context to the aiohttp.TCPConnector of the session given as http")
+    if tls.protocol is ssl.PROTOCOL_TLS_SERVER:
+        raise ValueError("ssl must be a client's context, such as ssl.create_default_context() makes, not a server's")
 
 
 def _checked(base_url: str) -> str:

@@ -9,7 +9,7 @@ import pytest
 
 from teak_async import ConnectionLost, SessionClosed, TeakError
 from teak_async._client.attempt import Attempt
-from teak_async._client.transport import Exchange, ResponseTimer
+from teak_async._client.exchange import Exchange, ResponseTimer
 
 
 class Work:

@@ -1,0 +1,272 @@
+"""The connections of a pool of ours: each is watched, so that what the server did to one while it was idle is known before use.
+
+Theory of operation. A `ConnectionWatch` stands between the system's transport and aiohttp's protocol, by asyncio's
+`set_protocol`. It passes on what comes while a request is out. What comes while none is, is nobody's response: the connection
+is closed. `Connector.connect` gives out watched connections only, and passes over those that are spoiled or were idle for too
+long. Just before the first byte of a request the system is asked once more where the loop may not have read what is there.
+
+Rules of this module:
+
+- Whatever depends on how aiohttp works inside stands here: `Connection.protocol` with its `should_close`, its
+  `set_exception`, and `ClientSession._loop`. A test names each of them and fails when it goes.
+- A connection is used again only when the last byte that came on it was its response's, see `ConnectionWatch.settle`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import select
+import ssl
+from collections.abc import Callable, Mapping
+from functools import partial
+from time import monotonic
+from typing import Any
+
+import aiohttp
+from aiohttp import hdrs
+from aiohttp.connector import Connection
+
+from .keep_alive import KEEP_ALIVE, KeepAlive, read_keep_alive
+
+_END_OF_HEAD = b"\r\n\r\n"
+_NO_FILES = (errno.EMFILE, errno.ENFILE)
+
+
+class UnusableConnection(Exception):
+    """A kept connection turned out to be closed, or spoiled, before a byte was written."""
+
+
+class NoFilesLeft(Exception):
+    """The process may not open another connection."""
+
+
+class ConnectionWatch(asyncio.Protocol):
+    """One connection of the pool, between the system's transport and aiohttp's protocol.
+
+    Attributes:
+        requests: those that it has carried.
+        spoiled: whether it may not be used again.
+        received: whether anything came since the last request was written.
+        error: what the system said when it was lost.
+    """
+
+    __slots__ = (
+        "_age",
+        "_asked",
+        "_forward",
+        "_idle_since",
+        "_keep",
+        "_last",
+        "_most",
+        "_protocol",
+        "_readable",
+        "_told",
+        "_transport",
+        "ended",
+        "error",
+        "requests",
+        "spoiled",
+    )
+
+    def __init__(self, protocol: Any, transport: asyncio.Transport, keep: KeepAlive) -> None:
+        self._protocol = protocol
+        self._transport = transport
+        self._keep = keep
+        self._forward: Callable[[bytes], None] = protocol.data_received
+        self._readable = _reader(transport)
+        self._asked = self.spoiled = self.ended = False
+        self._last = b""
+        self._idle_since = self._age = 0.0
+        self._told: float | None = None
+        self._most: int | None = None
+        self.requests = 0
+        self.error: BaseException | None = None
+
+    @property
+    def received(self) -> bool:
+        return bool(self._last)
+
+    def data_received(self, data: bytes) -> None:
+        """Pass on what comes while a request is out; nothing else is a response."""
+        if self._asked:
+            self._last = data
+            self._forward(data)
+        else:
+            self._end_idle()
+
+    def eof_received(self) -> bool | None:
+        """The server sends no more: FIN, or TLS's close_notify."""
+        self._note_end()
+        result: bool | None = self._protocol.eof_received()
+        return result
+
+    def pause_writing(self) -> None:
+        """The system takes no more for now."""
+        self._protocol.pause_writing()
+
+    def resume_writing(self) -> None:
+        """The system takes more again."""
+        self._protocol.resume_writing()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The connection is gone."""
+        self.error = exc
+        if exc is not None:
+            self._note_end()
+        self.spoiled = self.ended = True
+        self._protocol.connection_lost(exc)
+
+    def is_usable(self) -> bool:
+        """Say whether the next request may go out on it, as far as the loop knows."""
+        if self._asked or self.spoiled:
+            return False
+        if self._told is None and self._keep.seen is None:
+            return True  # aiohttp has looked at the time of its own
+        now = monotonic()
+        return not self.requests or now - self._idle_since <= self._keep.usable_for(now, self._told)
+
+    def ask(self, now: float) -> bool:
+        """A request is about to be written: say whether nothing has come since the last response, and no end either."""
+        if self.spoiled or self._transport.is_closing():
+            return False
+        if self._keep.must_look(now) and self._has_to_read():
+            self._end_idle()
+            return False
+        self._age = now - self._idle_since
+        self._asked = True
+        self._last = b""
+        self.requests += 1
+        return True
+
+    def _has_to_read(self) -> bool:
+        # A fresh TLS connection may have the server's session tickets to read, which are nobody's response.
+        return self._readable is not None and (self.requests > 0 or not self._is_tls) and bool(self._readable())
+
+    @property
+    def _is_tls(self) -> bool:
+        return self._transport.get_extra_info("ssl_object") is not None
+
+    def has_refused(self) -> bool:
+        """Say, right after the write, whether the system took no byte of it.
+
+        asyncio closes a transport at once when the first `send` fails; nothing else has happened to this one meanwhile. A
+        write that was taken in part, or is taken later (uvloop, TLS), does not show here, and counts as sent.
+        """
+        return self._transport.is_closing() and not self.ended and not self._last and not self._is_tls
+
+    def settle(self, now: float, round_trip: float, body: bytes, headers: Mapping[str, str]) -> None:
+        """The response was read: keep the connection, unless more came than the response, or it is not kept for long.
+
+        The last bytes that came have to be the last of the response. aiohttp finds a whole second response by itself, but not
+        the beginning of one.
+        """
+        last, keep = self._last, self._keep
+        self._asked = False
+        self._idle_since = now
+        keep.learn_round_trip(now, round_trip)
+        if (kept := headers.get(hdrs.KEEP_ALIVE)) is not None:
+            self._told, more = read_keep_alive(kept)
+            if more is not None:
+                # Some servers count down, others repeat the whole.
+                self._most = min(more if self._most is None else self._most, self.requests + more)
+        # What is usual is looked at first: no word of the server's, and a response in one piece.
+        if (
+            (self._told is not None or self._most is not None or keep.seen is not None or keep.most is not None)
+            and (
+                (self._most is not None and self.requests >= self._most)
+                or keep.is_worn(now, self.requests)
+                or keep.usable_for(now, self._told) <= 0
+            )
+        ) or not ((body and (last.endswith(body) or body.endswith(last))) or last.endswith(_END_OF_HEAD)):
+            self.close()
+
+    def close(self) -> None:
+        """Close the connection: what comes on it, or has come, answers no call."""
+        self.spoiled = True
+        self._transport.abort()
+
+    def _note_end(self) -> None:
+        """Learn from the end of the connection, when it was idle or the request was crossing the end."""
+        if self.requests and not self.ended:
+            now = monotonic()
+            if not self._asked:
+                self._keep.learn_closing(now, now - self._idle_since, self.requests)
+            elif not self._last and self.requests > 1:
+                # The server had closed it before the request came there.
+                late = self._age if self._keep.is_short(self._age) else self._age + self._keep.round_trip
+                self._keep.learn_closing(now, late, self.requests - 1)
+        self.ended = True
+        if not self._asked:
+            self.spoiled = True
+
+    def _end_idle(self) -> None:
+        """Close it after bytes that nobody asked for."""
+        self._note_end()
+        self.close()
+
+
+def _reader(transport: asyncio.Transport) -> Callable[[], object] | None:
+    """Make a function that says whether the system has something to read, which is the end of the connection, too."""
+    plain = transport.get_extra_info("socket")
+    if plain is None:
+        return None
+    if hasattr(select, "poll"):
+        poll = select.poll()
+        poll.register(plain.fileno(), select.POLLIN)
+        return partial(poll.poll, 0)
+    return lambda: select.select([plain.fileno()], [], [], 0)[0]
+
+
+class Connector(aiohttp.TCPConnector):
+    """A pool that gives out connections on which the next thing to come can only be the response.
+
+    Args:
+        tls: for https, when it is not the system's.
+    """
+
+    def __init__(self, tls: ssl.SSLContext | None) -> None:
+        self._keep = KeepAlive()
+        super().__init__(limit=0, keepalive_timeout=KEEP_ALIVE, ssl=True if tls is None else tls)
+
+    async def connect(self, req: aiohttp.ClientRequest, traces: Any, timeout: aiohttp.ClientTimeout) -> Connection:
+        """Take a connection from the pool, or make one.
+
+        Raises:
+            NoFilesLeft: when the process may not open another one.
+        """
+        while True:
+            try:
+                connection = await super().connect(req, traces, timeout)
+            except aiohttp.ClientConnectorError as error:
+                if error.errno not in _NO_FILES:
+                    raise
+                raise NoFilesLeft(*error.os_error.args) from None
+            protocol = connection.protocol
+            transport = None if protocol is None else protocol.transport
+            watch = None if transport is None else transport.get_protocol()
+            if type(watch) is ConnectionWatch:
+                if watch.is_usable():
+                    req.watch = watch  # type: ignore[attr-defined] # for `WatchedRequest.send`, so that it need not ask again
+                    return connection
+                watch.close()
+            elif transport is None or protocol is None or protocol.should_close:
+                connection.close()
+                raise aiohttp.ClientConnectionError("it ended, or the server spoke, before anything was sent")
+            else:
+                req.watch = watch = ConnectionWatch(protocol, transport, self._keep)  # type: ignore[attr-defined] # as above
+                transport.set_protocol(watch)
+                return connection
+            connection.close()
+
+
+def fail(connection: Connection, error: Exception) -> None:
+    """Have whoever waits for the response on a connection get an error."""
+    if connection.protocol is not None:
+        connection.protocol.set_exception(error)
+
+
+def loop_of(http: aiohttp.ClientSession) -> asyncio.AbstractEventLoop | None:
+    """The loop of a caller's session; the public name of it warns, and is to go."""
+    loop: asyncio.AbstractEventLoop | None = getattr(http, "_loop", None)
+    return loop

@@ -1,0 +1,212 @@
+"""One request on its way: what is known of it, its time, and how aiohttp tells of it.
+
+Theory of operation. aiohttp hands nothing of ours through to the request but its body; a request without one has a middleware
+instead. By either, `WatchedRequest` finds its `Exchange`, and tells it when a connection is had and when the first byte is
+written.
+
+Rules of this module:
+
+- Nothing is written on a connection that is not as the last response left it.
+- "Not sent" is known: before the first byte, or when the system took none of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from time import monotonic
+from typing import Any
+
+import aiohttp
+
+from teak_async.errors import TeakError
+
+from .connections import ConnectionWatch, NoFilesLeft, UnusableConnection, fail
+from .failures import Route, translate
+
+_NOWHERE = Route()
+
+
+class Exchange:
+    """What is known of one request while it is on its way. It is also the middleware that watches it.
+
+    Attributes:
+        exact: whether `sent_at` can be known, i.e. the connection pool is ours.
+        sent_at: `time.monotonic()` just before the first byte; `None` before that.
+        warm: whether the connection had carried a response before.
+        connection: the one that it went out on, on a pool of ours.
+        cancel: cancels the task that makes it.
+        error: what it was interrupted with.
+        unsent: certainly no byte has left, nor will without the exchange going on.
+    """
+
+    __slots__ = ("_refused_write", "_route", "_timer", "cancel", "connection", "error", "exact", "sent_at", "warm")
+
+    def __init__(self, timer: ResponseTimer, *, exact: bool, route: Route = _NOWHERE) -> None:
+        self.exact = exact
+        self._timer = timer
+        self._route = route
+        self.cancel: Callable[[], object] | None = None
+        self.connection: ConnectionWatch | None = None
+        self.error: TeakError | None = None
+        self.sent_at: float | None = None
+        self.warm = False
+        self._refused_write = False
+
+    def __deepcopy__(self, memo: object) -> Exchange:
+        return self  # stand-ins for aiohttp in tests keep a copy of what was sent, and this leads to the whole loop
+
+    @property
+    def unsent(self) -> bool:
+        return self.exact and (self.sent_at is None or self._refused_write)
+
+    def connect(self, connection: ConnectionWatch, loop_now: float) -> None:
+        """Take note of its connection: the request goes out with the next step."""
+        self.connection = connection
+        self.warm = connection.requests > 0
+        self._timer.watch(self, loop_now)
+        # The loop's time may be that of the turn's beginning (uvloop), and a round trip too long would break the limits.
+        self.sent_at = monotonic()
+
+    def write(self) -> None:
+        """Take note that the first byte is written now.
+
+        Raises:
+            UnusableConnection: when it cannot be; nothing was written.
+            aiohttp.ClientConnectionError: as above, on a connection just made.
+        """
+        assert self.connection is not None
+        self.sent_at = now = monotonic()
+        if not self.connection.ask(now):
+            self.sent_at = None
+            self._timer.forget(self)
+            if self.warm:
+                raise UnusableConnection
+            raise aiohttp.ClientConnectionError
+
+    def note_refusal(self) -> None:
+        """Take note of a write of which the system took nothing."""
+        assert self.connection is not None
+        self._refused_write = self.connection.has_refused()
+
+    def close_connection(self) -> None:
+        """Close the connection that the response came on, which is another call's; nothing is done on a caller's pool."""
+        if self.connection is not None:
+            self.connection.close()
+
+    def begin(self) -> None:
+        """It is about to be made."""
+        if not self.exact:
+            self._timer.watch(self, asyncio.get_running_loop().time())
+
+    def expire(self) -> None:
+        """Its time is up."""
+        self.interrupt(self.translate_error(TimeoutError()))
+
+    def interrupt(self, error: TeakError) -> None:
+        """End it with an error, wherever it waits."""
+        if self.cancel is not None:
+            self.error = self.error or error
+            self.cancel()
+
+    def end(self) -> None:
+        """It is over, whatever came of it."""
+        self._timer.forget(self)
+        self.cancel = None
+
+    async def __call__(self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
+        if isinstance(request, WatchedRequest):
+            request.exchange = self
+        try:
+            return await handler(request)
+        except (UnusableConnection, NoFilesLeft):
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever it was, it ended the exchange
+            failure = self.translate_error(error)
+        raise failure
+
+    def translate_error(self, error: Exception) -> TeakError:
+        """Turn what aiohttp or the system raised into ours, with the delivery as far as it is known."""
+        return translate(error, self._route, self.connection, unsent=self.unsent)
+
+
+class ResponseTimer:
+    """Ends exchanges that take too long. All have the same time, so the oldest is always the next: one timer does."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._due: dict[Exchange, float] = {}
+        self._timer: asyncio.TimerHandle | None = None
+
+    def watch(self, exchange: Exchange, now: float) -> None:
+        """Give an exchange its time from now on."""
+        self._due[exchange] = now + self._seconds
+        if self._timer is None:
+            self._look()
+
+    def forget(self, exchange: Exchange) -> None:
+        """An exchange is over."""
+        self._due.pop(exchange, None)
+
+    def close(self) -> None:
+        """Watch nothing any more."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _look(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._timer = None
+        while self._due:
+            exchange, due = next(iter(self._due.items()))
+            if due > loop.time():
+                self._timer = loop.call_at(due, self._look)
+                return
+            del self._due[exchange]
+            # After a stall of the loop the response may be in the socket already: one turn reads it, and one takes it.
+            loop.call_soon(loop.call_soon, exchange.expire)
+
+
+class Body(aiohttp.BytesPayload):
+    """A body that knows its exchange, since aiohttp hands nothing else through to the request."""
+
+    def __init__(self, body: bytes, exchange: Exchange) -> None:
+        super().__init__(body, content_type="application/json")
+        self.exchange = exchange
+
+
+class WatchedRequest(aiohttp.ClientRequest):
+    """A request that tells its exchange when it is written."""
+
+    exchange: Exchange | None = None
+    watch: ConnectionWatch | None = None
+
+    def _current_exchange(self) -> Exchange:
+        body = self.body
+        exchange = body.exchange if isinstance(body, Body) else self.exchange
+        assert exchange is not None
+        return exchange
+
+    def send(self, conn: aiohttp.connector.Connection) -> Any:
+        exchange, watch = self._current_exchange(), self.watch
+        if watch is None or conn.transport is None:
+            raise aiohttp.ClientConnectionError  # it was made, and has just gone: the call is unsent
+        exchange.connect(watch, self.loop.time())
+        # A body is written by a task of aiohttp's, after this.
+        return super().send(conn) if self.body else self._send_head(exchange, conn)
+
+    async def _send_head(self, exchange: Exchange, conn: aiohttp.connector.Connection) -> aiohttp.ClientResponse:
+        exchange.write()
+        response = await super().send(conn)
+        exchange.note_refusal()
+        return response
+
+    async def write_bytes(self, writer: Any, conn: aiohttp.connector.Connection, *args: Any, **kwargs: Any) -> None:
+        exchange = self._current_exchange()
+        try:
+            exchange.write()
+        except (UnusableConnection, aiohttp.ClientConnectionError) as error:
+            fail(conn, error)
+            return
+        await super().write_bytes(writer, conn, *args, **kwargs)
+        exchange.note_refusal()

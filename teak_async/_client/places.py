@@ -1,0 +1,87 @@
+"""How many connections there may be at a time: what the process may open bounds them.
+
+Waiting for a place is no part of the time for connecting, and what waits is unsent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from pathlib import Path
+from time import monotonic
+
+try:
+    import resource
+except ImportError:  # not on every system
+    resource = None  # type: ignore[assignment]
+
+
+class Places:
+    """How many exchanges may have a connection at a time. Who comes first gets the next place.
+
+    Args:
+        size: exchanges at a time.
+    """
+
+    RESTORED = 60.0
+    """Seconds after which places that were given up come back: what had the files may have closed them."""
+
+    def __init__(self, size: float) -> None:
+        self.size = self._whole = size
+        self.used = 0
+        self._shrunk_at = 0.0
+        self.waiting: deque[asyncio.Future[None]] = deque()
+
+    def try_take(self) -> bool:
+        """Take a place, if there is one and nobody waits."""
+        if self.used >= self.size or self.waiting:
+            if self.size < self._whole and monotonic() - self._shrunk_at >= self.RESTORED:
+                self.size = self._whole
+            return False
+        self.used += 1
+        return True
+
+    async def take(self) -> None:
+        """Wait for a place."""
+        if self.try_take():
+            return
+        future = asyncio.get_running_loop().create_future()
+        self.waiting.append(future)
+        try:
+            await future
+        except asyncio.CancelledError:
+            if future.done() and not future.cancelled():
+                self.give()
+            raise
+
+    def give(self) -> None:
+        """Give a place back."""
+        self.used -= 1
+        while self.waiting and self.used < self.size:
+            future = self.waiting.popleft()
+            if not future.done():
+                self.used += 1
+                future.set_result(None)
+
+    def shrink(self) -> bool:
+        """Have one place less than are used now; false when that would be none."""
+        if self.used < 2:
+            return False
+        self.size = min(self.size, self.used - 1)
+        self._shrunk_at = monotonic()
+        return True
+
+
+def places_for(need: int) -> int:
+    """Count the connections that the process may have: what is needed, or half of the files that it may still open."""
+    if resource is None:
+        return need
+    most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if most == resource.RLIM_INFINITY or most >= 4 * need:
+        return need
+    try:
+        used = sum(1 for _ in Path("/dev/fd").iterdir())
+    except OSError:
+        used = 16
+    # The other half is for looking up names, for connections that are ending, for the journal, and for the program around.
+    return max(1, min(need, (most - used) // 2))
