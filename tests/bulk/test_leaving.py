@@ -18,7 +18,7 @@ from teak_async import Delivery, Identify, Limits, TeakSession
 from teak_async._leaving import Decisions
 from teak_async.sandbox import Faults, Sandbox
 
-MOMENTS = 20 if "CI" in os.environ else 3
+MOMENTS = 20 if "CI" in os.environ else 2
 """Of each way; ten ways."""
 LIMIT = 300
 

@@ -146,7 +146,7 @@ async def test_a_link_that_leads_elsewhere_ends_the_run(fast: TeakSession, path:
 
 
 @pytest.mark.parametrize("deed", [empty, halve, cut_and_stretch, copy_backup, blank_the_beginning])
-@pytest.mark.parametrize(("end", "every"), [("", 5), ("-wal", 5), ("-wal", 1000)])
+@pytest.mark.parametrize(("end", "every"), [("", 50), ("-wal", 5), ("-wal", 1000)])
 async def test_a_file_that_is_written_to_ends_the_run(
     fast: TeakSession, server: Sandbox, path: Path, deed: Deed, end: str, every: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
