@@ -69,7 +69,7 @@ _NAMES = {
 _HOMES = {name: module for module, names in _NAMES.items() for name in names.split()}
 _MODULES = ("errors", "events", "models")
 
-__all__ = ["__version__", *_HOMES]  # noqa: PLE0604 # pyright: ignore[reportUnsupportedDunderAll] # names all the same
+__all__ = ["__version__", *_HOMES]  # pyright: ignore[reportUnsupportedDunderAll] # noqa: PLE0604 - all are names
 
 
 def __getattr__(name: str) -> Any:

@@ -6,7 +6,7 @@ of each attribute: `teak_endpoint`, `teak_attempt`, `teak_wait`, `teak_status`, 
 Rules of this module:
 
 - What a listener raises ends here: no call and no permit depends on a listener.
-- The caller of `emit` asks `is_enabled` first, so it makes no event that nobody hears.
+- The caller of `emit` asks `is_enabled` first, so it makes no event without a listener.
 - The log is silent until the application gives it a handler.
 - WARNING is what needs attention: a rate-limited attempt, a limit lowered by it, an identify of unknown fate. INFO is what the
   session does about trouble by itself, and DEBUG what every call does.

@@ -63,7 +63,7 @@ class TeakSession:
         game_id: Teak App ID; `TEAK_GAME_ID` in the environment when left out.
         secret_key: Teak Server Secret; `TEAK_SECRET_KEY` in the environment when left out.
         base_url: another server, such as the sandbox; `TEAK_BASE_URL` in the environment when left out, else Teak's own. The
-            secret is sent there, whoever it is.
+            secret is sent there, whatever server it is.
         limits: requests per second; what Teak documents when left out.
         retry: how persistent to be; `None` for one attempt a call.
         timeout: how long the network may take.

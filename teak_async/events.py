@@ -6,7 +6,7 @@
 Rules of this module:
 
 - An event describes the traffic, never a player: no user id, no address, no email, no words of the server, and never the
-  secret. The hook hears of a call in its caller's context, so a `contextvars.ContextVar` set before it tells whose it is.
+  secret. The hook is called in the context of a call's caller, so a `contextvars.ContextVar` set before it says whose it is.
 - Exactly one of `ResponseReceived` and `AttemptFailed` follows each `AttemptStarted`. Other events lie between or beside.
 - Tools group log lines by `message`, so a value is a named place in it.
 - Seconds are floats of the running loop's clock. Numbers of calls are unique in the process.
@@ -118,7 +118,7 @@ class AttemptFailed(_OfAttempt):
 
 @frozen
 class RateLimitHit(_OfAttempt):
-    """The response was 429. Told beside `ResponseReceived`.
+    """The response was 429. Emitted beside `ResponseReceived`.
 
     Attributes:
         bucket: the limited path.
@@ -156,7 +156,7 @@ class RetryScheduled(_OfAttempt):
 
 @frozen
 class BucketPaused:
-    """A 429 stops what is sent on a path for a while. Told when a pause begins, and when it becomes longer.
+    """A 429 stops what is sent on a path for a while. Emitted when a pause begins, and when it becomes longer.
 
     Attributes:
         bucket: the limited path.

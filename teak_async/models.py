@@ -92,11 +92,15 @@ class SubscriptionStatus(Response):
 
 
 @frozen
-class SubscriptionChange(Response):
-    """The response to `SetSubscription`: the status after it, and the state before.
+class _Change(Response):
+    """The response to a request that sets a state: the state after it, and the one before.
 
     Attributes:
+        user_id: the player.
+        channel: the push channel as the server names it, such as `desktop_push`.
         previous_state: the state before this call; before an earlier attempt of it when `repeated`.
+        state: the state after it.
+        reachable: whether any device of the channel is registered.
         repeated: an earlier attempt of the same call may have been applied, so `previous_state` may be its own.
     """
 
@@ -105,25 +109,26 @@ class SubscriptionChange(Response):
     previous_state: State
     state: State
     reachable: bool
+
+
+@frozen
+class SubscriptionChange(_Change):
+    """The response to `SetSubscription`, with `categories` as `SubscriptionStatus` has them.
+
+    `previous_state` is the state before this call, or its own where an earlier attempt may have been applied: `repeated`.
+    """
+
     categories: Mapping[str, State] = field(hash=False)
     repeated: bool = False
 
 
 @frozen
-class CategorySubscriptionChange(Response):
-    """The response to `SetCategorySubscription`.
+class CategorySubscriptionChange(_Change):
+    """The response to `SetCategorySubscription`, with the identifier of the `category`.
 
-    Attributes:
-        category: the category's identifier.
-        previous_state: the state before this call; before an earlier attempt of it when `repeated`.
-        repeated: an earlier attempt of the same call may have been applied, so `previous_state` may be its own.
+    `previous_state` is the state before this call, or its own where an earlier attempt may have been applied: `repeated`.
     """
 
-    user_id: str
-    channel: str
-    previous_state: State
-    state: State
-    reachable: bool
     category: str
     repeated: bool = False
 

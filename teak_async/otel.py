@@ -17,7 +17,7 @@ One may be given to several sessions. Names follow OpenTelemetry's semantic conv
 
 Rules of this module:
 
-- An attempt is told when it ends, in one go, in its caller's context.
+- An attempt is recorded when it ends, in its caller's context.
 - No user id, no query and no category is in any attribute: `url.full` ends before the query, which has the secret in it.
   An instrumentation of aiohttp itself would write that query down, so leave it out for these calls.
 - Only the API of OpenTelemetry is imported. Without its SDK nothing is recorded.

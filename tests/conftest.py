@@ -39,7 +39,7 @@ def make_uvloop() -> asyncio.AbstractEventLoop:
 
 def make_eager_loop() -> asyncio.AbstractEventLoop:
     loop = asyncio.new_event_loop()
-    loop.set_task_factory(asyncio.eager_task_factory)  # type: ignore[attr-defined,unused-ignore]
+    loop.set_task_factory(asyncio.eager_task_factory)  # type: ignore[attr-defined,unused-ignore] # Python 3.12
     return loop
 
 

@@ -21,7 +21,7 @@ class Credentials:
     _echo: re.Pattern[bytes] | None = field(init=False, repr=False, eq=False)
 
     def __attrs_post_init__(self) -> None:
-        # A secret of a few letters cannot be told from the words around it, and to replace it would spoil the response.
+        # A secret of a few letters looks like the words around it, and to replace it would spoil the response.
         known = len(self.secret_key) >= MIN_SECRET
         echo = re.compile(b"".join(map(_forms_of, self.secret_key))) if known else None
         object.__setattr__(self, "_echo", echo)

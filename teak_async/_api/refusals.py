@@ -180,7 +180,7 @@ def _listed(errors: Mapping[str, tuple[str, ...]]) -> str:
 
 
 def _words_of(content: dict[str, Any]) -> str:
-    """Return what an error of anybody's says for people, as far as it can be told."""
+    """Return the words for people in a foreign error, as far as they can be found."""
     errors = content.get("errors")
     if isinstance(errors, dict):
         listed = {name: tuple(messages if isinstance(messages, list) else [messages]) for name, messages in errors.items()}

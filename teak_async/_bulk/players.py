@@ -19,7 +19,7 @@ from .row_call import RowCall
 ENDING = (SessionClosed, JournalError, Outage, CertificateError)
 """Errors of a row that every other row would get, too."""
 SURE = 3
-"""Rows in a row that are told of wrong credentials, after some succeeded, before the run believes it."""
+"""Rows in a row that are denied for wrong credentials, after some succeeded, before the run ends."""
 
 
 class Gate:
@@ -177,7 +177,7 @@ class Players:
                         self._results.record(row, None, error)
                 finally:
                     row.release_slots()
-        except Exception as error:  # noqa: BLE001 - raised again by whoever reads the outcomes
+        except Exception as error:  # noqa: BLE001 - raised again in the reader of the outcomes
             self._results.fail(error)
         finally:
             self._results.leave(queue)

@@ -195,7 +195,7 @@ class OffLoopStream(io.TextIOBase):
         self.thread.start()
 
     @property
-    def encoding(self) -> str:  # type: ignore[override]
+    def encoding(self) -> str:  # type: ignore[override] # typeshed has a variable, as TextIOBase has none that can be set
         """That of the stream."""
         return self._stream.encoding
 

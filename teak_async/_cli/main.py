@@ -1,4 +1,4 @@
-"""The entry point, also of `python -m teak_async`: it hears signals before it imports what a command needs."""
+"""The entry point, also of `python -m teak_async`: it handles signals before it imports what a command needs."""
 
 from __future__ import annotations
 

@@ -132,6 +132,6 @@ def expand_options(command: Callable[..., None]) -> Callable[..., None]:
         command(**built, **given)
 
     # typer reads both.
-    run_command.__signature__ = Signature(parameters)  # type: ignore[attr-defined]
+    run_command.__signature__ = Signature(parameters)  # type: ignore[attr-defined] # inspect's own protocol, in no stub
     run_command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return run_command

@@ -3,7 +3,7 @@
 Rules of this module:
 
 - Handlers are set before a command imports anything else, so this module imports a little of the standard library only.
-- A thread hears the signals: the main thread may stand in a call that returns late or never, such as opening a pipe.
+- A thread receives the signals: the main thread may stand in a call that returns late or never, such as opening a pipe.
 - Until a run takes the signals over, the first one ends the process at once. A kill may come at any time, so that is safe.
 - A SIGHUP that is ignored when the command begins, as `nohup` has it, stays ignored.
 """
@@ -35,7 +35,7 @@ Reaction = Callable[[int], object]
 
 
 class SignalListener:
-    """Hears the signals of the process and hands each one to what is under way."""
+    """Receives the signals of the process and hands each one to what is under way."""
 
     def __init__(self) -> None:
         self._last_words = "nothing was sent"
@@ -90,7 +90,7 @@ class SignalListener:
 
     @contextmanager
     def taken_over(self, react: Reaction) -> Iterator[None]:
-        """Hand signals to a function, in the thread that hears them; listen, if nobody has begun to."""
+        """Hand signals to a function, in the thread that receives them; listen, if nobody has begun to."""
         self._reactions.append(react)
         begins = not self.began
         if begins:

@@ -261,7 +261,7 @@ class Connector(aiohttp.TCPConnector):
 
 
 def fail(connection: Connection, error: Exception) -> None:
-    """Have whoever waits for the response on a connection get an error."""
+    """Raise an error in the caller that waits for the response on a connection."""
     if connection.protocol is not None:
         connection.protocol.set_exception(error)
 

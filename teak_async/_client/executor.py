@@ -57,7 +57,7 @@ class CallExecutor:
         credentials: sent with each call.
         retry: how persistent to be.
         bucket_of: gives the session's handle on the bucket of a path, or raises `SessionClosed`.
-        notifier: who hears of what happens.
+        notifier: takes the events.
     """
 
     def __init__(

@@ -95,7 +95,7 @@ def _certificate_error(error: Exception, route: Route, connection: ConnectionWat
     if isinstance(error, aiohttp.ClientConnectorSSLError):
         refusal = error.os_error
     elif connection is not None and connection.requests == 1 and not connection.received:
-        # With TLS 1.3 it is told after the first bytes have left: it ends the handshake, so they were not looked at.
+        # With TLS 1.3 the alert comes after the first bytes have left: it ends the handshake, so they were not looked at.
         refusal = connection.error
     alert = _ALERT.search(getattr(refusal, "reason", None) or "") if isinstance(refusal, ssl.SSLError) else None
     if alert is None:

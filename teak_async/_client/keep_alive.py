@@ -117,14 +117,14 @@ class KeepAlive:
             return False
         return requests >= self.most
 
-    def usable_for(self, now: float, told: float | None) -> float:
+    def usable_for(self, now: float, announced: float | None) -> float:
         """For how many seconds an idle connection may be used whose server said that it keeps it so long."""
         if self.seen is not None and now >= self._until:
             self.seen = None
             self._ages.clear()
-        if self.seen is None and told is None:
+        if self.seen is None and announced is None:
             return KEEP_ALIVE
-        kept = min(seconds for seconds in (self.seen, told) if seconds is not None)
+        kept = min(seconds for seconds in (self.seen, announced) if seconds is not None)
         return min(KEPT_SHARE * kept - self.round_trip, KEEP_ALIVE)
 
 

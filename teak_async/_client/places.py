@@ -12,8 +12,8 @@ from time import monotonic
 
 try:
     import resource
-except ImportError:  # not on every system
-    resource = None  # type: ignore[assignment]
+except ImportError:
+    resource = None  # type: ignore[assignment] # Windows has no such module
 
 
 class Places:

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from ipaddress import ip_address, ip_network
 from urllib.parse import quote
-from urllib.request import getproxies_environment, proxy_bypass_environment  # type: ignore[attr-defined]
+from urllib.request import getproxies_environment, proxy_bypass_environment  # type: ignore[attr-defined] # in no stub
 
 from attrs import field, frozen
 from yarl import URL
@@ -67,7 +67,7 @@ def _parse(text: str, variable: str) -> Proxy:
         url = URL(text if "://" in text else f"http://{text}")
         port, host, scheme = url.port, url.host, url.scheme
     except ValueError:
-        # Not even its password can be told from the rest.
+        # Not even its password can be found in it.
         raise ValueError(f"{like}, and is no address") from None
     if scheme not in ("http", "https"):
         hint = ": SOCKS is not supported" if scheme.startswith("socks") else ""

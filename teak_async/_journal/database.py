@@ -16,7 +16,7 @@ import os
 import sqlite3
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from functools import cache
 from operator import attrgetter
@@ -82,9 +82,15 @@ def write(connection: sqlite3.Connection, rows: list[JournalRow]) -> None:
         connection.execute(_insert(len(rows)), [value for row in rows for value in _values_of(row)])
 
 
-def checkpoint(connection: sqlite3.Connection) -> bool:
-    """Bring the log into the file, which by itself says from then on that it is missing; say whether all of it was brought."""
+def checkpoint(connection: sqlite3.Connection, check_log: Callable[[], None] = lambda: None) -> bool:
+    """Bring the log into the file, which by itself says from then on that it is missing; say whether all of it was brought.
+
+    Args:
+        connection: the one that writes.
+        check_log: raises if what was brought was not the journal's own log.
+    """
     connection.execute("PRAGMA wal_checkpoint")  # takes the time, so that the next one takes little
+    check_log()  # now: the next statement may begin the log anew, and hide what another program wrote over its beginning
     connection.execute("UPDATE run SET value = 'missing' WHERE name = 'log'")
     try:
         # A kill between these two statements leaves a file that says so even after another program has brought the log in.

@@ -3,7 +3,7 @@
 A journal is a file with a log (`-wal`), the log's index (`-shm`) and a lock beside it. SQLite has them open, so it does not
 notice that one of them has left its place, and it takes for its own what another program writes into one. So a group is
 looked at twice: before it is written, that nothing has changed since the last one, and after that, before a send or a reader
-hears that it is durable. Four looks at the system's entry of a file cost some microseconds.
+learns that it is durable. Four looks at the system's entry of a file cost some microseconds.
 
 Rules of this module:
 
@@ -116,8 +116,9 @@ class FileGuard:
         entry, before = self._look(self._log), self._entries[self._log]
         if entry.size < before.size:
             self._check_log(entry)
-        elif self._is_cut(before.size, entry.size) or not self._continues(self._read_header()):
+        elif self._is_cut(before.size, entry.size):
             raise self._overwritten(self._log)
+        self._check_header()
         self._entries[self._log] = entry
 
     def fold(self) -> bool:
@@ -129,12 +130,12 @@ class FileGuard:
         self._check_log(self._look(self._log))
         written, rows, now = self._written, self._unfolded, time.time()
         try:
-            whole = checkpoint(self._connection)
+            whole = checkpoint(self._connection, self._check_header)
         finally:
             # Also where it fails half-way, as on a full disk: the file is no whole one then without the log, by our own doing.
             self._entries[self._place] = self._look(self._place)
             self._entries[self._log] = self._look(self._log)
-            self._header = self._read_header()
+        self._check_header()
         if whole:
             self._folded = written
             self._unfolded -= rows
@@ -200,6 +201,10 @@ class FileGuard:
         except sqlite3.Error:
             return False
         return proof is None or (found is not None and found >= proof.at)
+
+    def _check_header(self) -> None:
+        if not self._continues(self._read_header()):
+            raise self._overwritten(self._log)
 
     def _read_header(self) -> bytes:
         self._log_file.seek(0)

@@ -86,7 +86,7 @@ class Journal:
             return cls(writer, *await resume_point)
         except BaseException as error:
             writer.end()
-            # Also for a caller who was cancelled: whoever opens the journal next must not find it in use.
+            # Also for a caller who was cancelled: the next run must not find the journal in use.
             await wait_for_end(writer.ended, Decisions(error), lambda: None)
             raise
 

@@ -45,7 +45,7 @@ GRANTS_A_TURN = 2
 costs an eighth more processor time than two, and more than two save nothing and make turns longer."""
 
 ANNOUNCE_LATER = 0.005
-"""Seconds after a step of the allowance at which it is told: timers may wake a moment early, and then there is none yet."""
+"""Seconds after a step of the allowance at which it is announced: timers may wake a moment early, before there is one."""
 
 
 class Lane(Enum):
@@ -97,7 +97,7 @@ class _Queue:
             heapq.heappush(self._again, (ticket, future))
 
     def grant(self, number: int) -> None:
-        """Give a permit to the call that `head` told of."""
+        """Give a permit to the call that `head` gave."""
         future = heapq.heappop(self._again)[1] if self._again else self._first.popleft()
         future.set_result(number)
 
@@ -120,7 +120,7 @@ class Bucket:
     Args:
         name: the path as the server's refusal names it.
         limit: requests a second.
-        notifier: who hears of its pauses and of what refusals leave of the limit.
+        notifier: takes the events of its pauses and of its allowance.
     """
 
     def __init__(self, name: str, limit: int, notifier: Notifier | None = None) -> None:

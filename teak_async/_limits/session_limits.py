@@ -86,7 +86,7 @@ class SessionLimits:
         game_id: whose limits they are.
         server: where they are counted.
         limits: requests per second; `None` for what Teak documents, or for what the owner has.
-        notifier: hears of the buckets, when they are its own.
+        notifier: takes the events of the buckets, when they are its own.
         owner: whose buckets to share; `None` for buckets of its own.
 
     Attributes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import random
 from collections.abc import Awaitable, Callable, Coroutine
@@ -276,7 +277,6 @@ async def test_what_a_run_is_may_be_anything_with_a_text(teak: TeakSession, tmp_
 @pytest.mark.parametrize("what", ["handler", "filter"])
 async def test_a_log_that_raises_loses_nothing(sandbox: Sandbox, what: str) -> None:
     """A listener's fault ends at the listener: a session opens beside another one, and accounts for what was submitted."""
-    import logging  # noqa: PLC0415
 
     class Raising(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:

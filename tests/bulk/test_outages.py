@@ -24,6 +24,7 @@ from teak_async import (
     Outage,
     RetryPolicy,
     SetSubscription,
+    TeakError,
     TeakSession,
     Timeout,
 )
@@ -232,10 +233,10 @@ async def test_live_calls_go_on_failing_fast(weather: Weather) -> None:
             while run.trouble is None and not run.report.in_doubt:
                 await asyncio.sleep(0.01)
             began = asyncio.get_running_loop().time()
-            with pytest.raises(Exception) as failed:  # noqa: PT011 - each weather has its own
+            with pytest.raises(TeakError) as failed:
                 await teak.identify("live", country_code="US")
             assert asyncio.get_running_loop().time() - began < 1
-            assert failed.value.delivery is Delivery.UNKNOWN  # type: ignore[attr-defined]
+            assert failed.value.delivery is Delivery.UNKNOWN
 
 
 async def test_sets_end_in_their_last_state_through_an_outage() -> None:
@@ -286,11 +287,12 @@ async def test_a_night_of_outages() -> None:
         began = asyncio.get_running_loop().time()
         async with run:
             task = asyncio.create_task(drain(run))
-            for number, weather in enumerate(("503", "reset", "page", "closed"), 1):
+            weathers: tuple[Weather, ...] = ("503", "reset", "page", "closed")
+            for number, weather in enumerate(weathers, 1):
                 while sum(server.done.values()) < 1000 * number:
                     await asyncio.sleep(0.01)
                 in_doubt = run.report.in_doubt
-                await server.set(weather)  # type: ignore[arg-type]
+                await server.set(weather)
                 await asyncio.sleep(10)
                 await server.set("fine")
                 while sum(server.done.values()) < 1000 * number + 100:

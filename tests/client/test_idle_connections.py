@@ -7,7 +7,7 @@ import socket
 import ssl
 import struct
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 import aiohttp
@@ -17,6 +17,7 @@ from scripted import Peer, Server, answering, reach, recorded, response, running
 
 from teak_async import ConnectFailed, ConnectionLost, Delivery, Limits, RetryPolicy, TeakError, TeakSession, Timeout
 from teak_async._client.connections import Connector, loop_of
+from teak_async._client.exchange import Exchange
 from teak_async._client.keep_alive import KEEP_ALIVE, KeepAlive, read_keep_alive
 
 STRAY = response(recorded("a stranger"))
@@ -78,10 +79,8 @@ async def call_twice(server: Server, between: Callable[[], Awaitable[None]], kin
     assert server.connections == 2
 
 
-@pytest.mark.parametrize("kind", ["identify", "status"])
-@pytest.mark.parametrize("name", SEGMENTS)
-async def test_what_comes_later_answers_no_call(name: str, kind: str) -> None:
-    """Bytes or an end that come while a connection is idle close it, and the next call goes out on another one."""
+def stray(name: str) -> Callable[[Peer], Coroutine[Any, Any, None]]:
+    """Answer each call, and send a segment that nobody asked for a moment later."""
     extra, then = SEGMENTS[name]
 
     async def script(peer: Peer) -> None:
@@ -91,7 +90,14 @@ async def test_what_comes_later_answers_no_call(name: str, kind: str) -> None:
             peer.writer.write(extra)
             await then(peer)
 
-    with running(server := Server(script)):
+    return script
+
+
+@pytest.mark.parametrize("kind", ["identify", "status"])
+@pytest.mark.parametrize("name", SEGMENTS)
+async def test_what_comes_later_answers_no_call(name: str, kind: str) -> None:
+    """Bytes or an end that come while a connection is idle close it, and the next call goes out on another one."""
+    with running(server := Server(stray(name))):
         await call_twice(server, lambda: asyncio.sleep(0.15), kind)
 
 
@@ -128,19 +134,11 @@ async def test_a_response_with_garbage_behind_it_is_in_doubt() -> None:
 @pytest.mark.parametrize("name", SEGMENTS)
 async def test_what_the_loop_has_not_read_yet_is_seen(name: str) -> None:
     """A loop that stood still has not read what came: the system is asked before the next request is written."""
-    extra, then = SEGMENTS[name]
-
-    async def script(peer: Peer) -> None:
-        while (user := await peer.read()) is not None:
-            peer.answer(user)
-            await asyncio.sleep(0.05)
-            peer.writer.write(extra)
-            await then(peer)
 
     async def stand() -> None:
         time.sleep(0.12)  # noqa: ASYNC251 - that is what it is about
 
-    with running(server := Server(script)):
+    with running(server := Server(stray(name))):
         await call_twice(server, stand, "identify")
 
 
@@ -207,7 +205,7 @@ async def test_tls_connections_are_watched_too(what: str) -> None:
             if what == "data":
                 peer.writer.write(STRAY)
             elif what == "close_notify":
-                ssl_protocol = peer.writer.transport._ssl_protocol  # type: ignore[attr-defined]
+                ssl_protocol = peer.writer.transport._ssl_protocol  # type: ignore[attr-defined] # half a close
                 with pytest.raises(ssl.SSLError):
                     ssl_protocol._sslobj.unwrap()
                 ssl_protocol._process_outgoing()
@@ -229,8 +227,13 @@ async def test_an_exchange_can_have_its_connection_closed() -> None:
     with running(server := Server(answering)):
         async with session(server.url) as teak:
             transport = teak._transport
-            begin, exchanges = transport.begin, []
-            transport.begin = lambda: exchanges.append(begin()) or exchanges[-1]  # type: ignore[func-returns-value, method-assign]
+            begin, exchanges = transport.begin, list[Exchange]()
+
+            def keep() -> Exchange:
+                exchanges.append(begin())
+                return exchanges[-1]
+
+            transport.begin = keep  # type: ignore[method-assign] # no other way leads to an exchange
             await teak.identify("p1", country_code="US")
             exchanges[-1].close_connection()
             await teak.identify("p2", country_code="US")
@@ -437,7 +440,7 @@ async def test_what_is_used_of_aiohttp_inside_is_there() -> None:
             seen.extend([connection.protocol, connection.transport])
             return connection
 
-        connector.connect = spying  # type: ignore[method-assign]
+        connector.connect = spying  # type: ignore[method-assign] # what aiohttp hands to a request alone
         async with aiohttp.ClientSession(connector=connector) as http:
             assert loop_of(http) is asyncio.get_running_loop()
             with pytest.raises(aiohttp.ClientError):

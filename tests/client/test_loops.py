@@ -35,7 +35,7 @@ def run_on(kind: str, main: Callable[[], Awaitable[None]]) -> None:
             return uvloop.new_event_loop()
         loop = asyncio.new_event_loop()
         if kind == "eager":
-            loop.set_task_factory(asyncio.eager_task_factory)  # type: ignore[attr-defined,unused-ignore]
+            loop.set_task_factory(asyncio.eager_task_factory)  # type: ignore[attr-defined,unused-ignore] # Python 3.12
         return loop
 
     async def within() -> None:

@@ -200,7 +200,7 @@ def test_it_all_works_on_uvloop() -> None:
                 seen.append(await send(*args))
                 return seen[-1]
 
-            teak._transport.send = spying  # type: ignore[method-assign, assignment]
+            teak._transport.send = spying  # type: ignore[method-assign, assignment] # times what it sends
             await asyncio.gather(*(teak.identify(f"p{number}", country_code="US") for number in range(100)))
             for number in range(5):
                 assert (await teak.identify(f"q{number}", country_code="US")).session_id == f"of q{number}"

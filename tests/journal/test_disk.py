@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import sqlite3
 import subprocess
 import sys
 import textwrap
+from collections.abc import Callable
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +68,8 @@ asyncio.run(main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3])))
 async def test_what_was_durable_is_there_after_a_limit_was_met(path: Path, limit: int, every: int) -> None:
     """A file that may not grow is said, in the log as in a checkpoint, and loses nothing that was durable."""
     command = [sys.executable, "-c", textwrap.dedent(LIMITED), str(path), str(limit), str(every)]
-    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=WAIT)  # noqa: ASYNC221
+    run = partial(subprocess.run, command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=WAIT)
+    ran = await asyncio.to_thread(run)
     said, durable = json.loads(ran.stdout)
     assert "the journal cannot be written any more: " in said
     assert said.endswith("mend that, then repeat the run")
@@ -93,12 +97,12 @@ async def test_a_disk_that_fails_in_a_checkpoint_ends_the_run(
     monkeypatch.setattr(writer, "CHECKPOINT_EVERY", 7)
     folds = 0
 
-    def fail(connection: sqlite3.Connection) -> bool:
+    def fail(connection: sqlite3.Connection, check_log: Callable[[], None]) -> bool:
         nonlocal folds
         folds += 1
         if folds == at:
             raise sqlite3.OperationalError(error)
-        return database.checkpoint(connection)
+        return database.checkpoint(connection, check_log)
 
     monkeypatch.setattr("teak_async._journal.guard.checkpoint", fail)
     with pytest.raises(JournalError, match=f"cannot be written any more: {error}"):

@@ -148,7 +148,7 @@ async def test_a_source_is_kept_as_text(fast: TeakSession, path: Path, source: A
 
 async def test_a_source_without_a_text_names_its_row(fast: TeakSession, path: Path) -> None:
     """The text of an object would be another one in the next run."""
-    rows = [Row(Identify("p0", country_code="US")), Row(Identify("p1", country_code="US"), object())]  # type: ignore[arg-type]
+    rows = [Row(Identify("p0", country_code="US")), Row(Identify("p1", country_code="US"), object())]  # type: ignore[arg-type] # what is refused
     with pytest.raises(TypeError, match="the source of row 1 is of the type object; give it as text"):
         await fast.bulk(rows, journal=path)
     assert [state for _, state in rows_of(path)] == ["done"]
