@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
+from itertools import cycle, product
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
@@ -23,6 +25,8 @@ from teak_async._limits.session_limits import SessionLimits
 from teak_async.sandbox import GAME_ID, Sandbox
 
 ROOT = Path(__file__).parents[1]
+MANY = "CI" in os.environ
+"""Whether all rounds and combinations are tried; a plain run tries a few, to be over in two minutes."""
 WAIT = 30.0
 """Seconds after which a test gives up; it never waits as long when all is well."""
 FAST = Limits(5000, 5000)
@@ -52,6 +56,15 @@ class Ended:
     def rows(self) -> list[dict[str, Any]]:
         """The results in the input's order."""
         return sorted((json.loads(line) for line in self.out.splitlines()), key=lambda row: row["index"])
+
+
+def pairs(first: Sequence[Any], second: Sequence[Any]) -> list[tuple[Any, Any]]:
+    """Every value with every other one, or else each value of the longer sequence with one of the other."""
+    if MANY:
+        return list(product(first, second))
+    if len(first) < len(second):
+        return list(zip(cycle(first), second, strict=False))
+    return list(zip(first, cycle(second), strict=False))
 
 
 def sample(name: str) -> bytes:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import random
 import signal
 import sqlite3
@@ -13,15 +12,15 @@ from contextlib import closing, suppress
 from pathlib import Path
 
 import aiohttp
-from support import rows_of
+from support import MANY, rows_of
 
 from benchmarks.kill import command, killed_until_done, players_at, sandbox_process
 from teak_async import Limits, TeakError, TeakSession
 from teak_async._journal.database import GROUP
 
-KILLS = 25 if "CI" in os.environ else 5
+KILLS = 25 if MANY else 4
 """SIGKILLs in one run; many only in CI, since each costs a second."""
-ROWS = 120 * KILLS
+ROWS = 240 * KILLS
 
 
 def count_states(path: Path) -> dict[str, int]:
@@ -115,8 +114,7 @@ asyncio.run(main(*sys.argv[1:]))
 async def test_the_order_of_a_players_rows_holds_across_runs(tmp_path: Path, path: Path) -> None:
     """With faults of 10 %, killed and resumed again and again, no set that was in doubt undoes a later one that was done."""
     draw = random.Random(4)
-    many = "CI" in os.environ
-    players, sets, kills = (200, 50, 20) if many else (40, 20, 5)
+    players, sets, kills = (200, 50, 20) if MANY else (40, 20, 3)
     asked = [(f"p{player}", draw.choice(["opt_in", "opt_out"])) for _ in range(sets) for player in range(players)]
     source = tmp_path / "rows.json"
     source.write_text(json.dumps(asked))

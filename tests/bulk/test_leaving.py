@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import random
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
@@ -13,13 +12,13 @@ from typing import Any
 
 import anyio
 import pytest
-from support import WAIT, identifies, rows_of, session_on
+from support import MANY, WAIT, identifies, rows_of, session_on
 
 from teak_async import Delivery, Identify, Limits, TeakSession
 from teak_async._leaving import Decisions
 from teak_async.sandbox import Faults, Sandbox
 
-MOMENTS = 20 if "CI" in os.environ else 2
+MOMENTS = 20 if MANY else 1
 """Of each way; ten ways."""
 LIMIT = 300
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import socket
 import struct
 from collections import Counter
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytest
+from support import MANY
 
 from teak_async import (
     BulkReport,
@@ -30,7 +30,6 @@ from teak_async import (
 )
 
 Weather = Literal["fine", "503", "503 after 4 s", "reset", "page", "portal", "gateway", "silent", "closed"]
-MANY = "CI" in os.environ
 
 
 class Server:

@@ -20,16 +20,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import ROOT, WAIT, Ended, fast_sandbox, players_csv, rows_of
+from support import MANY, ROOT, WAIT, Ended, fast_sandbox, pairs, players_csv, rows_of
 
 from benchmarks.kill import players_at, sandbox_process
 from teak_async._cli.signals import SignalListener
 from teak_async.sandbox import GAME_ID, IDENTIFY, SECRET_KEY, Faults, Sandbox
 
-MOMENTS = 50 if "CI" in os.environ else 8
+MOMENTS = 50 if MANY else 4
 """Signals at one backfill; many only in CI, since each costs a second."""
 UNSHARE = ("unshare", "--pid", "--fork", "--mount-proc")
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+SOME_SIGNALS = SIGNALS if MANY else SIGNALS[:1]
 NOWHERE = "http://127.0.0.1:9"
 COMMAND = (sys.executable, "-m", "teak_async")
 
@@ -147,8 +148,7 @@ async def test_sigterm_as_pid_1_at_any_moment(tmp_path: Path, path: Path) -> Non
     assert len((tmp_path / "out.jsonl").read_text().splitlines()) == rows
 
 
-@pytest.mark.parametrize("number", SIGNALS)
-@pytest.mark.parametrize("moment", ["input", "output", "header", "report"])
+@pytest.mark.parametrize(("moment", "number"), pairs(["input", "output", "header", "report"], SIGNALS))
 async def test_before_a_run(tmp_path: Path, number: int, moment: str) -> None:
     """A command that waits for a file, for a reader or for the first line ends at once with one line."""
     pipe = tmp_path / "pipe"
@@ -174,8 +174,9 @@ async def test_before_a_run(tmp_path: Path, number: int, moment: str) -> None:
     assert ended.err in ("teak-async: interrupted; nothing was sent\n", "teak-async: interrupted; the report is not whole\n")
 
 
-@pytest.mark.parametrize("number", SIGNALS)
-@pytest.mark.parametrize("moment", ["counting", "dry run", "dry run of a journal", "opening", "report"])
+@pytest.mark.parametrize(
+    ("moment", "number"), pairs(["counting", "dry run", "dry run of a journal", "opening", "report"], SIGNALS)
+)
 async def test_in_long_work_before_a_run(tmp_path: Path, path: Path, number: int, moment: str) -> None:
     """A command that reads a long input or waits for a locked journal ends at once, and leaves all as it was."""
     source = players(tmp_path, 3)
@@ -225,7 +226,9 @@ async def test_nohup_stays(tmp_path: Path) -> None:
     assert ended.code == 130
 
 
-@pytest.mark.parametrize("numbers", [(signal.SIGHUP, signal.SIGTERM), (signal.SIGTERM, signal.SIGINT), (signal.SIGINT,) * 2])
+@pytest.mark.parametrize(
+    "numbers", [(signal.SIGHUP, signal.SIGTERM), (signal.SIGTERM, signal.SIGINT), (signal.SIGINT,) * 2][: None if MANY else 1]
+)
 async def test_signals_of_different_kinds_count_together(tmp_path: Path, path: Path, numbers: tuple[int, ...]) -> None:
     """The second leaves what is on the wire, whatever the first was; it is in doubt, and nothing else is."""
     async with fast_sandbox(faults=Faults(stall=1.0, stall_for=600.0)) as server:
@@ -281,7 +284,7 @@ async def test_a_lost_terminal_is_one_signal(tmp_path: Path) -> None:
     assert {row["delivery"] for row in ended.rows} == {"done"}
 
 
-@pytest.mark.parametrize("number", SIGNALS)
+@pytest.mark.parametrize("number", SOME_SIGNALS)
 async def test_the_sandbox_ends_with_what_it_saw(number: int) -> None:
     """Any of the signals ends the sandbox well."""
     async with started(NOWHERE, "sandbox", "--port", 0) as process:
@@ -323,9 +326,7 @@ def stuck_pipe() -> tuple[int, int]:
     return reader, writer
 
 
-@pytest.mark.parametrize(
-    ("number", "both"), [(signal.SIGTERM, False), (signal.SIGINT, False), (signal.SIGHUP, True), (signal.SIGINT, True)]
-)
+@pytest.mark.parametrize(("number", "both"), pairs([signal.SIGTERM, signal.SIGINT], [False, True]))
 async def test_results_that_nobody_reads(tmp_path: Path, path: Path, number: int, both: bool) -> None:
     """A run waits with a stuck output, says so, hears signals, and loses nothing that a resumed run needs."""
     reader, writer = stuck_pipe()
@@ -402,7 +403,7 @@ async def test_a_pipe_as_output(tmp_path: Path) -> None:
     assert (ended.code, len(out.splitlines())) == (0, 20)
 
 
-@pytest.mark.parametrize("number", [None, *SIGNALS])
+@pytest.mark.parametrize("number", [None, *SOME_SIGNALS])
 async def test_a_reader_that_goes_while_the_input_says_nothing(tmp_path: Path, number: int | None) -> None:
     """Without a reader a run ends at the first line that fails, though no row comes any more; a signal stays a signal."""
     reader, writer = os.pipe()
@@ -449,7 +450,7 @@ async def test_a_lost_terminal(tmp_path: Path, path: Path, watched: bool) -> Non
         assert [player.sessions for player in server.players.values()] == [1] * 500
 
 
-@pytest.mark.parametrize("blocks", [1, 3, 8])
+@pytest.mark.parametrize("blocks", [1, 3, 8] if MANY else [3])
 async def test_a_full_disk_leaves_whole_lines(tmp_path: Path, blocks: int) -> None:
     """What of a line was written before the disk was full is taken back, and the lines that are missing are counted."""
     out = tmp_path / "out.jsonl"
@@ -489,7 +490,7 @@ def test_handlers_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
         threads.submit(elsewhere).result()
 
 
-@pytest.mark.parametrize("number", SIGNALS)
+@pytest.mark.parametrize("number", SOME_SIGNALS)
 async def test_while_no_server_is_there(tmp_path: Path, path: Path, number: int) -> None:
     """A run that waits for its server ends as any other, and nothing is failed or in doubt for it."""
     source = players(tmp_path, 300)

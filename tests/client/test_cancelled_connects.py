@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import random
 import socket
 
 import pytest
-from support import FAST, sample
+from support import FAST, MANY, sample
 
 from teak_async import RetryPolicy, TeakSession, Timeout
 
-ROUNDS = 40 if "CI" in os.environ else 2
+ROUNDS = 40 if MANY else 2
 PAIRS = 250
 """Calls of a round that are cancelled, and as many that are not."""
 

@@ -11,7 +11,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from support import identifies, rows_of
+from support import identifies, pairs, rows_of
 
 from teak_async import JournalError, TeakSession
 from teak_async._journal import database, writer
@@ -80,22 +80,22 @@ async def run_into(fast: TeakSession, path: Path, end: str, deed: Deed, at: Cont
     return str(said.value)
 
 
-@pytest.mark.parametrize("deed", [move, remove, replace_by_a_copy, make_anew])
-@pytest.mark.parametrize(
-    ("end", "problem"),
-    [
-        ("-wal", "its log, run.db-wal, was removed, moved or replaced while the run went on; what was written before is in"),
-        ("-shm", "its log's index, run.db-shm, was removed, moved or replaced while the run went on; what was written before"),
-        (
-            "-lock",
-            "its lock, run.db-lock, was removed, moved or replaced while the run went on, and another run may have begun",
-        ),
-    ],
-)
+SIDE_FILES = [
+    ("-wal", "its log, run.db-wal, was removed, moved or replaced while the run went on; what was written before is in"),
+    ("-shm", "its log's index, run.db-shm, was removed, moved or replaced while the run went on; what was written before"),
+    (
+        "-lock",
+        "its lock, run.db-lock, was removed, moved or replaced while the run went on, and another run may have begun",
+    ),
+]
+
+
+@pytest.mark.parametrize(("deed", "side_file"), pairs([move, remove, replace_by_a_copy, make_anew], SIDE_FILES))
 async def test_a_side_file_that_leaves_its_place_ends_the_run(
-    fast: TeakSession, server: Sandbox, path: Path, deed: Deed, end: str, problem: str
+    fast: TeakSession, server: Sandbox, path: Path, deed: Deed, side_file: tuple[str, str]
 ) -> None:
     """What was written is in the journal, and the run that is repeated sends no row again."""
+    end, problem = side_file
     assert problem in await run_into(fast, path, end, deed)
     known = {row for row, _ in rows_of(path)}
     assert {int(name[1:]) for name in server.players} <= known
@@ -145,12 +145,15 @@ async def test_a_link_that_leads_elsewhere_ends_the_run(fast: TeakSession, path:
                     path.with_name("other.db").touch()
 
 
-@pytest.mark.parametrize("deed", [empty, halve, cut_and_stretch, copy_backup, blank_the_beginning])
-@pytest.mark.parametrize(("end", "every"), [("", 50), ("-wal", 5), ("-wal", 1000)])
+@pytest.mark.parametrize(
+    ("deed", "part"),
+    pairs([empty, halve, cut_and_stretch, copy_backup, blank_the_beginning], [("-wal", 5), ("", 50), ("-wal", 1000)]),
+)
 async def test_a_file_that_is_written_to_ends_the_run(
-    fast: TeakSession, server: Sandbox, path: Path, deed: Deed, end: str, every: int, monkeypatch: pytest.MonkeyPatch
+    fast: TeakSession, server: Sandbox, path: Path, deed: Deed, part: tuple[str, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What was lost is said, and the run that is repeated is refused: it sends nothing until a person has decided."""
+    end, every = part
     monkeypatch.setattr(writer, "CHECKPOINT_EVERY", every)
     # More than once: what is written over a log that a checkpoint has just brought into the file is no loss, and not said.
     said = await run_into(fast, path, end, deed, range(1500, ROWS, 100))
@@ -180,8 +183,9 @@ async def test_an_index_that_is_cut_ends_the_run_and_not_the_process(
     assert {int(name[1:]) for name in server.players} <= known
 
 
-@pytest.mark.parametrize("moment", ["before", "after"])
-@pytest.mark.parametrize("deed", [move, remove, make_anew, empty, halve, cut_and_stretch])
+@pytest.mark.parametrize(
+    ("deed", "moment"), pairs([move, remove, make_anew, empty, halve, cut_and_stretch], ["before", "after"])
+)
 async def test_nothing_is_sent_after_an_intent_that_is_not_in_the_file(
     fast: TeakSession, server: Sandbox, path: Path, deed: Deed, moment: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
