@@ -227,12 +227,13 @@ async def test_nothing_is_kept_of_calls_that_ended(telemetry: Telemetry) -> None
     """Also of those that timed out, were rate-limited, or whose caller left, on several sessions with one hook."""
     async with (
         Sandbox(identify=3) as server,
-        session_on(server, limits=Limits(identify=4), timeout=Timeout(response=0.2), on_event=telemetry.hook) as teak,
+        session_on(server, limits=Limits(identify=4), timeout=Timeout(response=1), on_event=telemetry.hook) as teak,
         session_on(server, share=teak, on_event=telemetry.hook) as other,
     ):
         server.fail_next("identify", "stall")
         calls = [asyncio.create_task(by.identify(f"p{n}", country_code="US")) for n in range(3) for by in (teak, other)]
-        await asyncio.sleep(0.05)
+        while server.seen[IDENTIFY].requests < 4:
+            await asyncio.sleep(0.01)
         calls[1].cancel()
         await asyncio.wait(calls)
         while internals(teak).executor.under_way or internals(other).executor.under_way:
