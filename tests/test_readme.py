@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import ast
 import asyncio
 import inspect
 import json
 import re
-import signal
 import sys
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -16,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 from attrs import fields, frozen
 from support import ROOT, WAIT, Ended
@@ -32,12 +31,13 @@ from teak_async import (
     SetCategorySubscription,
     SetSubscription,
     Subscriptions,
+    TeakError,
     TeakSession,
     UnexpectedResponse,
 )
 from teak_async._api.endpoints import ENDPOINTS
 from teak_async._cli.job import Exit
-from teak_async.sandbox import IDENTIFY, Sandbox
+from teak_async.sandbox import Faults, Sandbox
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
@@ -153,14 +153,22 @@ async def set_up(block: Block, stage: Stage) -> None:
     assert line.startswith("$ python3 -m venv .venv && ")
 
 
+@drives("asyncio.run(main())")
+async def a_quick_start(block: Block, stage: Stage) -> None:
+    """It runs as a script."""
+    stage.write("first.py", block.text)
+    ended = await stage.shell(f"{sys.executable} first.py")
+    assert (ended.code, ended.out, ended.err) == (0, "1 US opt_in\n", "")
+    assert stage.sessions() == {"p1": 1}
+
+
 @drives("async def arrived")
-async def a_game_server(block: Block, stage: Stage) -> None:
+async def a_live_call(block: Block, stage: Stage) -> None:
     """A session is recorded, and each error is told for what it is."""
     names = block.run()
-    await names["main"]()
-    assert stage.sessions() == {"p1": 1}
-    assert stage.printed() == "1 US opt_in\n"
     async with TeakSession() as teak:
+        await names["arrived"](teak, "p1", "203.0.113.42")
+        assert (stage.sessions(), stage.printed()) == ({"p1": 1}, "")
         stage.server.fail_next("identify", "response_lost")
         await names["arrived"](teak, "p2", "203.0.113.9")
         await names["arrived"](teak, "p3", "nowhere")
@@ -172,9 +180,22 @@ async def a_game_server(block: Block, stage: Stage) -> None:
 
     await names["arrived"](Odd(), "p4", "203.0.113.9")
     unknown, rejected, done = stage.printed().splitlines()
-    assert unknown.startswith("p2: nobody knows whether this session was recorded: the connection was lost")
+    assert unknown.startswith("p2: nobody knows whether this session was recorded: ")
     assert rejected.startswith("p3: not recorded: Identify: client_ip")
     assert done == "p4: recorded, with an answer that makes no sense: its body lacks a country"
+
+
+@pytest.mark.parametrize("weather", ["slow", "away"])
+async def test_a_live_call_meets_a_server_that(weather: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Answers after five seconds, or is not there: the example says so within its deadline, in the words beside it."""
+    (block,) = (block for block in BLOCKS if "async def arrived" in block.text)
+    async with Sandbox(faults=Faults(delay=5)) as server:
+        url = server.url if weather == "slow" else "http://127.0.0.1:9"
+        async with TeakSession(server.game_id, server.secret_key, base_url=url) as teak:
+            async with asyncio.timeout(4):
+                await block.run()["arrived"](teak, "p1", "203.0.113.42")
+    words = "nobody knows whether this session was recorded" if weather == "slow" else "not recorded"
+    assert capsys.readouterr().out.startswith(f"p1: {words}: ")
 
 
 @drives("async def backfill")
@@ -239,11 +260,20 @@ async def a_subscription(block: Block, stage: Stage) -> None:
     assert (player.state, player.categories["sales"]) == ("opt_out", "opt_in")
 
 
-@drives("web.run_app")
+@drives("web.AppKey")
 async def an_aiohttp_server(block: Block, stage: Stage) -> None:
     """Logins are answered, and the server's end closes the session."""
     names = block.run()
-    app = names["game"]()
+    app, key = names["app"], names["TEAK"]
+
+    async def answer(request: web.Request) -> web.Response:
+        try:
+            player = await request.app[key].identify(request.match_info["user_id"], client_ip=request.remote)
+        except TeakError as error:
+            return web.json_response({"session": None, "delivery": error.delivery, "why": str(error)})
+        return web.json_response({"session": player.session_id, "delivery": "done"})
+
+    app.router.add_post("/login/{user_id}", answer)
     async with TestClient(TestServer(app)) as client:
 
         async def login(user_id: str) -> Any:
@@ -251,7 +281,7 @@ async def an_aiohttp_server(block: Block, stage: Stage) -> None:
 
         await judge_logins(stage, login)
     with pytest.raises(SessionClosed):
-        app[names["TEAK"]].submit(GetSubscription("p1"))
+        app[key].submit(GetSubscription("p1"))
 
 
 @drives("FastAPI(lifespan=lifespan)")
@@ -349,60 +379,12 @@ async def a_job_in_a_container(block: Block, stage: Stage) -> None:
     assert set(stops) == set(Exit) - {Exit.SUCCEEDED, Exit.OUTAGE, Exit.INTERRUPTED}
 
 
-@drives("async def nightly")
-async def a_nightly_job(block: Block, stage: Stage) -> None:
-    """Told to end in the midst of it, it finishes what is on the wire; the same again does the rest, and knows what failed."""
-    stage.write("nightly.py", block.text)
-    stage.write("0131.csv", "user_id,country_code", "p0,France", *(f"p{number},FR" for number in range(1, 300)))
-    async with stage.started(sys.executable, "nightly.py", "0131.csv") as process:
-        async with asyncio.timeout(WAIT):
-            while stage.server.seen[IDENTIFY].requests < 20:
-                await asyncio.sleep(0.005)
-        process.send_signal(signal.SIGTERM)
-        out, err = await asyncio.wait_for(process.communicate(), WAIT)
-    assert (process.returncode, out, err) == (Exit.INTERRUPTED, b"", b"")
-    before = len(stage.server.players)
-    assert 20 <= before < 300
-    async with stage.started(sys.executable, "nightly.py", "0131.csv") as process:
-        out, err = await asyncio.wait_for(process.communicate(), WAIT)
-    assert (process.returncode, err) == (1, b"")
-    done = f"succeeded={299 - before}, failed=0, in_doubt=0, skipped={before + 1}, not_sent=0, failed_earlier=1"
-    assert out.decode().startswith(f"BulkReport(total=300, {done}, ")
-    assert stage.sessions() == {f"p{number}": 1 for number in range(1, 300)}
-
-
-@drives("teak = await TeakSession().open()")
-async def a_notebook(block: Block, stage: Stage) -> None:
-    """Run as a notebook runs its cells, in a running loop."""
-    names: dict[str, Any] = {}
-    await eval(block.compiled(ast.PyCF_ALLOW_TOP_LEVEL_AWAIT), names)  # noqa: S307 - our own README
-    assert stage.sessions() == {f"p{number}": 1 for number in range(1, 10)}
-    assert (names["player"].country_code, names["report"].succeeded) == ("US", 8)
-
-
-@drives("def gauges")
-async def the_gauges(block: Block, stage: Stage) -> None:
-    """Every number is there, of each path, and the table after the block explains each."""
-    async with TeakSession() as teak:
-        await teak.identify("p1", country_code="US")
-        gauges = block.run()["gauges"](teak)
-    assert gauges["teak.identify.in_window"] == 1
-    names = [field.name for field in fields(teak_async.Rate)]
-    paths = ("identify", "subscription_status", ":category_identifier")
-    assert set(gauges) == {f"teak.{path}.{name}" for path in paths for name in names}
-    table = README.partition("| number | what it says")[2].partition("\n\n")[0]
-    assert set(re.findall(r"`(\w+)`", "".join(line.split("|")[1] for line in table.splitlines()[2:]))) == set(names)
-
-
-@drives("def count(event)")
+@drives("def print_changes(event)")
 async def a_listener(block: Block, stage: Stage) -> None:
-    """Answers are counted, and a lowered limit is printed."""
-    names = block.run()
-    await names["counted"]()
-    assert names["answers"] == {("identify", 201): 1}
-    stage.server.fail_next("identify", "rate_limited")
-    await names["counted"]()
-    assert names["answers"] == {("identify", 201): 2, ("identify", 429): 1, ("identify", "waited long"): 1}
+    """A lowered limit is printed."""
+    async with TeakSession(on_event=block.run()["print_changes"]) as teak:
+        stage.server.fail_next("identify", "rate_limited")
+        await teak.identify("p1", country_code="US")
     assert stage.printed().startswith("/v2/identify: 200 -> 160 of 200 a second\n")  # on a slow machine more comes back
 
 
@@ -416,12 +398,6 @@ async def a_first_test(block: Block, stage: Stage) -> None:
         )
         assert (ended.code, ended.err) == (0, ""), ended.out
         assert "1 passed" in ended.out
-
-
-@drives("async def try_it")
-async def a_test_of_ones_own(block: Block, stage: Stage) -> None:
-    """It has its own sandbox and an assertion of its own."""
-    await block.run()["try_it"]()
 
 
 @drives("_cli            the command")
@@ -467,10 +443,22 @@ def test_two_lines_set_everything_up() -> None:
     assert len(re.findall(r"^\$ ", README, re.MULTILINE)) == 2
 
 
+def test_every_number_has_its_row() -> None:
+    """The table of `teak.rates` explains each number."""
+    table = README.partition("| number | what it says")[2].partition("\n\n")[0]
+    names = {field.name for field in fields(teak_async.Rate)}
+    assert set(re.findall(r"`(\w+)`", "".join(line.split("|")[1] for line in table.splitlines()[2:]))) == names
+
+
+def test_it_is_short() -> None:
+    """Somebody reads it in ten minutes."""
+    assert len(README.splitlines()) <= 350
+
+
 def test_every_error_has_its_row() -> None:
     """The table of errors names each error that a user can meet, with a word on what to do."""
     table = README.partition("| error | when |")[2].partition("\n\n")[0].splitlines()[2:]
-    assert all(line.count("|") == 6 and line.split("|")[5].strip() for line in table)
+    assert all(line.count("|") == 5 and line.split("|")[4].strip() for line in table)
     named = set(re.findall(r"`([A-Z]\w+)`", "".join(line.split("|")[1] for line in table)))
     errors = {name for name in teak_async.__all__ if is_error(getattr(teak_async, name))}
     assert named == errors - {"TeakError", "TransportError"}

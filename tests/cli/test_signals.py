@@ -503,3 +503,47 @@ async def test_while_no_server_is_there(tmp_path: Path, path: Path, number: int)
         assert time.monotonic() - sent < 2
     assert (ended.code, ended.out) == (130, "")
     assert {state for _, state in rows_of(path)} <= {"waiting"}
+
+
+NIGHTLY = """
+import asyncio, csv, signal, sys
+from teak_async import Identify, InvalidRequest, TeakSession
+
+def request(row):
+    try:
+        return Identify(row["user_id"], country_code=row["country_code"])
+    except InvalidRequest as problem:
+        return problem
+
+async def nightly(export):
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, asyncio.current_task().cancel)
+    with open(export, newline="", encoding="utf-8") as file:
+        async with TeakSession() as teak:
+            return await teak.bulk(map(request, csv.DictReader(file)), journal=f"{export}.db")
+
+try:
+    report = asyncio.run(nightly(sys.argv[1]))
+except asyncio.CancelledError:
+    sys.exit(130)
+print(report.succeeded, report.skipped, report.failed_earlier)
+"""
+
+
+async def test_a_program_that_cancels_its_run(tmp_path: Path) -> None:
+    """Told to end in the midst of it, it finishes what is on the wire; the same again does the rest, and knows what failed."""
+    source = tmp_path / "export.csv"
+    source.write_text("user_id,country_code\np0,France\n" + "".join(f"p{number},FR\n" for number in range(1, 300)))
+    async with Sandbox() as server:
+        start = (sys.executable, "-c", NIGHTLY, str(source))
+        process = await asyncio.create_subprocess_exec(*start, stdout=PIPE, stderr=PIPE, env=environment(server.url), cwd=ROOT)
+        await requests(server, 20)
+        process.send_signal(signal.SIGTERM)
+        ended = await finish(process)
+        assert (ended.code, ended.out, ended.err) == (130, "", "")
+        before = len(server.players)
+        assert 20 <= before < 300
+        process = await asyncio.create_subprocess_exec(*start, stdout=PIPE, stderr=PIPE, env=environment(server.url), cwd=ROOT)
+        ended = await finish(process)
+        assert (ended.code, ended.out) == (0, f"{299 - before} {before + 1} 1\n")
+        assert {player.sessions for player in server.players.values()} == {1}
+        assert len(server.players) == 299
