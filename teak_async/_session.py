@@ -35,7 +35,7 @@ from ._leaving import Decisions, wait_for_end
 from ._limits.bucket import Lane, Rate
 from ._limits.session_limits import BucketHandle, Limits, SessionLimits
 from ._notify import Hook, Notifier, log
-from ._subscriptions import Subscriptions
+from ._subscriptions import SubscriptionsProperty
 from ._version import __version__
 from .errors import InvalidRequest, SessionClosed, TeakError
 from .models import (
@@ -133,7 +133,10 @@ class TeakSession:
         self._backlog = Backlog(backlog)
         self._drain_timeout = as_seconds("drain_timeout", drain_timeout)
         self.undelivered: tuple[tuple[Request, TeakError], ...] = ()
-        self.desktop_push = Subscriptions(self, Channel.DESKTOP_PUSH)
+
+    desktop_push = SubscriptionsProperty(
+        Channel.DESKTOP_PUSH, "Players' desktop web push subscriptions: `status`, `set_state`, `opt_out`, `opt_in` and more."
+    )
 
     async def open(self) -> Self:
         """Make the session ready, on the running loop; `async with` does it.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, overload
 
 from ._client.deadline import Deadline
 from .models import (
@@ -60,3 +60,25 @@ class Subscriptions:
         if category is None:
             return await self.set_state(user_id, state, deadline=deadline)
         return await self.set_category_state(user_id, category, state, deadline=deadline)
+
+
+class SubscriptionsProperty(property):
+    """A property of a session: the subscriptions on one push channel."""
+
+    def __init__(self, channel: Channel, doc: str) -> None:
+        super().__init__(lambda session: Subscriptions(session, channel))
+        self.__doc__ = doc  # some Pythons let the class's own win over the argument
+
+    # On the class, the members of a subscription are of use, and not the property itself.
+    @overload  # type: ignore[override]
+    def __get__(self, session: None, owner: type | None = None, /) -> type[Subscriptions]: ...
+
+    @overload
+    def __get__(self, session: Any, owner: type | None = None, /) -> Subscriptions: ...
+
+    def __get__(self, session: Any, owner: type | None = None, /) -> Subscriptions | type[Subscriptions]:
+        """Give what the session has; without one the class, which is what `create_autospec` looks at."""
+        if session is None:
+            return Subscriptions
+        subscriptions: Subscriptions = super().__get__(session, owner)
+        return subscriptions

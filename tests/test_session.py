@@ -2,10 +2,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import inspect
 import os
 import re
 from collections.abc import AsyncIterator, Callable
 from typing import Any, assert_type
+from unittest.mock import AsyncMock, create_autospec
 
 import aiohttp
 import pytest
@@ -601,3 +603,31 @@ def test_quotes_around_a_credential_are_told(caplog: pytest.LogCaptureFixture) -
     TeakSession("1", '"s3cret"')
     assert "TEAK_SECRET_KEY begins and ends with a quotation mark" in caplog.text
     assert "s3cret" not in caplog.text
+
+
+async def test_a_users_test_may_replace_a_session() -> None:
+    """An autospec knows the parts of a session, and which of their methods are awaited."""
+    teak = create_autospec(TeakSession, instance=True)
+    teak.desktop_push.opt_out.return_value = "out"
+    assert await teak.desktop_push.opt_out("p1", deadline=1) == "out"
+    teak.identify.return_value = "session"
+    assert await teak.identify("p1", country_code="US") == "session"
+    with pytest.raises(TypeError):
+        teak.desktop_push.status()
+    with pytest.raises(AttributeError):
+        teak.desktop_push.nonsense  # noqa: B018 - looking is what raises
+    assert await AsyncMock(spec=TeakSession).identify("p1")
+    doc = inspect.getdoc(inspect.getattr_static(TeakSession, "desktop_push"))
+    assert "opt_out" in (doc or "")
+
+
+async def test_an_error_of_the_network_names_call_server_and_attempts() -> None:
+    """A line in a log is enough to know what was tried, where and how often."""
+    retry = RetryPolicy(max_attempts=3, initial_wait=0.001)
+    async with TeakSession("1", "s", base_url="http://127.0.0.1:9", retry=retry) as teak:
+        with pytest.raises(TeakError) as failed:
+            await teak.desktop_push.opt_out("p1")
+    said = str(failed.value)
+    assert said.startswith("set state: no connection to http://127.0.0.1:9: ConnectionRefusedError: ")
+    assert said.endswith(" (3 attempts)")
+    assert failed.value.args == (said,)

@@ -15,7 +15,7 @@ they ended. The session does the rest, in its bulk lane.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator, Generator, Iterable, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Coroutine, Generator, Iterable, Mapping
 from contextlib import aclosing, suppress
 from math import ceil
 from pathlib import Path
@@ -60,10 +60,11 @@ class RunOptions:
     resend_in_doubt: bool
 
 
-class BulkRun:
+class BulkRun(Coroutine[Any, Any, BulkReport]):
     """One bulk run: `async with teak.bulk(requests) as run:` and `async for outcome in run`, or `await teak.bulk(requests)`.
 
     Outcomes come as they finish. The rows in flight are bounded by the limit, so input of any length takes the same memory.
+    A run is a coroutine of its report, so `asyncio.create_task` and a `TaskGroup` take it.
     """
 
     def __init__(
@@ -89,6 +90,7 @@ class BulkRun:
         self._players = Players(executor, self._results)
         self._puller: asyncio.Task[None] | None = None
         self._main: asyncio.Task[None] | None = None
+        self._drained: Coroutine[Any, Any, BulkReport] | None = None
 
     @property
     def report(self) -> BulkReport:
@@ -156,6 +158,23 @@ class BulkRun:
 
     def __await__(self) -> Generator[Any, None, BulkReport]:
         return self._drain().__await__()
+
+    def send(self, value: Any, /) -> Any:
+        """Run on to the next wait; for the event loop, as in a coroutine."""
+        if self._drained is None:
+            self._drained = self._drain()
+        return self._drained.send(value)
+
+    def throw(self, *error: Any) -> Any:
+        """Raise an error where the run waits; for the event loop, as in a coroutine."""
+        if self._drained is None:
+            self._drained = self._drain()
+        return self._drained.throw(*error)
+
+    def close(self) -> None:
+        """Drop the run where it waits; for the event loop, as in a coroutine."""
+        if self._drained is not None:
+            self._drained.close()
 
     async def _drain(self) -> BulkReport:
         async with self:

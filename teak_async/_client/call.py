@@ -13,7 +13,7 @@ import attrs
 from teak_async._api.codec import Message
 from teak_async._api.endpoints import Effect, endpoint_of
 from teak_async._limits.bucket import Lane
-from teak_async.errors import Delivery, RateLimited, TeakError
+from teak_async.errors import Delivery, RateLimited, TeakError, TransportError
 from teak_async.models import CategorySubscriptionChange, Request, Response, SubscriptionChange
 
 from .deadline import DueTime
@@ -107,6 +107,11 @@ class Call:
         self._take_in(error)
         self.stopped_before_retry = wait is not None and self.stopping
         if wait is None or self.stopping:
+            if isinstance(error, TransportError):
+                # The other errors hold Teak's words, and name the call as they are made.
+                attempts = f" ({self.attempts} attempts)" if self.attempts > 1 else ""
+                error.message = f"{self.endpoint.name}: {error.message}{attempts}"
+                error.args = (error.message,)
             raise error
         return wait
 

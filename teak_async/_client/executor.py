@@ -202,7 +202,7 @@ class CallExecutor:
             exchange.interrupt(_deadline_passed(call))
         elif call.lane is Lane.LIVE:
             call.stopping = True
-            exchange.interrupt(TimedOut(f"{call.endpoint.name}: no answer before the deadline", delivery=Delivery.UNKNOWN))
+            exchange.interrupt(TimedOut("no response before the deadline", delivery=Delivery.UNKNOWN))
 
     async def _send_with_permit(self, call: Call, bucket: Bucket, exchange: Exchange) -> AttemptResult:
         """Make the exchange of one attempt with its permit, and release that as what is known of the exchange allows."""
@@ -273,4 +273,4 @@ class CallExecutor:
 
 def _deadline_passed(call: Call) -> DeadlinePassed:
     again = "" if call.error is None else f" again; its last attempt: {type(call.error).__name__}: {call.error}"
-    return DeadlinePassed(f"{call.endpoint.name}: the deadline passed before it was sent{again}")
+    return DeadlinePassed(f"the deadline passed before it was sent{again}")

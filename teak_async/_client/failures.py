@@ -72,7 +72,8 @@ def translate(error: Exception, route: Route, connection: ConnectionWatch | None
         if connecting:
             what = f"no connection within {route.connect:g} s (Timeout.connect) to {route.via}"
             return TimedOut(what, delivery=Delivery.NOT_SENT)
-        return TimedOut(f"no response within {route.response:g} s ({route.response_name})", delivery=Delivery.UNKNOWN)
+        what = f"no response from {route.via} within {route.response:g} s ({route.response_name})"
+        return TimedOut(what, delivery=Delivery.UNKNOWN)
     what = _words(error)
     if not connecting:
         return ConnectionLost(f"the connection was lost before the whole response came from {route.via}: {what}")

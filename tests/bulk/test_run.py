@@ -414,3 +414,29 @@ async def test_an_input_that_never_comes_back(fast: TeakSession) -> None:
         leaving.cancel()
         with pytest.raises(asyncio.CancelledError):
             await leaving
+
+
+@pytest.mark.parametrize("group", [True, False])
+async def test_a_run_is_a_coroutine(fast: TeakSession, group: bool) -> None:
+    """A task and a task group take it as it is; its result is the report, and cancelling the task leaves the run."""
+    if group:
+        async with asyncio.TaskGroup() as tasks:
+            task = tasks.create_task(fast.bulk(identifies(20)))
+        assert task.result().succeeded == 20
+    task = asyncio.create_task(fast.bulk(identifies(20)))
+    assert (await task).succeeded == 20
+    run = fast.bulk(identifies(20_000))
+    task = asyncio.create_task(run)
+    while not run.report.succeeded:
+        await asyncio.sleep(0.01)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert run.report.total == run.report.succeeded + run.report.not_sent
+
+
+async def test_a_run_that_nobody_starts_is_dropped_in_peace(fast: TeakSession) -> None:
+    """Closed or thrown at before its first step, as by a loop that is cancelled, it sends nothing."""
+    fast.bulk(identifies(1)).close()
+    with pytest.raises(ZeroDivisionError):
+        fast.bulk(identifies(1)).throw(ZeroDivisionError())

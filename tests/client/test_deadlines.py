@@ -56,7 +56,7 @@ async def test_a_deadline_ends_a_live_call_that_was_sent(call: str) -> None:
             "opt_out": lambda: teak.desktop_push.opt_out("p1", deadline=datetime.now(UTC) + timedelta(seconds=0.2)),
         }
         began = asyncio.get_running_loop().time()
-        with pytest.raises(TimedOut, match="no answer before the deadline") as late:
+        with pytest.raises(TimedOut, match="no response before the deadline") as late:
             await calls[call]()
         assert asyncio.get_running_loop().time() - began < 0.9
     assert (late.value.delivery, late.value.attempts) == (Delivery.UNKNOWN, 1)

@@ -201,7 +201,9 @@ async def test_a_proxy_that_is_down_is_not_sent(monkeypatch: pytest.MonkeyPatch,
     async with session(f"{scheme}://api.example") as teak:
         with pytest.raises(ConnectFailed) as failed:
             await teak.identify("p1", country_code="US")
-    assert str(failed.value).startswith(f"no connection to the proxy http://127.0.0.1:{unused} (ALL_PROXY): ConnectionRefused")
+    assert str(failed.value).startswith(
+        f"identify: no connection to the proxy http://127.0.0.1:{unused} (ALL_PROXY): ConnectionRefused"
+    )
     assert failed.value.delivery is Delivery.NOT_SENT
 
 
