@@ -12,7 +12,7 @@ from typing import Any
 
 
 class Decisions:
-    """Tells a new decision to leave from another delivery of an earlier one.
+    """Distinguishes a new decision to leave from another delivery of an earlier one.
 
     Args:
         first: what the caller leaves with, if anything; a cancellation is a decision that is made already.

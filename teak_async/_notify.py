@@ -42,7 +42,7 @@ _RECORDS = {endpoint.name for endpoint in ENDPOINTS.values() if endpoint.effect 
 
 
 class Notifier:
-    """Tells the events of one session to its hook and to the log.
+    """Gives the events of one session to its hook and to the log.
 
     Args:
         hook: called with each event; `None` when only the log listens.

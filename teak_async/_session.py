@@ -67,7 +67,7 @@ class TeakSession:
         limits: requests per second; what Teak documents when left out.
         retry: how persistent to be; `None` for one attempt a call.
         timeout: how long the network may take.
-        http: an `aiohttp.ClientSession` of yours, used and never closed. Its middlewares are left out, since one that
+        http: the caller's `aiohttp.ClientSession`, used and never closed. Its middlewares are left out, since one that
             retries would break the limits; on it no credit is earned (see the README), so bulk runs are slower by the
             round trip. Proxies and certificates are its own business.
         ssl: an `ssl.SSLContext` with a private CA or a client's certificate; what the system trusts when left out.
@@ -227,7 +227,7 @@ class TeakSession:
 
     @property
     def rates(self) -> Mapping[str, Rate]:
-        """A snapshot of each bucket, by its path as the server's refusal names it."""
+        """A snapshot of each bucket, by its path as the server's 429 names it."""
         return {path: handle.bucket.rate() for path, handle in self._buckets.items()}
 
     @property

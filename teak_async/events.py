@@ -1,4 +1,4 @@
-"""What a session tells of its calls and limits while it works, for metrics and logs. Pure.
+"""What a session reports of its calls and limits while it works, for metrics and logs. Pure.
 
 `TeakSession(on_event=…)` calls its hook with each event; the logger `teak_async` writes each as a line. An event has the line's
 `message`, a %-format of its attributes, and its `level`, which the log raises to WARNING for an identify of unknown fate.

@@ -92,7 +92,7 @@ class _Attempt:
 
 
 class OpenTelemetry:
-    """Tells OpenTelemetry what a session does, as its `on_event`.
+    """Reports to OpenTelemetry what a session does, as its `on_event`.
 
     Args:
         tracer_provider: whose spans; the global one when left out.

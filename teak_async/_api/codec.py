@@ -152,7 +152,7 @@ def decode(endpoint: Endpoint, request: Request, status: int, headers: Mapping[s
         # A proxy may have made it, so nobody knows what became of the call.
         raise unexpected_response(endpoint, status, headers, "its body is no JSON object", Delivery.UNKNOWN, now)
     if (word := content.get("status", "ok")) != "ok" or "errors" in content or "error" in content:
-        # It contradicts its own status code: neither a success nor a refusal of Teak's.
+        # It contradicts its own status code: neither Teak's success nor Teak's error.
         what = "its body has an error" if word == "ok" else f"its body says status {repr(word)[:80]}"
         raise unexpected_response(endpoint, status, headers, what, Delivery.UNKNOWN, now)
     if (name := _another_calls(request, content)) is not None:

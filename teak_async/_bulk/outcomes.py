@@ -74,7 +74,7 @@ class BulkReport:
     Attributes:
         total: rows that ended.
         succeeded: rows with a response.
-        failed: rows with an error that tells what became of them.
+        failed: rows with an error that says what became of them.
         in_doubt: rows that end `UNKNOWN`.
         skipped: rows finished in an earlier run.
         not_sent: rows that a deadline, an outage or a stop left unsent; a resumed run sends them.

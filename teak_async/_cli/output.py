@@ -87,7 +87,7 @@ class ResultWriter:
     Args:
         path: the file; standard output when `None`.
         interrupts: the signals heard so far; with one, nothing waits for a stuck output any more.
-        say: tells the user, once, that the output is stuck.
+        say: shows the user, once, that the output is stuck.
 
     Raises:
         InputError: when the output cannot be opened.

@@ -1,4 +1,4 @@
-"""The connections of a pool of ours: each is watched, so that what the server did to one while it was idle is known before use.
+"""The connections of a session's own pool: each is watched, so what the server did to an idle one is known before use.
 
 Theory of operation. A `ConnectionWatch` stands between the system's transport and aiohttp's protocol, by asyncio's
 `set_protocol`. It passes on what comes while a request is out. What comes while none is, is nobody's response: the connection
@@ -9,7 +9,7 @@ Rules of this module:
 
 - Whatever depends on how aiohttp works inside stands here: `Connection.protocol` with its `should_close`, its
   `set_exception`, and `ClientSession._loop`. A test names each of them and fails when it goes.
-- A connection is used again only when the last byte that came on it was its response's, see `ConnectionWatch.settle`.
+- A connection is used again only when the last byte that came on it was its response's, see `ConnectionWatch.record_response`.
 """
 
 from __future__ import annotations
@@ -155,7 +155,7 @@ class ConnectionWatch(asyncio.Protocol):
         """
         return self._transport.is_closing() and not self.ended and not self._last and not self._is_tls
 
-    def settle(self, now: float, round_trip: float, body: bytes, headers: Mapping[str, str]) -> None:
+    def record_response(self, now: float, round_trip: float, body: bytes, headers: Mapping[str, str]) -> None:
         """The response was read: keep the connection, unless more came than the response, or it is not kept for long.
 
         The last bytes that came have to be the last of the response. aiohttp finds a whole second response by itself, but not

@@ -1,6 +1,6 @@
-"""One request on its way: what is known of it, its time, and how aiohttp tells of it.
+"""One request on its way: what is known of it, its time, and how aiohttp reports it.
 
-Theory of operation. aiohttp hands nothing of ours through to the request but its body; a request without one has a middleware
+Theory of operation. aiohttp hands nothing through to the request but its body; a request without one has a middleware
 instead. By either, `WatchedRequest` finds its `Exchange`, and tells it when a connection is had and when the first byte is
 written.
 
@@ -34,7 +34,7 @@ class Exchange:
         exact: whether `sent_at` can be known, i.e. the connection pool is ours.
         sent_at: `time.monotonic()` just before the first byte; `None` before that.
         warm: whether the connection had carried a response before.
-        connection: the one that it went out on, on a pool of ours.
+        connection: the one that it went out on, on the session's own pool.
         cancel: cancels the task that makes it.
         error: what it was interrupted with.
         unsent: certainly no byte has left, nor will without the exchange going on.
@@ -176,7 +176,7 @@ class Body(aiohttp.BytesPayload):
 
 
 class WatchedRequest(aiohttp.ClientRequest):
-    """A request that tells its exchange when it is written."""
+    """A request that notes in its exchange when it is written."""
 
     exchange: Exchange | None = None
     watch: ConnectionWatch | None = None

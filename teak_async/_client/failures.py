@@ -1,4 +1,4 @@
-"""What aiohttp, TLS or the system raised, as an error of ours that says what happened, where, and what became of the call.
+"""What aiohttp, TLS or the system raised, as an error that says what happened, where, and what became of the call.
 
 Rules of this module:
 
@@ -54,12 +54,12 @@ class Route:
 
 
 def translate(error: Exception, route: Route, connection: ConnectionWatch | None, *, unsent: bool) -> TeakError:
-    """Turn an exception into an error of ours, with the delivery as far as it is known.
+    """Turn an exception into an error of this package, with the delivery as far as it is known.
 
     Args:
         error: what was raised.
         route: where the exchange went.
-        connection: its connection, if it had one of ours.
+        connection: its connection, if it was one of the session's own pool.
         unsent: whether it is known that no byte has left.
     """
     if isinstance(error, TeakError):

@@ -107,7 +107,7 @@ class Transport:
         user_agent: what the client calls itself.
         redact: cuts the secret out of what a server says.
         http: the caller's session, with a pool of its own.
-        tls: for https on a pool of ours, when it is not the system's.
+        tls: for https on the session's own pool, when it is not the system's.
 
     Attributes:
         server: its address, without a user or password that it may have.
@@ -136,7 +136,7 @@ class Transport:
         self._headers = {"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": user_agent}
         self._http = http
         self._ours = http is None
-        # On a pool of ours the time begins with the write, since connecting has its own; elsewhere with the exchange.
+        # On the session's own pool the time begins with the write, since connecting has its own; elsewhere with the exchange.
         if self._ours:
             self._route = Route(self.server, timeout.connect, timeout.response)
         else:
@@ -262,7 +262,7 @@ class Transport:
             now = monotonic()
             round_trip = now - exchange.sent_at
             if exchange.connection is not None:
-                exchange.connection.settle(now, round_trip, body, response.headers)
+                exchange.connection.record_response(now, round_trip, body, response.headers)
         headers = RedactedHeaders(response.headers, self._redact)
         return RawResponse(response.status, headers, self._redact(body), round_trip, exchange.warm)
 

@@ -81,7 +81,7 @@ class Rate:
 
 
 class _Queue:
-    """The calls waiting in one lane: those refused before by their tickets, then the others as they came."""
+    """The calls waiting in one lane: those rate-limited before by their tickets, then the others as they came."""
 
     __slots__ = ("_again", "_first", "waiting")
 
@@ -118,7 +118,7 @@ class Bucket:
     """The permits of one path, shared by all who use the session.
 
     Args:
-        name: the path as the server's refusal names it.
+        name: the path as the server's 429 names it.
         limit: requests a second.
         notifier: takes the events of its pauses and of its allowance.
     """
@@ -224,13 +224,13 @@ class Bucket:
         self.window.charge(self._loop.time(), count)
 
     def record_rate_limit(self, sent_at: float, wait: float | None) -> None:
-        """Say, before `release_answered`, that the answer is a refusal which asks for `wait` seconds."""
+        """Say, before `release_answered`, that the response is a 429, which asks for `wait` seconds."""
         now = self._loop.time()
         paused_until = self.window.paused_until
         self._announce_allowance()
         self.window.record_rate_limit(now, sent_at, wait)
         longer = self.window.paused_until - max(paused_until, now)
-        # All that were on the wire may come back refused: each moves the end by a little, which is no news.
+        # All that were on the wire may come back rate-limited: each moves the end by a little, which is no news.
         if (paused_until <= now or longer >= MIN_PAUSE) and self._notifier.is_enabled(logging.INFO):
             self._notifier.emit(BucketPaused(self.name, self.window.paused_until - now))
         self._announce_allowance()

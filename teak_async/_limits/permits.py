@@ -28,7 +28,7 @@ SECOND = 1.0
 GUARD = 0.001
 """Seconds that a permit stays out longer: covers two clocks whose rates differ by a thousandth, at 0.1 % of throughput."""
 MIN_PAUSE = 0.1
-"""Seconds. Even where a server asks for no wait, the refused call has to be back at the head of its lane first."""
+"""Seconds. Even where a server asks for no wait, the rate-limited call has to be back at the head of its lane first."""
 HOLD = SECOND + GUARD
 """Seconds from an answer, or from a failure, until the permit is back; less the credit."""
 
@@ -94,7 +94,7 @@ class PermitWindow:
     """The permits of one bucket."""
 
     CUT = 0.8
-    """What a refusal leaves of the allowance."""
+    """What a 429 leaves of the allowance."""
     STEPS = 20
     """Steps, one for each second after the pause, in which the whole limit would be won back."""
 
@@ -210,11 +210,11 @@ class PermitWindow:
         self.credit.forget()
 
     def charge(self, now: float, count: int) -> None:
-        """Somebody else of ours, who has ended, may have made so many requests up to now."""
+        """An earlier run of the same program may have made so many requests up to now."""
         self._lost.extend([now] * count)
 
     def record_rate_limit(self, now: float, sent_at: float, wait: float | None) -> None:
-        """The answer was a refusal: pause, and take less.
+        """The response was a 429: pause, and take less.
 
         Args:
             now: when it came.
