@@ -84,24 +84,33 @@ class CallExecutor:
         for tell in list(self.on_close):
             tell()
         try:
-            self._interrupt(attempt for attempt in self.under_way.values() if attempt.left)
+            self._close(attempt for attempt in self.under_way.values() if attempt.left)
             if self.under_way and not hurry:
                 await self._quiet.wait()
         finally:
-            self._interrupt(self.under_way.values())
+            self._close(self.under_way.values())
             if self.under_way:
                 await self._quiet.wait()
 
-    def _interrupt(self, attempts: Iterable[Attempt[AttemptResult]]) -> None:
+    def _close(self, attempts: Iterable[Attempt[AttemptResult]]) -> None:
         for attempt in list(attempts):
-            unsent = SessionClosed("the session was closed before this call was sent")
-            if not attempt.begun:
-                self._discard(attempt)
-                attempt.finish(unsent)
-            elif attempt.exchange.unsent:
-                attempt.exchange.interrupt(unsent)
-            else:
-                attempt.exchange.interrupt(ConnectionLost("the session was closed before the answer came"))
+            self._interrupt(
+                attempt,
+                SessionClosed("the session was closed before this call was sent"),
+                ConnectionLost("the session was closed before the answer came"),
+            )
+
+    def _interrupt(self, attempt: Attempt[AttemptResult], unsent: TeakError, sent: TeakError | None) -> None:
+        """End an attempt: by one error while nothing was sent, afterwards by the other, or not at all."""
+        if attempt.exchange not in self.under_way:
+            return  # it ended in this turn of the loop, and its caller has yet to see that
+        if not attempt.begun:
+            self._discard(attempt)  # a task that is cancelled before its first step never runs, and ends nobody's wait
+            attempt.finish(unsent)
+        elif attempt.exchange.unsent:
+            attempt.exchange.interrupt(unsent)
+        elif sent is not None:
+            attempt.exchange.interrupt(sent)
 
     async def execute(self, call: Call) -> Response:
         """Make a call: as many attempts as it may have, and the truth about all of them."""
@@ -166,7 +175,7 @@ class CallExecutor:
         if call.deadline is not None:
             loop = asyncio.get_running_loop()
             left = call.deadline.seconds_left(loop.time())
-            timer = loop.call_later(left, self._interrupt_at_deadline, call, exchange)
+            timer = loop.call_later(left, self._interrupt_at_deadline, call, attempt)
         try:
             return await attempt.run(self._send_with_permit, call, handle.bucket, exchange)
         except asyncio.CancelledError:
@@ -196,13 +205,13 @@ class CallExecutor:
             handle.bucket.release_unused()
             raise TimeoutError
 
-    def _interrupt_at_deadline(self, call: Call, exchange: Exchange) -> None:
+    def _interrupt_at_deadline(self, call: Call, attempt: Attempt[AttemptResult]) -> None:
         """End an attempt at its call's deadline: one that is not sent yet, and a live one wherever it is."""
-        if exchange.unsent:
-            exchange.interrupt(_deadline_passed(call))
-        elif call.lane is Lane.LIVE:
-            call.stopping = True
-            exchange.interrupt(TimedOut("no response before the deadline", delivery=Delivery.UNKNOWN))
+        late = None
+        if call.lane is Lane.LIVE:
+            late = TimedOut("no response before the deadline", delivery=Delivery.UNKNOWN)
+            call.stopping = not attempt.exchange.unsent
+        self._interrupt(attempt, _deadline_passed(call), late)
 
     async def _send_with_permit(self, call: Call, bucket: Bucket, exchange: Exchange) -> AttemptResult:
         """Make the exchange of one attempt with its permit, and release that as what is known of the exchange allows."""

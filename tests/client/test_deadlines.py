@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from support import session_on
 
-from teak_async import DeadlinePassed, Delivery, Identify, Limits, RetryPolicy, TeakSession, TimedOut
+from teak_async import DeadlinePassed, Delivery, Identify, Limits, RetryPolicy, SessionClosed, TeakSession, TimedOut
 from teak_async.sandbox import STATUS, Faults, Sandbox
 
 
@@ -85,6 +85,37 @@ async def test_a_set_that_was_attempted_before_the_deadline_is_in_doubt(server: 
         with pytest.raises(DeadlinePassed, match="before it was sent again; its last attempt: ConnectionLost") as late:
             await teak.desktop_push.opt_out("p1", deadline=0.3)
     assert late.value.delivery is Delivery.UNKNOWN
+
+
+class HastyLoop(asyncio.SelectorEventLoop):
+    """Takes a timer of less than a millisecond for one that is due, as loops do that count in milliseconds."""
+
+    def call_later(self, delay: float, *args: Any, **options: Any) -> Any:  # type: ignore[override] # passed on as it comes
+        return self.call_soon(*args, **options) if delay < 0.001 else super().call_later(delay, *args, **options)
+
+
+@pytest.mark.parametrize("closing", [False, True])
+def test_a_deadline_that_passes_before_the_first_step_ends_the_call(closing: bool) -> None:
+    """Its timer may fire before the task of the attempt begins; nothing hangs, and the permit is back, once."""
+
+    async def main() -> None:
+        async with Sandbox() as server, session_on(server, limits=Limits(1, 1)) as teak:
+            closes: list[asyncio.Future[None]] = []
+            loop = asyncio.get_running_loop()
+            call = asyncio.ensure_future(teak.identify("p1", country_code="US", deadline=0.0009))
+            if closing:
+                loop.call_soon(lambda: closes.append(asyncio.ensure_future(teak.close())))
+            with pytest.raises((DeadlinePassed, SessionClosed)) as late:
+                await asyncio.wait_for(call, 5)
+            assert late.value.delivery is Delivery.NOT_SENT
+            assert not server.requests
+            assert {rate.in_window for rate in teak.rates.values()} <= {0}
+
+    loop = HastyLoop()
+    try:
+        loop.run_until_complete(main())
+    finally:
+        loop.close()
 
 
 async def test_a_run_waits_for_what_is_on_the_wire_at_its_deadline() -> None:
