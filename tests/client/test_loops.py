@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import pytest
-from support import WAIT, identifies, session_on
+from support import MANY, WAIT, identifies, session_on
 
 from teak_async import Identify, Limits, RateLimited, TeakSession, TimedOut, Timeout
 from teak_async.sandbox import IDENTIFY, Faults, Sandbox
@@ -49,12 +49,12 @@ def run_on(kind: str, main: Callable[[], Awaitable[None]]) -> None:
 @pytest.mark.parametrize("loop", LOOPS)
 def test_live_calls_and_a_run_at_once(loop: str, tmp_path: Path) -> None:
     """None hangs, and none is rate-limited by a strict sliding window."""
-    each = 1000 if loop != "debug" else 200
+    each = 200 if loop == "debug" else 2000 if MANY else 600
 
     async def main() -> None:
         async with (
             Sandbox(identify=1000, faults=Faults(delay=0.01, jitter=0.005)) as server,
-            session_on(server, limits=Limits(1000, 1000)) as teak,
+            session_on(server, limits=Limits(1000, 1000), timeout=Timeout(5, 20)) as teak,
         ):
             live = [asyncio.create_task(teak.identify(f"live{number}", country_code="US")) for number in range(each)]
             report = await teak.bulk(identifies(each), journal=tmp_path / "run.db")
