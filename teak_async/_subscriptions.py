@@ -70,7 +70,7 @@ class SubscriptionsProperty(property):
         self.__doc__ = doc  # some Pythons let the class's own win over the argument
 
     # On the class, the members of a subscription are of use, and not the property itself.
-    @overload  # type: ignore[override]
+    @overload  # type: ignore[override] # a property gives itself there
     def __get__(self, session: None, owner: type | None = None, /) -> type[Subscriptions]: ...
 
     @overload
