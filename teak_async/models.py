@@ -101,7 +101,6 @@ class _Change(Response):
         previous_state: the state before this call; before an earlier attempt of it when `repeated`.
         state: the state after it.
         reachable: whether any device of the channel is registered.
-        repeated: an earlier attempt of the same call may have been applied, so `previous_state` may be its own.
     """
 
     user_id: str

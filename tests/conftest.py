@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import settings
-from support import FAST, session_on
+from support import FAST, MANY, make_loop, session_on
 
 from teak_async import TeakSession
 from teak_async.sandbox import Sandbox
 
 settings.register_profile("many", max_examples=150, deadline=None)
 settings.register_profile("few", max_examples=25, deadline=None)
-settings.load_profile("many" if "CI" in os.environ else "few")
+settings.load_profile("many" if MANY else "few")
 
 LOOP = os.environ.get("TEST_LOOP", "asyncio")
 
@@ -31,23 +31,11 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "run.db"
 
 
-def make_uvloop() -> asyncio.AbstractEventLoop:
-    import uvloop  # noqa: PLC0415 - where it is installed
-
-    return uvloop.new_event_loop()
-
-
-def make_eager_loop() -> asyncio.AbstractEventLoop:
-    loop = asyncio.new_event_loop()
-    loop.set_task_factory(asyncio.eager_task_factory)  # type: ignore[attr-defined,unused-ignore] # Python 3.12
-    return loop
-
-
 if LOOP != "asyncio":
 
     def pytest_asyncio_loop_factories(config: Any, item: Any) -> dict[str, Any]:
         """Run the tests on the loop that the environment names, with `eager` tasks from Python 3.12 on."""
-        return {LOOP: {"uvloop": make_uvloop, "eager": make_eager_loop}[LOOP]}
+        return {LOOP: partial(make_loop, LOOP)}
 
 
 @pytest.fixture

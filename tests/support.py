@@ -58,6 +58,18 @@ class Ended:
         return sorted((json.loads(line) for line in self.out.splitlines()), key=lambda row: row["index"])
 
 
+def make_loop(kind: str) -> asyncio.AbstractEventLoop:
+    """A loop of a kind: `asyncio`, `debug`, `uvloop`, or `eager`, which starts tasks at once."""
+    if kind == "uvloop":
+        import uvloop  # noqa: PLC0415 - where it is installed
+
+        return uvloop.new_event_loop()
+    loop = asyncio.new_event_loop()
+    if kind == "eager":
+        loop.set_task_factory(asyncio.eager_task_factory)  # type: ignore[attr-defined,unused-ignore] # Python 3.12
+    return loop
+
+
 def pairs(first: Sequence[Any], second: Sequence[Any]) -> list[tuple[Any, Any]]:
     """Every value with every other one, or else each value of the longer sequence with one of the other."""
     if MANY:

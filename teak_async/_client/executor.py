@@ -81,18 +81,18 @@ class CallExecutor:
     async def close(self, *, hurry: bool = False) -> None:
         """Wait for what is on the wire and has a caller that waits; in a hurry, or cancelled, leave that too."""
         self._closed.set()
-        for tell in list(self.on_close):
-            tell()
+        for callback in list(self.on_close):
+            callback()
         try:
-            self._close(attempt for attempt in self.under_way.values() if attempt.left)
+            self._close_attempts(attempt for attempt in self.under_way.values() if attempt.left)
             if self.under_way and not hurry:
                 await self._quiet.wait()
         finally:
-            self._close(self.under_way.values())
+            self._close_attempts(self.under_way.values())
             if self.under_way:
                 await self._quiet.wait()
 
-    def _close(self, attempts: Iterable[Attempt[AttemptResult]]) -> None:
+    def _close_attempts(self, attempts: Iterable[Attempt[AttemptResult]]) -> None:
         for attempt in list(attempts):
             self._interrupt(
                 attempt,

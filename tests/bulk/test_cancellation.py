@@ -19,12 +19,14 @@ from teak_async.events import Event, ResponseReceived
 from teak_async.sandbox import IDENTIFY, Faults, Sandbox
 
 
-async def test_a_run_that_is_cancelled_while_it_closes_has_an_end(fast: TeakSession, path: Path) -> None:
+async def test_a_run_that_is_cancelled_while_it_closes_has_an_end(
+    fast: TeakSession, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Who reads it is not left waiting, nor told that this was all."""
     run = await fast.bulk(identifies(3), journal=path).__aenter__()
     assert run.journal is not None
     assert run._main is not None
-    run.journal.close = asyncio.Event().wait  # type: ignore[method-assign, assignment] # a disk that takes its time
+    monkeypatch.setattr(run.journal, "close", asyncio.Event().wait)  # a disk that takes its time
     while run.report.succeeded < 3 or run._players._tasks:
         await asyncio.sleep(0.001)
     for _ in range(5):

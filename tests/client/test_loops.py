@@ -7,12 +7,13 @@ import sys
 import threading
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Self
 
 import pytest
-from support import MANY, WAIT, identifies, session_on
+from support import MANY, WAIT, identifies, make_loop, session_on
 
 from teak_async import Identify, Limits, RateLimited, TeakSession, TimedOut, Timeout
 from teak_async.sandbox import IDENTIFY, Faults, Sandbox
@@ -28,21 +29,11 @@ LOOPS = [
 def run_on(kind: str, main: Callable[[], Awaitable[None]]) -> None:
     """Run something on a loop of a kind."""
 
-    def make() -> asyncio.AbstractEventLoop:
-        if kind == "uvloop":
-            import uvloop  # noqa: PLC0415 - where it is installed
-
-            return uvloop.new_event_loop()
-        loop = asyncio.new_event_loop()
-        if kind == "eager":
-            loop.set_task_factory(asyncio.eager_task_factory)  # type: ignore[attr-defined,unused-ignore] # Python 3.12
-        return loop
-
     async def within() -> None:
         async with asyncio.timeout(WAIT):
             await main()
 
-    with asyncio.Runner(loop_factory=make, debug=kind == "debug") as runner:
+    with asyncio.Runner(loop_factory=partial(make_loop, kind), debug=kind == "debug") as runner:
         runner.run(within())
 
 

@@ -194,7 +194,7 @@ async def test_errors_say_what_happened() -> None:
     assert failed.value.delivery is Delivery.NOT_SENT
 
 
-def test_it_all_works_on_uvloop() -> None:
+def test_it_all_works_on_uvloop(monkeypatch: pytest.MonkeyPatch) -> None:
     """Another loop's transports take a watch, too, and its cached clock makes no round trip."""
     uvloop = pytest.importorskip("uvloop")
     seen: list[Any] = []
@@ -207,7 +207,7 @@ def test_it_all_works_on_uvloop() -> None:
                 seen.append(await send(*args))
                 return seen[-1]
 
-            teak._transport.send = spying  # type: ignore[method-assign, assignment] # times what it sends
+            monkeypatch.setattr(teak._transport, "send", spying)
             await asyncio.gather(*(teak.identify(f"p{number}", country_code="US") for number in range(100)))
             for number in range(5):
                 assert (await teak.identify(f"q{number}", country_code="US")).session_id == f"of q{number}"
