@@ -193,7 +193,8 @@ async def test_cancelling_twice_leaves_at_once() -> None:
         async with session_on(server) as teak:
             run = teak.bulk(identifies(10))
             task = asyncio.ensure_future(run)
-            await asyncio.sleep(0.1)
+            while server.seen[IDENTIFY].requests < 10:
+                await asyncio.sleep(0.005)
             task.cancel()
             await asyncio.sleep(0.01)
             assert not task.done()
