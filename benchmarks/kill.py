@@ -55,7 +55,7 @@ def in_between(journal: Path) -> set[int]:
     # Changes nothing: opened to be written, the log would be brought into the file, which is more than a kill does.
     with closing(sqlite3.connect(f"{journal.as_uri()}?mode=ro", uri=True)) as connection:
         try:
-            return {index for (index,) in connection.execute("SELECT idx FROM rows WHERE state = 'intent'")}
+            return {index for (index,) in connection.execute("SELECT row FROM rows WHERE state = 'intent'")}
         except sqlite3.OperationalError:  # killed before it had its tables
             return set()
 

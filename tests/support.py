@@ -123,10 +123,10 @@ def internals(session: TeakSession) -> Internals:
     return Internals(session._executor, session._limits)
 
 
-def rows_of(journal: Path, columns: str = "idx, state") -> list[Any]:
+def rows_of(journal: Path, columns: str = "row, state") -> list[Any]:
     """What a journal's file says, asked with nothing of ours."""
     with closing(sqlite3.connect(journal)) as connection:
-        return connection.execute(f"SELECT {columns} FROM rows ORDER BY idx").fetchall()  # noqa: S608 - a test's own words
+        return connection.execute(f"SELECT {columns} FROM rows ORDER BY row").fetchall()  # noqa: S608 - a test's own words
 
 
 async def intend_all(path: Path, requests: Iterator[Request]) -> None:

@@ -42,7 +42,7 @@ async def test_sigkill_loses_nothing_and_doubles_nothing(tmp_path: Path, path: P
     assert set(told) == {f"p{number}" for number in range(ROWS)}
     doubtful = {name for name, state in told.items() if state == "in_doubt"}
     assert code == (3 if doubtful else 0)
-    assert {name for name, state in told.items() if state == "done"} == set(told) - doubtful
+    assert {name for name, state in told.items() if state == "succeeded"} == set(told) - doubtful
     assert all(players[name]["sessions"] == 1 for name in set(told) - doubtful)
     assert max(player["sessions"] for player in players.values()) == 1
     assert len(left) >= KILLS * 4 // 5
@@ -92,7 +92,7 @@ async def test_sigkill_with_sets_ends_in_the_last_state(tmp_path: Path, path: Pa
         players = await players_at(url)
     assert code == 0
     assert len(left) >= KILLS * 4 // 5
-    assert count_states(path) == {"done": ROWS}
+    assert count_states(path) == {"succeeded": ROWS}
     assert all(players[name]["categories"][wanted[name]] == "opt_out" for name in names)
 
 
@@ -135,14 +135,14 @@ async def test_the_order_of_a_players_rows_holds_across_runs(tmp_path: Path, pat
             _, err = await process.communicate()
             assert number < kills or process.returncode == 0, err.decode()
         server = await players_at(url)
-    fates = dict(rows_of(path, "idx, state"))
+    fates = dict(rows_of(path, "row, state"))
     assert len(fates) == len(asked)
     for player in range(players):
         rows = [(index, state) for index, (name, state) in enumerate(asked) if name == f"p{player}"]
-        last = max((index for index, _ in rows if fates[index] == "done"), default=-1)
+        last = max((index for index, _ in rows if fates[index] == "succeeded"), default=-1)
         may_be = {state for index, state in rows if index == last or (index > last and fates[index] == "in_doubt")}
         assert server[f"p{player}"]["state"] in (may_be if last >= 0 else may_be | {"opt_in"})
-    overtaken = rows_of(path, "idx, error")
+    overtaken = rows_of(path, "row, error")
     assert any("a later row of this player was done since" in (error or "") for _, error in overtaken)
 
 
@@ -160,7 +160,7 @@ async def test_an_interrupted_command_says_how_to_go_on(tmp_path: Path, path: Pa
         _, told = await process.communicate()
         assert process.returncode == 130
         assert f"the same --journal {path}" in told.decode()
-        assert set(count_states(path)) <= {"done", "waiting"}
+        assert set(count_states(path)) <= {"succeeded", "not_sent"}
         code, _ = await killed_until_done(url, arguments, path, random.Random(0), 0, 1)
         players = await players_at(url)
     assert code == 0

@@ -6,8 +6,7 @@ from typing import Any
 
 from attrs import define, field, frozen
 
-from teak_async._api.codec import as_json, unstructure
-from teak_async._journal.row import JournalRow
+from teak_async._api.codec import unstructure
 from teak_async.errors import DeadlinePassed, Delivery, InvalidRequest, TeakError
 from teak_async.models import Request, Response
 
@@ -150,15 +149,3 @@ class Tally:
             elapsed=elapsed,
             rate=self.sent / elapsed if elapsed > 0 else 0.0,
         )
-
-
-def result_of(row: JournalRow, outcome: Outcome) -> JournalRow:
-    """Make the row that the journal keeps of an outcome."""
-    unsuccessful = {Delivery.UNKNOWN: "in_doubt", Delivery.DONE: "unread"}.get(outcome.delivery, "failed")
-    return row.with_state(
-        "done" if outcome.error is None else unsuccessful,
-        outcome.attempts,
-        outcome.delivery.value,
-        None if outcome.error is None else f"{type(outcome.error).__name__}: {outcome.error}",
-        None if outcome.response is None else as_json(outcome.response),
-    )

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable
 from teak_async.errors import DeadlinePassed, Delivery, TeakError
 from teak_async.models import Response
 
-from .outcomes import Outcome, Tally, result_of
-from .row_call import InvalidRow, RowCall, RunContext, in_doubt_error, outcome_of
+from .outcomes import Outcome, Tally
+from .row_call import InvalidRow, RowCall, RunContext, in_doubt_error, outcome_of, result_of
 
 
 class Results:
@@ -56,7 +56,7 @@ class Results:
                     self.fail(failure)
                 self.deliver(outcome)
 
-            journal.record_result(result_of(row.journal_row, outcome)).add_done_callback(deliver)
+            journal.record_result(result_of(row, row.journal_row, outcome)).add_done_callback(deliver)
 
     def deliver(self, outcome: Outcome) -> None:
         """Count an outcome, and give it to the reader."""

@@ -52,7 +52,7 @@ def disposition(known: KnownRow | None, effect: Effect | None, *, resend_in_doub
     if known is None:
         return Disposition.SEND
     if known.state in FINISHED:
-        return Disposition.SKIP if known.state == "done" else Disposition.SKIP_FAILED
+        return Disposition.SKIP if known.state == "succeeded" else Disposition.SKIP_FAILED
     if known.state not in MAYBE_DONE or effect in (None, Effect.READ):
         return Disposition.SEND
     if known.overtaken:

@@ -7,6 +7,7 @@ from typing import cast
 
 from attrs import define, field, frozen
 
+from teak_async._api.codec import as_json
 from teak_async._client.call import Call
 from teak_async._client.deadline import DueTime
 from teak_async._journal.database import GROUP
@@ -104,6 +105,16 @@ class RowCall:
         """Attempts so far."""
         return self.call.attempts
 
+    @property
+    def pauses(self) -> int:
+        """Attempts so far that were rate-limited."""
+        return self.call.rate_limited
+
+    @property
+    def first_error(self) -> TeakError | None:
+        """How the first attempt that failed ended."""
+        return self.call.first_error
+
     async def reserve_lookahead(self) -> None:
         """Wait until there is room for one more player, whose first row in flight this is."""
         await self._context.lookahead.acquire()
@@ -136,7 +147,7 @@ class RowCall:
         # An intent of an earlier run stays: that one may have sent it.
         if self._context.journal is not None and self.journal_row is not None and self._intended and not self.call.resent:
             self._intended = False
-            self._context.journal.retract_intent(self.journal_row)
+            self._context.journal.retract_intent(self.journal_row, self.call.error)
 
 
 @frozen
@@ -148,6 +159,8 @@ class InvalidRow:
     error: InvalidRequest
     journal_row: JournalRow | None
     attempts: int = 0
+    pauses: int = 0
+    first_error: TeakError | None = None
 
 
 def outcome_of(row: RowCall | InvalidRow, response: Response | None, error: TeakError | None) -> Outcome:
@@ -155,6 +168,20 @@ def outcome_of(row: RowCall | InvalidRow, response: Response | None, error: Teak
     delivery = Delivery.DONE if error is None else error.delivery
     request = row.call.request if isinstance(row, RowCall) else None
     return Outcome(row.index, request, response, error, delivery, row.attempts, row.line)
+
+
+def result_of(row: RowCall | InvalidRow, journal_row: JournalRow, outcome: Outcome) -> JournalRow:
+    """Make the row that the journal keeps of an outcome."""
+    unsuccessful = "in_doubt" if outcome.delivery is Delivery.UNKNOWN else "failed"
+    return journal_row.with_state(
+        "succeeded" if outcome.error is None else unsuccessful,
+        attempts=row.attempts,
+        pauses=row.pauses,
+        delivery=outcome.delivery.value,
+        first_error=row.first_error,
+        error=outcome.error,
+        response=None if outcome.response is None else as_json(outcome.response),
+    )
 
 
 def in_doubt_error(why_not_again: str = "") -> ConnectionLost:

@@ -16,28 +16,30 @@ from .input import InputError
 from .progress import format_duration
 
 STATES: Mapping[str, str] = {
-    "done": "succeeded",
-    "unread": "succeeded, with a response that cannot be understood",
+    "succeeded": "succeeded",
     "failed": "failed",
     "in_doubt": "in doubt",
-    "intent": "on the wire, or cut off there",
-    "waiting": "not sent yet",
+    "intent": "being sent, or cut off there",
+    "not_sent": "not sent",
 }
-RARE = ("unread",)
-"""States that `describe_summary` names only where a row is in them."""
+"""The states of a journal's rows, as `report --json` and the text name them."""
 
 
 def count_states(record: JournalSummary) -> dict[str, int | str]:
     """Count the rows of a journal by state, beside what the journal is of."""
-    return {**record.about, "total": sum(record.states.values()), **{state: record.states.get(state, 0) for state in STATES}}
+    counts = {state: record.states.get(state, 0) for state in STATES}
+    about = {**record.about, "last_written": record.last_written}
+    return {**about, "total": sum(record.states.values()), **counts, "failed_done": record.failed_done}
 
 
 def describe_summary(record: JournalSummary) -> str:
     """Put the counts of a journal into words."""
     total = sum(record.states.values())
-    lines = [f"{record.about.get('command', 'bulk run')} for game {record.about.get('game_id')}: {total:,} rows begun"]
-    shown = [state for state in STATES if state in record.states or state not in RARE]
-    lines += [f"  {record.states.get(state, 0):>12,}  {STATES[state]}" for state in shown]
+    times = f"begun {record.about.get('created')}" + (f", last written {record.last_written}" if record.last_written else "")
+    lines = [f"{record.about.get('command', 'bulk run')} for game {record.about.get('game_id')}, {times}: {total:,} rows read"]
+    lines += [f"  {record.states.get(state, 0):>12,}  {words}" for state, words in STATES.items()]
+    if record.failed_done:
+        lines.insert(3, f"  {record.failed_done:>12,}    of which were done, with a response that cannot be understood")
     return "\n".join(lines)
 
 

@@ -28,8 +28,9 @@ NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")
 """Signals that end a command, where the system has them."""
 INTERRUPTED = 130
 """The exit code of a command that a signal ended."""
-SAME_WITHIN = 0.03
-"""Seconds within which another SIGHUP is the same one: of a lost terminal the system tells, and then the shell."""
+SAME_WITHIN = 0.3
+"""Seconds within which another SIGHUP is the same one: of a lost terminal the system tells, and then the shell, which may be
+slow on a busy machine."""
 
 Reaction = Callable[[int], object]
 

@@ -39,6 +39,7 @@ class Call:
         uncertain: whether an attempt of it may have been done.
         resent: whether an earlier run may have done it. A set is in doubt by that until the server responds.
         error: what the call would end with if it were left now; `None` before its first failure.
+        first_error: how its first attempt that failed ended.
         message: the request as it goes out; `None` before its first attempt.
         number: names it in events; unique in the process.
         ticket: of its last permit; a rate-limited attempt keeps it, and with it the place at the head of its lane.
@@ -54,6 +55,7 @@ class Call:
         "deadline",
         "endpoint",
         "error",
+        "first_error",
         "lane",
         "message",
         "number",
@@ -75,6 +77,7 @@ class Call:
         self.attempts = self.rate_limited = 0
         self.on_wire = self.stopping = self.stopped_before_retry = self.uncertain = self.resent = False
         self.error: TeakError | None = None
+        self.first_error: TeakError | None = None
         self.message: Message | None = None
         self.number = next(_numbers)
         self.ticket: int | None = None
@@ -123,6 +126,7 @@ class Call:
             error.delivery = Delivery.UNKNOWN
         error.attempts = self.attempts
         self.error = error
+        self.first_error = self.first_error or error
 
     def finish(self, response: Response) -> Response:
         """Return the response, marked where the state before it may be this call's own doing."""

@@ -13,11 +13,13 @@ Rules of this module:
 from __future__ import annotations
 
 import os
+import socket
 import sqlite3
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
+from datetime import UTC, datetime
 from functools import cache
 from operator import attrgetter
 from pathlib import Path
@@ -31,8 +33,8 @@ from .row import SETS, JournalRow, KnownRow, Text, text_of
 
 APPLICATION = 0x7465616B
 """What marks a SQLite file as ours: "teak"."""
-VERSION = 1
-GROUP = 90
+VERSION = 2
+GROUP = 66
 """Rows written together at most, in one statement: older SQLites take no more than 999 values."""
 CHUNK = 250
 """Rows of an earlier run read at a time: the loop is held up for no longer than it takes to pass over so many."""
@@ -45,29 +47,41 @@ RECENT = 2.0
 _SCHEMA = f"""
 PRAGMA application_id = {APPLICATION};
 PRAGMA user_version = {VERSION};
-CREATE TABLE run (name TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID;
+CREATE TABLE run (  -- What the run is.
+    name TEXT PRIMARY KEY,  -- game_id, form and header of the input, created (ISO 8601), member (host:process), log.
+    value TEXT
+) WITHOUT ROWID;
 CREATE TABLE rows (
-    idx INTEGER PRIMARY KEY,
-    call TEXT,
-    user_id TEXT,
-    digest TEXT NOT NULL,
-    source TEXT,
-    state TEXT NOT NULL,
-    attempts INTEGER NOT NULL DEFAULT 0,
-    delivery TEXT,
-    error TEXT,
-    response TEXT,
-    at REAL NOT NULL
+    row INTEGER NOT NULL,  -- Place in the input, from 0.
+    part INTEGER NOT NULL,  -- Call of the row, from 0: a row may become several.
+    call TEXT,  -- Name of the endpoint.
+    channel TEXT,  -- Of a subscription.
+    user_id TEXT,  -- The player.
+    digest TEXT NOT NULL,  -- Of what the row asks.
+    source TEXT,  -- The row as it stood, or as JSON. A blob where it is no UTF-8, empty where it was too long.
+    state TEXT NOT NULL,  -- One of: not_sent, intent (about to be sent, or sent), succeeded, failed, in_doubt.
+    attempts INTEGER NOT NULL,  -- Of all runs together.
+    pauses INTEGER NOT NULL,  -- Of these, attempts that were rate-limited, each followed by a pause.
+    delivery TEXT,  -- One of: not_sent, rejected, done, unknown. Of a failed row that was done, the response is unreadable.
+    first_error TEXT,  -- How the first attempt that failed ended. It stays, whatever comes later.
+    error TEXT,  -- Of the result.
+    response TEXT,  -- Of the result, as JSON.
+    at REAL NOT NULL,  -- When the state was written, in seconds of Unix time.
+    PRIMARY KEY (row, part)
 );
 """
-OWN_NAMES = ("created", "log")
+OWN_NAMES = ("created", "log", "member")
 """What the table `run` has of the journal itself."""
-_COLUMNS = "idx, call, user_id, digest, source, state, attempts, delivery, error, response, at"
-_ROW = "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-_UPSERT = """ON CONFLICT (idx) DO UPDATE SET state = excluded.state, attempts = attempts + excluded.attempts,
-    delivery = excluded.delivery, error = excluded.error, response = excluded.response, at = excluded.at"""
+_FIELDS = [column.name for column in fields(JournalRow)]
+_COLUMNS = ", ".join("row" if name == "index" else name for name in _FIELDS)
+_ROW = f"({', '.join('?' * len(_FIELDS))})"
+_UPSERT = """ON CONFLICT (row, part) DO UPDATE SET state = excluded.state, attempts = attempts + excluded.attempts,
+    pauses = pauses + excluded.pauses, delivery = excluded.delivery, first_error = coalesce(first_error, excluded.first_error),
+    error = excluded.error, response = excluded.response, at = excluded.at"""
+_DONE = "(state = 'succeeded' OR (state = 'failed' AND delivery = 'done'))"
+"""Rows that were certainly done: with a response, or with one that cannot be understood."""
 
-_values_of = attrgetter(*(column.name for column in fields(JournalRow)))
+_values_of = attrgetter(*_FIELDS)
 
 
 @cache
@@ -198,9 +212,9 @@ def _prepare(connection: sqlite3.Connection, path: Path, about: dict[str, str]) 
         connection.execute(f"PRAGMA page_size = {PAGE_SIZE}")
         # One transaction, before there is a log: a kill leaves a whole journal or none.
         connection.execute("BEGIN IMMEDIATE")
-        for statement in _SCHEMA.split(";"):
+        for statement in _SCHEMA.split(";\n"):
             connection.execute(statement)
-        values = {**about, "created": f"{time.time():.3f}", "log": "here"}
+        values = {**about, "created": describe_time(time.time()), "log": "here"}
         connection.executemany("INSERT INTO run VALUES (?, ?)", values.items())
         connection.execute("COMMIT")
     check_run(path, dict(connection.execute("SELECT name, value FROM run")), about)
@@ -210,6 +224,7 @@ def _prepare(connection: sqlite3.Connection, path: Path, about: dict[str, str]) 
         raise JournalError(f"{path}: {problem}; name a file on a local disk")
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA wal_autocheckpoint = 0")
+    connection.execute("INSERT OR REPLACE INTO run VALUES ('member', ?)", (f"{socket.gethostname()}:{os.getpid()}",))
     checkpoint(connection)
 
 
@@ -271,22 +286,22 @@ def read_overtaken(connection: sqlite3.Connection) -> frozenset[int]:
     """Find the sets that may have been done, and of whose player a later one was: to make them again would undo that."""
     sets = ", ".join(f"'{name}'" for name in SETS)
     # One pass over the rows, and no index: such rows are few.
-    select = f"""WITH doubtful AS (SELECT idx, user_id FROM rows WHERE state IN ('intent', 'in_doubt') AND call IN ({sets})),
-        done AS (SELECT user_id, max(idx) AS last FROM rows WHERE state IN ('done', 'unread') AND call IN ({sets})
+    select = f"""WITH doubtful AS (SELECT row, user_id FROM rows WHERE state IN ('intent', 'in_doubt') AND call IN ({sets})),
+        done AS (SELECT user_id, max(row) AS last FROM rows WHERE {_DONE} AND call IN ({sets})
             AND user_id IN (SELECT user_id FROM doubtful) GROUP BY user_id)
-        SELECT idx FROM doubtful JOIN done USING (user_id) WHERE idx < last"""  # noqa: S608 - constants only
+        SELECT row FROM doubtful JOIN done USING (user_id) WHERE row < last"""  # noqa: S608 - constants only
     return frozenset(index for (index,) in connection.execute(select))
 
 
 def read_resume_point(connection: sqlite3.Connection) -> tuple[int, Counter[str], frozenset[int]]:
-    last = connection.execute("SELECT coalesce(max(idx), -1) FROM rows").fetchone()[0]
+    last = connection.execute("SELECT coalesce(max(row), -1) FROM rows").fetchone()[0]
     # An intent may have been sent up to the kill. A clock that was set back makes rows look recent, which is safe.
-    recent = "SELECT call, count(*) FROM rows WHERE at > ? AND state <> 'waiting' AND call IS NOT NULL GROUP BY call"
+    recent = "SELECT call, count(*) FROM rows WHERE at > ? AND state <> 'not_sent' AND call IS NOT NULL GROUP BY call"
     return last, Counter(dict(connection.execute(recent, (time.time() - RECENT,)))), read_overtaken(connection)
 
 
 def read_known(start: int, connection: sqlite3.Connection) -> dict[int, KnownRow]:
-    select = "SELECT idx, digest, state FROM rows WHERE idx >= ? AND idx < ?"
+    select = "SELECT row, digest, state FROM rows WHERE row >= ? AND row < ?"
     return {index: KnownRow(digest, state) for index, digest, state in connection.execute(select, (start, start + CHUNK))}
 
 
@@ -297,10 +312,14 @@ class JournalSummary:
     Attributes:
         about: what the run is.
         states: rows by state.
+        failed_done: of those that failed, rows that were done: their response cannot be understood.
+        last_written: when a row was last written, in ISO 8601; empty for a journal without rows.
     """
 
     about: dict[str, str]
     states: dict[str, int]
+    failed_done: int = 0
+    last_written: str = ""
 
 
 def read_summary(path: str | Path) -> JournalSummary:
@@ -310,16 +329,28 @@ def read_summary(path: str | Path) -> JournalSummary:
         JournalError: when it is no journal.
     """
     with _open_to_read(path) as connection:
-        states = dict(connection.execute("SELECT state, count(*) FROM rows GROUP BY state"))
         about = dict(connection.execute("SELECT name, value FROM run WHERE name <> 'log'"))
-        return JournalSummary(about, states)
+        states: dict[str, int] = {}
+        failed_done, latest = 0, 0.0
+        counts = "SELECT state, count(*), sum(delivery IS 'done'), max(at) FROM rows GROUP BY state"
+        for state, count, done, at in connection.execute(counts):
+            states[state] = count
+            failed_done += done if state == "failed" else 0
+            latest = max(latest, at)
+        return JournalSummary(about, states, failed_done, describe_time(latest) if latest else "")
+
+
+def describe_time(moment: float) -> str:
+    """Give seconds of Unix time as ISO 8601, in UTC."""
+    return datetime.fromtimestamp(moment, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 def iter_sources(path: str | Path, *states: str) -> Iterator[Text]:
-    """Give the sources of the rows in some states, in the input's order."""
+    """Give the sources of the rows in some states, in the input's order; of failed rows those that were not done."""
     with _open_to_read(path) as connection:
         marks = ", ".join("?" * len(states))
-        select = f"SELECT source FROM rows WHERE state IN ({marks}) ORDER BY idx"  # noqa: S608 - adds only question marks
+        chosen = f"state IN ({marks}) AND (state = 'succeeded' OR delivery IS NOT 'done')"
+        select = f"SELECT source FROM rows WHERE {chosen} ORDER BY row, part"  # noqa: S608 - adds only question marks
         for (source,) in connection.execute(select, states):
             yield source
 
@@ -328,7 +359,7 @@ def iter_states(path: str | Path) -> Iterator[tuple[int, KnownRow]]:
     """Give each row's index and what is known of it, in the input's order."""
     with _open_to_read(path) as connection:
         overtaken = read_overtaken(connection)
-        for index, digest, state in connection.execute("SELECT idx, digest, state FROM rows ORDER BY idx"):
+        for index, digest, state in connection.execute("SELECT row, digest, state FROM rows ORDER BY row"):
             yield index, KnownRow(digest, state, index in overtaken)
 
 

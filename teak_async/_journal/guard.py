@@ -73,7 +73,7 @@ class FileGuard:
         # A second connection: while it is open, SQLite does not bring the log into the file as the first one closes.
         self._keeper = sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True, isolation_level=None)
         try:
-            index, at = self._keeper.execute("SELECT idx, max(at) FROM rows").fetchone()
+            index, at = self._keeper.execute("SELECT row, max(at) FROM rows").fetchone()
             self._written = None if index is None else Proof(index, at)
             self._folded = self._written if self._file_has(self._written) else None
             # No file but the log may be opened beside SQLite: closing it would end the locks that SQLite has on it.
@@ -197,7 +197,7 @@ class FileGuard:
     def _has(self, connection: sqlite3.Connection, proof: Proof | None) -> bool:
         index = -1 if proof is None else proof.row
         try:
-            found = connection.execute("SELECT max(at) FROM rows WHERE idx = ?", (index,)).fetchone()[0]
+            found = connection.execute("SELECT max(at) FROM rows WHERE row = ?", (index,)).fetchone()[0]
         except sqlite3.Error:
             return False
         return proof is None or (found is not None and found >= proof.at)

@@ -7,25 +7,15 @@ of their send (see `IntentSlots`), so a kill leaves in doubt what was on the wir
 Rules of this package:
 
 - A row is known by its place in the input and by a digest of what it asks. A journal met with other input is an error.
-- A row whose try certainly did nothing, and that will be tried again, is `waiting` until its next intent.
+- A row whose attempt certainly did nothing, and that will be sent again, is `not_sent` until its next intent.
 - One process at a time: the file beside it that ends in `-lock` is held as long as the journal is open, and stays.
 - The secret is not in it. The rows are, so it is as confidential as the input.
 
-To look into it, also while a run goes on:
+To look into it, also while a run goes on; the schema explains each column:
 
+    sqlite3 run.db .schema
     sqlite3 run.db "SELECT state, count(*) FROM rows GROUP BY state"
-    sqlite3 run.db "SELECT idx, user_id, error FROM rows WHERE state = 'failed' LIMIT 20"
-
-    table run   what the run is, as names and values: game_id, form and header of the input, created (seconds, Unix time),
-                log (see database.py)
-    table rows  idx       place in the input, from 0
-                call      the endpoint's name
-                user_id   the player
-                digest    of what the row asks
-                source    the row as it stood in the input, or as JSON; a blob where it is no UTF-8; empty where it was too long
-                state     waiting, intent, done, unread (done, by an answer that cannot be understood), failed, in_doubt
-                attempts, delivery, error, response (JSON) of the result
-                at        when the state was written, in seconds of Unix time
+    sqlite3 run.db "SELECT row, user_id, error FROM rows WHERE state = 'failed' LIMIT 20"
 """
 
 from __future__ import annotations
@@ -102,9 +92,14 @@ class Journal:
         """Write that a row is about to be sent; durable on return."""
         await self._writer.write(row.with_state("intent"))
 
-    def retract_intent(self, row: JournalRow) -> None:
-        """Write that an intended row was certainly not done, and may be sent again."""
-        self._writer.put(Write(row.with_state("waiting")))
+    def retract_intent(self, row: JournalRow, error: Exception | None = None) -> None:
+        """Write that an intended row was certainly not done, and may be sent again.
+
+        Args:
+            row: the row.
+            error: why not; `None` where it was only left.
+        """
+        self._writer.put(Write(row.with_state("not_sent", error=error)))
 
     def record_result(self, result: JournalRow) -> asyncio.Future[None]:
         """Write how a row ended; the future is done when that is durable."""

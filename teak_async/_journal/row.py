@@ -19,7 +19,7 @@ from teak_async.models import Request
 Text = str | bytes | None
 """Bytes hold a text that is no UTF-8."""
 
-FINISHED = ("done", "unread", "failed")
+FINISHED = ("succeeded", "failed")
 """States of a row that an earlier run finished."""
 MAYBE_DONE = ("intent", "in_doubt")
 """States in which an earlier run leaves a row that may have been done."""
@@ -41,18 +41,23 @@ class KnownRow:
 class JournalRow:
     """A row as the table `rows` has it, column by column.
 
-    Written over an earlier row of its index, it changes nothing of what is asked, adds its attempts, and replaces the rest.
+    Written over an earlier row of its key, it changes nothing of what is asked, adds its attempts and pauses, keeps the first
+    error, and replaces the rest.
     Nothing changes one. It is not frozen, since a run makes three of each row, and a frozen one takes four times as long.
     """
 
     index: int
+    part: int
     call: str | None
+    channel: str | None
     user_id: str | None
     digest: str
     source: Text = field(repr=False)
-    state: str = "waiting"
+    state: str = "not_sent"
     attempts: int = 0
+    pauses: int = 0
     delivery: str | None = None
+    first_error: str | None = None
     error: str | None = None
     response: str | None = field(default=None, repr=False)
     at: float = 0.0
@@ -67,18 +72,28 @@ class JournalRow:
         if source is not None and type(source) is not str:
             source = text_of(source, f"the source of row {index}")
         if request is None:
-            return cls(index, None, None, _digest("?", source or ""), _storable(source))
+            return cls(index, 0, None, None, None, _digest("?", source or ""), _storable(source))
         name = endpoint_of(request).name
         asked = as_json(request)
-        return cls(index, name, request.user_id, _digest(name, asked), _storable(asked if source is None else source))
+        channel = getattr(request, "channel", None)
+        kept = _storable(asked if source is None else source)
+        return cls(index, 0, name, None if channel is None else str(channel), request.user_id, _digest(name, asked), kept)
 
     def with_state(
-        self, state: str, attempts: int = 0, delivery: str | None = None, error: str | None = None, response: str | None = None
+        self,
+        state: str,
+        *,
+        attempts: int = 0,
+        pauses: int = 0,
+        delivery: str | None = None,
+        first_error: Exception | None = None,
+        error: Exception | None = None,
+        response: str | None = None,
     ) -> JournalRow:
         """Copy the row into a state that it has from now on."""
-        error = None if error is None else _escape(error)  # it may quote half a character
-        asked = (self.index, self.call, self.user_id, self.digest, self.source)
-        return JournalRow(*asked, state, attempts, delivery, error, response, time.time())
+        asked = (self.index, self.part, self.call, self.channel, self.user_id, self.digest, self.source)
+        first, last = _describe(first_error), _describe(error)
+        return JournalRow(*asked, state, attempts, pauses, delivery, first or last, last, response, time.time())
 
 
 def text_of(value: Any, what: str) -> str:
@@ -107,6 +122,11 @@ def _storable(source: str | None) -> Text:
     with suppress(UnicodeEncodeError):  # no file can have held half a character
         return source.encode(errors="surrogateescape")
     return _escape(source)
+
+
+def _describe(error: Exception | None) -> str | None:
+    # It may quote half a character.
+    return None if error is None else _escape(f"{type(error).__name__}: {error}")
 
 
 def _escape(text: str) -> str:

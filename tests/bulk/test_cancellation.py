@@ -75,7 +75,7 @@ async def test_a_run_that_is_aborted_in_the_moment_of_an_answer(server: Sandbox,
         running.append(run)
         outcomes = [outcome.delivery async for outcome in run]
     assert outcomes in ([Delivery.DONE], [Delivery.UNKNOWN])
-    assert rows_of(path) == [(0, "done" if outcomes == [Delivery.DONE] else "in_doubt")]
+    assert rows_of(path) == [(0, "succeeded" if outcomes == [Delivery.DONE] else "in_doubt")]
 
 
 async def test_leaving_a_run_leaves_a_journal_that_goes_on(fast: TeakSession, server: Sandbox, path: Path) -> None:
@@ -84,7 +84,7 @@ async def test_leaving_a_run_leaves_a_journal_that_goes_on(fast: TeakSession, se
         async for outcome in run:
             if outcome.index > 100:
                 break
-    assert {state for _, state in rows_of(path)} <= {"done", "waiting"}
+    assert {state for _, state in rows_of(path)} <= {"succeeded", "not_sent"}
     report = await fast.bulk(identifies(1000), journal=path)
     assert (report.total, report.in_doubt) == (1000, 0)
     assert len(server.players) == 1000
@@ -100,7 +100,7 @@ async def test_cancelling_a_run_leaves_a_journal_that_goes_on(path: Path) -> Non
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        assert sum(state == "done" for _, state in rows_of(path)) == server.seen[IDENTIFY].requests
+        assert sum(state == "succeeded" for _, state in rows_of(path)) == server.seen[IDENTIFY].requests
         assert "intent" not in {state for _, state in rows_of(path)}
         report = await teak.bulk(identifies(2000), journal=path)
         assert (report.total, report.in_doubt) == (2000, 0)
@@ -128,9 +128,9 @@ async def test_a_loop_that_ends_under_a_run_leaves_a_journal_that_knows(path: Pa
                 pass
         sent = server.seen[IDENTIFY].requests
     known = read_summary(path).states
-    assert known.keys() <= {"done", "in_doubt", "waiting"}, (
+    assert known.keys() <= {"succeeded", "in_doubt", "not_sent"}, (
         "each row that was intended is known to be done, in doubt or not sent"
     )
-    assert 100 <= known["done"] <= sent
+    assert 100 <= known["succeeded"] <= sent
     async with Sandbox(identify=100_000) as server, session_on(server, limits=FAST) as teak:
         assert (await teak.bulk(identifies(count), journal=path)).total == count  # and its lock is free

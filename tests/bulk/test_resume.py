@@ -42,7 +42,7 @@ async def test_a_finished_run_is_skipped_when_repeated(fast: TeakSession, server
     assert (again.total, again.succeeded, again.skipped) == (300, 0, 300)
     assert (more.total, more.succeeded, more.skipped) == (350, 50, 300)
     assert {player.sessions for player in server.players.values()} == {1}
-    assert rows_of(path) == [(index, "done") for index in range(350)]
+    assert rows_of(path) == [(index, "succeeded") for index in range(350)]
 
 
 async def test_identifies_cut_off_are_reported_in_doubt(fast: TeakSession, server: Sandbox, path: Path) -> None:
@@ -250,7 +250,7 @@ async def test_a_row_that_was_done_is_not_given_back_as_failed(path: Path) -> No
         assert server.players["odd"].sessions == 1
     assert (first.succeeded, first.failed, first.failed_earlier) == (1, 2, 0)
     assert (again.skipped, again.failed, again.failed_earlier) == (3, 0, 2)
-    assert rows_of(path, "state, delivery") == [("unread", "done"), ("failed", "not_sent"), ("done", "done")]
+    assert rows_of(path, "state, delivery") == [("failed", "done"), ("failed", "not_sent"), ("succeeded", "done")]
     assert list(iter_sources(path, "failed")) == ["line 3: no"]
 
 

@@ -84,7 +84,7 @@ async def test_an_intent_is_durable_before_the_send(journal: Journal, tmp_path: 
     assert context.trouble is row.call.error
     assert await acquire_all(context.slots) == 1
     await journal.close()
-    assert [known.state for _, known in iter_states(tmp_path / "run.db")] == ["waiting"]
+    assert [known.state for _, known in iter_states(tmp_path / "run.db")] == ["not_sent"]
 
 
 async def test_a_slot_is_released_once(journal: Journal) -> None:

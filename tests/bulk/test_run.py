@@ -26,6 +26,7 @@ from teak_async import (
     SetSubscription,
     State,
     TeakSession,
+    Timeout,
 )
 from teak_async._bulk.run import BulkRun
 from teak_async.sandbox import IDENTIFY, STATUS, Faults, Sandbox
@@ -190,7 +191,7 @@ async def test_cancelling_a_run_finishes_what_is_on_the_wire() -> None:
 async def test_cancelling_twice_leaves_at_once() -> None:
     """The second cancellation does not wait for an answer that takes long."""
     async with Sandbox(faults=Faults(delay=30)) as server:
-        async with session_on(server) as teak:
+        async with session_on(server, timeout=Timeout(response=60)) as teak:
             run = teak.bulk(identifies(10))
             task = asyncio.ensure_future(run)
             while server.seen[IDENTIFY].requests < 10:

@@ -706,12 +706,12 @@ async def test_a_journal_gives_failed_rows_back(tmp_path: Path) -> None:
         told = invoke("report", journal, "--failed", failed, "--in-doubt", doubt)
         counts = json.loads(invoke("report", journal, "--json").out)
     assert told.code == 0
-    assert "identify for game sandbox: 4 rows begun" in told.out
+    assert ": 4 rows read\n" in told.out
     assert failed.read_text() == "user_id,client_ip\nbroken\np3,nowhere\n"
     assert doubt.read_text() == "user_id,client_ip\n p1 ,203.0.113.9\np4,203.0.113.9\n"
-    assert {name: counts[name] for name in ("total", "done", "failed", "in_doubt")} == {
+    assert {name: counts[name] for name in ("total", "succeeded", "failed", "in_doubt")} == {
         "total": 4,
-        "done": 0,
+        "succeeded": 0,
         "failed": 2,
         "in_doubt": 2,
     }

@@ -144,7 +144,7 @@ async def test_sigterm_as_pid_1_at_any_moment(tmp_path: Path, path: Path) -> Non
     assert slowest < 2
     assert 0 < before_a_run < MOMENTS
     assert sessions == [1] * rows
-    assert {state for _, state in rows_of(path)} == {"done"}
+    assert {state for _, state in rows_of(path)} == {"succeeded"}
     assert len((tmp_path / "out.jsonl").read_text().splitlines()) == rows
 
 
@@ -348,7 +348,7 @@ async def test_results_that_nobody_reads(tmp_path: Path, path: Path, number: int
         os.close(writer)
         assert ended.code == 130
         states = [state for _, state in rows_of(path)]
-        assert states.count("done") == paused == len(server.players)
+        assert states.count("succeeded") == paused == len(server.players)
         if not both:
             assert ended.err.count("the reader of standard output does not read; the run waits") == 1
             assert f"results not written: {paused:,} (the journal has them)" in ended.err
@@ -441,8 +441,8 @@ async def test_a_lost_terminal(tmp_path: Path, path: Path, watched: bool) -> Non
         os.close(leader)
         assert await asyncio.wait_for(process.wait(), 5) == 130
         states = [state for _, state in rows_of(path)]
-        assert states.count("done") == len(server.players) < 500
-        assert set(states) <= {"done", "waiting"}
+        assert states.count("succeeded") == len(server.players) < 500
+        assert set(states) <= {"succeeded", "not_sent"}
         if not watched:
             assert len(out.read_text().splitlines()) == len(server.players)
         async with started(server.url, *arguments[:4], "-o", out, "--rate", 2000) as again:
@@ -502,7 +502,8 @@ async def test_while_no_server_is_there(tmp_path: Path, path: Path, number: int)
         ended = await finish(process)
         assert time.monotonic() - sent < 2
     assert (ended.code, ended.out) == (130, "")
-    assert {state for _, state in rows_of(path)} <= {"waiting"}
+    if path.is_file() and path.stat().st_size:  # on a slow machine the journal was not made yet
+        assert {state for _, state in rows_of(path)} <= {"not_sent"}
 
 
 NIGHTLY = """

@@ -87,7 +87,7 @@ async def test_a_journal_that_was_closed_needs_no_log(fast: TeakSession, path: P
     await fast.bulk(identifies(10), journal=path)
     assert not path.with_name("run.db-wal").exists()
     moved = path.rename(path.with_name("moved.db"))
-    assert read_summary(moved).states == {"done": 10}
+    assert read_summary(moved).states == {"succeeded": 10}
     copy = path.with_name("copy.db")
     async with fast.bulk(identifies(20), journal=moved) as run:
         await anext(aiter(run))
@@ -158,7 +158,7 @@ def test_what_is_no_journal_is_refused(path: Path, make: Any, problem: str) -> N
 
 async def test_a_journal_is_made_whole_or_not_at_all(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What stops the making in the middle, as a kill does, leaves nothing that a later run would stumble over."""
-    monkeypatch.setattr(database, "_SCHEMA", f"{database._SCHEMA}; CREATE TABLE rows (again)")
+    monkeypatch.setattr(database, "_SCHEMA", f"{database._SCHEMA}CREATE TABLE rows (again);\n")
     with pytest.raises(JournalError, match="already exists"):
         await Journal.open(path, ABOUT)
     monkeypatch.undo()
@@ -184,7 +184,7 @@ async def test_a_journal_can_be_read_while_its_run_goes_on(fast: TeakSession, pa
     async with fast.bulk(identifies(300), journal=path) as run:
         async for outcome in run:
             if outcome.index % 50 == 0:
-                assert read_summary(path).states["done"] >= 1
+                assert read_summary(path).states["succeeded"] >= 1
     assert run.report.succeeded == 300
 
 
@@ -203,7 +203,7 @@ async def test_a_damaged_journal_is_said(fast: TeakSession, path: Path) -> None:
     await fast.bulk(identifies(1), journal=path)
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("DROP TABLE rows")
-    for read in (read_summary, lambda path: list(iter_sources(path, "done")), lambda path: list(iter_states(path))):
+    for read in (read_summary, lambda path: list(iter_sources(path, "succeeded")), lambda path: list(iter_states(path))):
         with pytest.raises(JournalError, match="cannot be read as a journal: no such table: rows"):
             read(path)
     for _ in range(2):

@@ -39,7 +39,7 @@ async def main(path, limit, every):
     try:
         for start in range(0, 5000, 40):
             rows = [JournalRow.of(index, Identify(f"p{index}", country_code="US"), None) for index in range(start, start + 40)]
-            for state in ("intent", "done"):
+            for state in ("intent", "succeeded"):
                 written = [journal._writer.write(row.with_state(state)) for row in rows]
                 for row, done in zip(rows, await asyncio.gather(*written, return_exceptions=True)):
                     if isinstance(done, JournalError):
@@ -79,7 +79,7 @@ async def test_what_was_durable_is_there_after_a_limit_was_met(path: Path, limit
     more = JournalRow.of(9999, next(identifies(1)), None)
     await journal.write_intent(more)
     await journal.close()
-    order = ["intent", "done"]
+    order = ["intent", "succeeded"]
     for index, state in durable.items():
         known = found[index]
         assert known is not None

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import socket
 import sqlite3
 from collections.abc import AsyncIterator
+from contextlib import closing
+from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
@@ -46,13 +50,34 @@ async def test_a_row_tells_its_story(fast: TeakSession, server: Sandbox, path: P
     ]
     await fast.bulk(asked, journal=path)
     done, failed, unreadable = rows_of(path, "call, user_id, state, attempts, delivery, error, response, source")
-    assert done[:6] == ("set state", "p1", "done", 1, "done", None)
+    assert done[:6] == ("set state", "p1", "succeeded", 1, "done", None)
     assert json.loads(done[6])["previous_state"] == "opt_in"
     assert json.loads(done[7]) == {"user_id": "p1", "state": "opt_out"}
     assert failed[:5] == ("set state", "nobody", "failed", 1, "rejected")
     assert failed[5].startswith("PlayerNotFound: ")
     assert unreadable == (None, None, "failed", 0, "not_sent", "InvalidRequest: line 3: no", None, "line 3: no")
     assert SECRET_KEY not in str(rows_of(path, "*"))
+
+
+async def test_a_row_keeps_its_first_reason(path: Path) -> None:
+    """Later attempts and runs add to the counts; what first went wrong is never written over."""
+    async with Sandbox() as server, session_on(server) as teak:
+        server.add_player("p1")
+        server.fail_next("status", "rate_limited", "error_before")
+        await teak.bulk([SetSubscription("p1", State.OPT_OUT)], journal=path)
+        server.fail_next("identify", "response_lost")
+        for _ in range(3):
+            await teak.bulk([SetSubscription("p1", State.OPT_OUT), Identify("p2", country_code="US")], journal=path)
+    story = rows_of(path, "row, part, channel, state, attempts, pauses, first_error, error")
+    assert [row[:6] for row in story] == [(0, 0, "desktop_push", "succeeded", 3, 1), (1, 0, None, "in_doubt", 1, 0)]
+    assert story[0][6].startswith("RateLimited: ")
+    assert story[0][7] is None
+    assert story[1][6] == story[1][7]
+    assert story[1][6].startswith("ConnectionLost: ")
+    with closing(sqlite3.connect(path)) as connection:
+        about = dict(connection.execute("SELECT * FROM run"))
+    assert about["member"] == f"{socket.gethostname()}:{os.getpid()}"
+    assert datetime.fromisoformat(about["created"]) <= datetime.now(UTC)
 
 
 @pytest.mark.parametrize(
@@ -74,7 +99,7 @@ async def test_text_of_any_kind_is_kept(fast: TeakSession, path: Path, text: str
     for skipped in (0, 3):
         assert (await fast.bulk(given, journal=path)).skipped == skipped
     assert rows_of(path, "source, error") == [(kept, f"InvalidRequest: {shown}")] * 2 + [(kept, None)]
-    assert list(iter_sources(path, "failed", "done")) == [kept] * 3
+    assert list(iter_sources(path, "failed", "succeeded")) == [kept] * 3
 
 
 async def test_known_rows_are_told_in_order(path: Path) -> None:
@@ -100,9 +125,9 @@ async def test_rows_that_wait_for_a_connection_are_not_in_doubt(path: Path) -> N
     ) as teak:
         async with teak.bulk(identifies(20), journal=path):
             async with asyncio.timeout(20):
-                while [state for _, state in rows_of(path)] != ["waiting"] * 20:
+                while [state for _, state in rows_of(path)] != ["not_sent"] * 20:
                     await asyncio.sleep(0.02)
-        assert [state for _, state in rows_of(path)] == ["waiting"] * 20
+        assert [state for _, state in rows_of(path)] == ["not_sent"] * 20
 
 
 async def test_a_run_that_cannot_begin_lets_go_of_its_journal(fast: TeakSession, server: Sandbox, path: Path) -> None:

@@ -68,7 +68,7 @@ async def test_a_name_that_is_no_utf8_is_one(fast: TeakSession, tmp_path: Path) 
     path = tmp_path / "caf\udce9.db"
     for skipped in (0, 3):
         assert (await fast.bulk(identifies(3), journal=path)).skipped == skipped
-    assert read_summary(path).states == {"done": 3}
+    assert read_summary(path).states == {"succeeded": 3}
 
 
 async def test_a_folder_without_locks_is_refused(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -151,7 +151,7 @@ async def test_a_source_without_a_text_names_its_row(fast: TeakSession, path: Pa
     rows = [Row(Identify("p0", country_code="US")), Row(Identify("p1", country_code="US"), object())]  # type: ignore[arg-type] # what is refused
     with pytest.raises(TypeError, match="the source of row 1 is of the type object; give it as text"):
         await fast.bulk(rows, journal=path)
-    assert [state for _, state in rows_of(path)] == ["done"]
+    assert [state for _, state in rows_of(path)] == ["succeeded"]
 
 
 async def test_a_journal_of_an_older_page_size_goes_on(fast: TeakSession, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
