@@ -87,7 +87,7 @@ def sample(name: str) -> bytes:
 def session_on(server: Sandbox, **options: Any) -> TeakSession:
     """A session on a sandbox, impatient enough for tests."""
     options.setdefault("retry", RetryPolicy(initial_wait=0.01, outage=30))
-    options.setdefault("timeout", Timeout(connect=2, response=2))
+    options.setdefault("timeout", Timeout(connect=5, response=10))
     return TeakSession(server.game_id, server.secret_key, base_url=server.url, **options)
 
 

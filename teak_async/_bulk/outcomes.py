@@ -48,9 +48,18 @@ class Outcome:
     attempts: int
     line: int = 0
 
+    @property
+    def state(self) -> str:
+        """Which count of the report it belongs to: `succeeded`, `failed`, `in_doubt` or `not_sent`."""
+        if self.error is None:
+            return "succeeded"
+        if self.delivery is Delivery.UNKNOWN:
+            return "in_doubt"
+        return "not_sent" if isinstance(self.error, DeadlinePassed) else "failed"
+
     def as_dict(self) -> dict[str, Any]:
         """Return it as plain data, ready for JSON: what a command writes for a row."""
-        plain: dict[str, Any] = {"index": self.index, "line": self.line}
+        plain: dict[str, Any] = {"index": self.index, "line": self.line, "state": self.state}
         if self.request is not None:
             plain["user_id"] = self.request.user_id
         plain |= {"delivery": self.delivery.value, "attempts": self.attempts}
@@ -118,14 +127,8 @@ class Tally:
 
     def add(self, outcome: Outcome) -> None:
         """Count a row that ended."""
-        if outcome.error is None:
-            self.succeeded += 1
-        elif outcome.delivery is Delivery.UNKNOWN:
-            self.in_doubt += 1
-        elif isinstance(outcome.error, DeadlinePassed):
-            self.not_sent += 1
-        else:
-            self.failed += 1
+        state = outcome.state
+        setattr(self, state, getattr(self, state) + 1)
         self.sent += outcome.attempts > 0
         self.retries += max(outcome.attempts - 1, 0)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable
 
-from teak_async.errors import DeadlinePassed, Delivery, TeakError
+from teak_async.errors import Delivery, TeakError
 from teak_async.models import Response
 
 from .outcomes import Outcome, Tally
@@ -46,7 +46,7 @@ class Results:
         journal = self._context.journal
         if journal is None or row.journal_row is None:
             self.deliver(outcome)
-        elif isinstance(row, RowCall) and isinstance(error, DeadlinePassed) and outcome.delivery is Delivery.NOT_SENT:
+        elif isinstance(row, RowCall) and outcome.state == "not_sent":
             row.retract_intent()  # no result: a resumed run with a later deadline sends it
             self.deliver(outcome)
         else:

@@ -172,9 +172,8 @@ def outcome_of(row: RowCall | InvalidRow, response: Response | None, error: Teak
 
 def result_of(row: RowCall | InvalidRow, journal_row: JournalRow, outcome: Outcome) -> JournalRow:
     """Make the row that the journal keeps of an outcome."""
-    unsuccessful = "in_doubt" if outcome.delivery is Delivery.UNKNOWN else "failed"
     return journal_row.with_state(
-        "succeeded" if outcome.error is None else unsuccessful,
+        outcome.state,
         attempts=row.attempts,
         pauses=row.pauses,
         delivery=outcome.delivery.value,

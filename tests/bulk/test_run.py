@@ -190,11 +190,11 @@ async def test_cancelling_a_run_finishes_what_is_on_the_wire() -> None:
 
 async def test_cancelling_twice_leaves_at_once() -> None:
     """The second cancellation does not wait for an answer that takes long."""
-    async with Sandbox(faults=Faults(delay=30)) as server:
+    async with Sandbox(faults=Faults(stall=1, stall_for=30)) as server:
         async with session_on(server, timeout=Timeout(response=60)) as teak:
             run = teak.bulk(identifies(10))
             task = asyncio.ensure_future(run)
-            while server.seen[IDENTIFY].requests < 10:
+            while len(server.requests) < 10:
                 await asyncio.sleep(0.005)
             task.cancel()
             await asyncio.sleep(0.01)

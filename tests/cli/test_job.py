@@ -63,6 +63,7 @@ async def test_identify(tmp_path: Path, name: str, text: str) -> None:
     assert rows[0] == {
         "index": 0,
         "line": 2,
+        "state": "succeeded",
         "user_id": "a",
         "delivery": "done",
         "attempts": 1,
