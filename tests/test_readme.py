@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import json
+import os
 import re
 import sys
 from asyncio.subprocess import PIPE, Process
@@ -17,11 +18,12 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 from attrs import fields, frozen
-from support import ROOT, WAIT, Ended
+from support import ROOT, WAIT, Ended, pairs
 
 import teak_async
 from teak_async import (
     Channel,
+    ConnectFailed,
     Delivery,
     GetSubscription,
     Identify,
@@ -183,19 +185,6 @@ async def a_live_call(block: Block, stage: Stage) -> None:
     assert unknown.startswith("p2: nobody knows whether this session was recorded: ")
     assert rejected.startswith("p3: not recorded: Identify: client_ip")
     assert done == "p4: recorded, with an answer that makes no sense: its body lacks a country"
-
-
-@pytest.mark.parametrize("weather", ["slow", "away"])
-async def test_a_live_call_meets_a_server_that(weather: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """Answers after five seconds, or is not there: the example says so within its deadline, in the words beside it."""
-    (block,) = (block for block in BLOCKS if "async def arrived" in block.text)
-    async with Sandbox(faults=Faults(delay=5)) as server:
-        url = server.url if weather == "slow" else "http://127.0.0.1:9"
-        async with TeakSession(server.game_id, server.secret_key, base_url=url) as teak:
-            async with asyncio.timeout(4):
-                await block.run()["arrived"](teak, "p1", "203.0.113.42")
-    words = "nobody knows whether this session was recorded" if weather == "slow" else "not recorded"
-    assert capsys.readouterr().out.startswith(f"p1: {words}: ")
 
 
 @drives("async def backfill")
@@ -429,6 +418,106 @@ async def test_a_block_does_what_it_shows(
         monkeypatch.setenv("TEAK_GAME_ID", server.game_id)
         monkeypatch.setenv("TEAK_SECRET_KEY", server.secret_key)
         await driver(block, Stage(server, tmp_path, lambda: capsys.readouterr().out))
+
+
+SLOW = Faults(delay=2.5)
+"""Five seconds there and back."""
+NOWHERE = "http://127.0.0.1:9"
+Example = Callable[[Block, Stage, str], Awaitable[None]]
+
+
+async def quick_start_in(block: Block, stage: Stage, weather: str) -> None:
+    """It waits, or ends with an error that names the call, the address and the attempts."""
+    stage.write("first.py", block.text)
+    ended = await stage.shell(f"{sys.executable} first.py")
+    if weather == "slow":
+        assert (ended.code, ended.out, ended.err) == (0, "1 US opt_in\n", "")
+    else:
+        assert ended.err.splitlines()[-1].startswith(f"teak_async.errors.ConnectFailed: identify: no connection to {NOWHERE}: ")
+        assert ended.err.endswith(" (5 attempts)\n")
+
+
+async def live_call_in(block: Block, stage: Stage, weather: str) -> None:
+    """It says what became of the call within its deadline."""
+    async with TeakSession() as teak, asyncio.timeout(4):
+        await block.run()["arrived"](teak, "p1", "203.0.113.42")
+    words = "nobody knows whether this session was recorded" if weather == "slow" else "not recorded"
+    assert stage.printed().startswith(f"p1: {words}: ")
+
+
+async def subscription_in(block: Block, stage: Stage, weather: str) -> None:
+    """It waits, or raises."""
+    player = stage.server.add_player("p1", categories={"sales": "opt_out"})
+    async with TeakSession() as teak:
+        if weather == "slow":
+            await block.run()["subscription"](teak)
+            assert (player.state, player.categories["sales"]) == ("opt_out", "opt_in")
+        else:
+            with pytest.raises(ConnectFailed, match=r"read status: no connection to .* \(5 attempts\)"):
+                await block.run()["subscription"](teak)
+
+
+async def backfill_in(block: Block, stage: Stage, weather: str) -> None:
+    """It waits; left while it does, it has sent nothing, and the same call goes on."""
+    rows = [{"id": f"p{number}", "country": "FR"} for number in range(20)]
+    names = block.run()
+    if weather == "away":
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(3):
+                await names["backfill"](rows)
+        os.environ["TEAK_BASE_URL"] = stage.server.url
+    await names["backfill"](rows)
+    assert stage.printed().startswith("BulkReport(total=20, succeeded=20, ")
+    assert stage.sessions() == {f"p{number}": 1 for number in range(20)}
+
+
+async def fastapi_in(block: Block, stage: Stage, weather: str) -> None:
+    """A login is answered within its deadline."""
+    app = block.run()["app"]
+    async with lifespan(app):
+        async with asyncio.timeout(4):
+            login = await post(app, "/login/p1")
+    assert (login["session"], login["delivery"]) == (None, "unknown" if weather == "slow" else "not_sent")
+    assert ("no response from http" if weather == "slow" else "no connection to http") in login["why"]
+
+
+async def tick_loop_in(block: Block, stage: Stage, weather: str) -> None:
+    """The ticks go on; what is late is printed, or left behind, with the truth about it."""
+    names = block.run()
+    began = asyncio.get_running_loop().time()
+    await names["world"]([[("p1", "203.0.113.9")], [], []])
+    took = asyncio.get_running_loop().time() - began
+    said = stage.printed().splitlines()
+    if weather == "away":
+        assert [line.partition(": ")[0] for line in said] == ["p1 not_sent identify"]
+    else:
+        assert took < 8
+        assert said in ([], ["left behind: p1 unknown"])
+
+
+EXAMPLES: dict[str, Example] = {
+    "asyncio.run(main())": quick_start_in,
+    "async def arrived": live_call_in,
+    "async def subscription": subscription_in,
+    "async def backfill": backfill_in,
+    "FastAPI(lifespan=lifespan)": fastapi_in,
+    "def tick(": tick_loop_in,
+}
+
+
+@pytest.mark.parametrize(("words", "weather"), pairs(list(EXAMPLES), ["slow", "away"]))
+async def test_an_example_meets_a_server_that(
+    words: str, weather: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Answers after five seconds, or is not there: each example does what the text beside it says."""
+    (block,) = (block for block in BLOCKS if words in block.text)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    async with Sandbox(faults=SLOW if weather == "slow" else Faults()) as server:
+        monkeypatch.setenv("TEAK_BASE_URL", server.url if weather == "slow" else NOWHERE)
+        monkeypatch.setenv("TEAK_GAME_ID", server.game_id)
+        monkeypatch.setenv("TEAK_SECRET_KEY", server.secret_key)
+        await EXAMPLES[words](block, Stage(server, tmp_path, lambda: capsys.readouterr().out), weather)
 
 
 def test_every_driver_has_its_block() -> None:
