@@ -1,9 +1,8 @@
-"""`TeakSession`: what the users of this package hold in their hands.
+"""`TeakSession`: the public client.
 
-It puts the parts together, names the calls, and hands each one to the `CallExecutor`. See there how a call goes.
-
-Rules of this module: a session is made anywhere, opened once, on a running loop, and closed; it has one bucket per limited
-path, or shares another session's, and one connection pool.
+It puts the parts together, names the calls, and hands each one to the `CallExecutor`, which says how a call goes. A session is
+made anywhere, opened once, on a running loop, and closed. It has one bucket per limited path, or shares another session's, and
+one connection pool.
 """
 
 from __future__ import annotations
@@ -38,13 +37,7 @@ from ._notify import Hook, Notifier, log
 from ._subscriptions import SubscriptionsProperty
 from ._version import __version__
 from .errors import InvalidRequest, SessionClosed, TeakError
-from .models import (
-    Channel,
-    Identify,
-    PlayerSession,
-    Request,
-    Response,
-)
+from .models import Channel, Identify, PlayerSession, Request, Response
 
 if TYPE_CHECKING:
     from typing import Self
@@ -57,34 +50,35 @@ R = TypeVar("R", bound=Response)
 class TeakSession:
     """A session with Teak's server API for one game.
 
-    Use it as `async with TeakSession() as teak:`, one for the whole program: its rate limits hold for what goes through it.
+    Open one for the whole program: `async with TeakSession() as teak:`. Its rate limits hold for what goes through it.
 
     Args:
-        game_id: Teak App ID; `TEAK_GAME_ID` in the environment when left out.
-        secret_key: Teak Server Secret; `TEAK_SECRET_KEY` in the environment when left out.
-        base_url: another server, such as the sandbox; `TEAK_BASE_URL` in the environment when left out, else Teak's own. The
-            secret is sent there, whatever server it is.
-        limits: requests per second; what Teak documents when left out.
-        retry: how persistent to be; `None` for one attempt a call.
-        timeout: how long the network may take.
-        http: the caller's `aiohttp.ClientSession`, used and never closed. Its middlewares are left out, since one that
-            retries would break the limits; on it no credit is earned (see the README), so bulk runs are slower by the
-            round trip. Proxies and certificates are its own business.
-        ssl: an `ssl.SSLContext` with a private CA or a client's certificate; what the system trusts when left out.
-        backlog: calls that may be submitted and under way at a time; see `submit`.
-        drain_timeout: seconds, or a `timedelta`, for which leaving the session waits for what was submitted.
-        on_event: called with each event of `teak_async.events` when it happens, on the loop, so it has to be quick. What it
-            raises is logged once and does no harm. See there also for privacy.
-        share: another session for the same game, whose limits hold for both together. It has to be opened before this one
-            and closed after it, on the same loop.
+        game_id: Teak App ID. Default: `TEAK_GAME_ID` in the environment.
+        secret_key: Teak Server Secret. Default: `TEAK_SECRET_KEY` in the environment.
+        base_url: address of the server, `https://…` or `http://…`. Default: `TEAK_BASE_URL` in the environment, else Teak's
+            own. The secret is sent there, whatever server it is.
+        limits: requests per second. Default: what Teak documents, `Limits(identify=200, subscription=300)`.
+        retry: how often and how late a failed attempt is repeated. Default: `RetryPolicy()`, five attempts. `None`: one
+            attempt a call.
+        timeout: bounds of one attempt. Default: `Timeout(connect=10, response=30)`, in seconds.
+        http: the caller's `aiohttp.ClientSession`. It is used and never closed. Default: a connection pool of the session's
+            own. The middlewares of `http` are left out, since one that retries would break the limits. No credit is earned
+            on it, so bulk runs are slower by the round trip. It brings its own proxies and certificates.
+        ssl: an `ssl.SSLContext`, for a private CA or a client's certificate. Default: what the system trusts.
+        backlog: calls that may be submitted and under way at a time, from 1 on. Default: 2000. See `submit`.
+        drain_timeout: seconds, or a `timedelta`, for which leaving the session waits for submitted calls. Default: 10.
+        on_event: called with each event of `teak_async.events`, on the loop, so it has to be quick. An error that it raises
+            is logged once and harms no call. Default: none.
+        share: an open `TeakSession` for the same game on the same loop; the limits of that one hold for both together. Close
+            that one last. Default: limits of its own.
 
     Attributes:
-        undelivered: what was submitted and not delivered when the session was closed, with the error that says what became
-            of it; empty before.
+        undelivered: the submitted calls that had no response when the session was closed: pairs of the request and the error
+            that says what became of it. Empty before.
 
     Raises:
-        TypeError: when a parameter is of another type; `http` is an `aiohttp.ClientSession`, `ssl` an `ssl.SSLContext`.
-        ValueError: when the credentials are missing, `base_url` is none, or `share` is for another game or comes with `limits`.
+        TypeError: a parameter is of another type.
+        ValueError: a credential is missing, `base_url` is no address, or `share` is for another game or comes with `limits`.
     """
 
     def __init__(
@@ -139,13 +133,14 @@ class TeakSession:
     )
 
     async def open(self) -> Self:
-        """Make the session ready, on the running loop; `async with` does it.
+        """Open the session on the running loop; `async with` does it.
 
         Connections go through the proxy that `HTTPS_PROXY`, `HTTP_PROXY` or `ALL_PROXY` names now, unless `NO_PROXY` names
         the server.
 
         Raises:
-            ValueError: when the proxy's address is none, or the session given as `http` is closed or another loop's.
+            SessionClosed: the session was opened before; each is opened once.
+            ValueError: the proxy's address is none, or the session given as `http` is closed or on another loop.
         """
         self._begin()
         return self
@@ -165,9 +160,10 @@ class TeakSession:
         self._unclosed = weakref.finalize(self, _report_unclosed, self._transport, self._backlog, self.game_id, os.getpid())
 
     async def close(self) -> None:
-        """Make what was submitted, end waiting calls with `SessionClosed`, let those on the wire finish, close the connections.
+        """Close the session; `async with` does it.
 
-        What was submitted has `drain_timeout` seconds; what is left then is in `undelivered`.
+        Submitted calls have `drain_timeout` seconds. Then calls that wait for a permit end with `SessionClosed`, and those on
+        the wire get their responses. `undelivered` has the submitted calls that were left.
         """
         await self._close(None)
 
@@ -227,7 +223,7 @@ class TeakSession:
 
     @property
     def rates(self) -> Mapping[str, Rate]:
-        """A snapshot of each bucket, by its path as the server's 429 names it."""
+        """A snapshot of each bucket, by the path that Teak's 429 names, such as `/v2/identify`. See `Rate`."""
         return {path: handle.bucket.rate() for path, handle in self._buckets.items()}
 
     @property
@@ -241,34 +237,38 @@ class TeakSession:
         return self._limits.limits
 
     async def call(self, request: Request[R], *, deadline: Deadline = None) -> R:
-        """Make the call that a request stands for, in the live lane.
+        """Make one call, before any call of a bulk run.
 
         Args:
-            request: one of `teak_async.models`.
-            deadline: seconds from now, or a `datetime` with a time zone, after which nothing is sent any more; an answer
-                under way is still waited for.
+            request: an `Identify`, `GetSubscription`, `SetSubscription` or `SetCategorySubscription`.
+            deadline: when the call has to end: seconds from now, a `timedelta`, or a `datetime` with a time zone. Default:
+                none; each attempt has the session's `timeout`.
+
+        Returns:
+            The response: a `PlayerSession`, `SubscriptionStatus`, `SubscriptionChange` or `CategorySubscriptionChange`.
 
         Raises:
-            DeadlinePassed: when the deadline passed before the call was sent.
+            DeadlinePassed: the deadline passed before the call was sent (`NOT_SENT`).
+            TimedOut: the call was sent, and no response came before the deadline (`UNKNOWN`).
             TeakError: with what became of the call in `.delivery`.
         """
         return cast(R, await self._executor.execute(Call(request, Lane.LIVE, _due(deadline))))
 
     def submit(self, request: Request[R], *, deadline: Deadline = None) -> asyncio.Future[R]:
-        """Have a call made in the live lane, without waiting for it: for a tick loop that cannot await.
+        """Have one call made, and do not wait for it: for a tick loop that cannot await.
 
-        Leaving the session waits for it, for `drain_timeout` seconds; what was not delivered then is in `undelivered`.
+        Leaving the session waits `drain_timeout` seconds for it. A call without a response by then is in `undelivered`.
 
         Args:
-            request: one of `teak_async.models`.
+            request: as for `call`.
             deadline: as for `call`.
 
         Returns:
-            A future of the response, which may be dropped. It is the loop's, as this method is: not for other threads.
+            A future of the response; it may be dropped. Both the method and the future belong to the loop's thread.
 
         Raises:
-            BacklogFull: when `backlog` calls are submitted and under way already. This one was not taken.
-            SessionClosed: when the session is not open, or is being left.
+            BacklogFull: `backlog` calls are submitted and under way already; this one was not taken.
+            SessionClosed: the session is not open, or is being closed.
         """
         call = Call(request, Lane.LIVE, _due(deadline))
         self._check_open()
@@ -288,13 +288,25 @@ class TeakSession:
         deep_link: str | None = None,
         deadline: Deadline = None,
     ) -> PlayerSession:
-        """Record that a player started a session: `POST /v2/identify`. See `Identify` and `call` for the parameters.
+        """Record that a player started a session: `POST /v2/identify`.
 
-        Not idempotent: each call that the server processes is a session. It is repeated by itself only when the try
-        before it was certainly not processed.
+        Not idempotent: each call that the server processes is a session. The client repeats it only when the attempt before
+        was certainly not processed. Teak's page: "Server to Server Player Sessions".
+
+        Args:
+            user_id: the game's own player id: text, or a whole number.
+            client_ip: the player's IPv4 or IPv6 address, for the country. This or `country_code` is needed.
+            country_code: two letters (ISO 3166-1), in place of `client_ip`.
+            timezone_id: IANA name such as `Europe/Paris`. Default: the server takes UTC.
+            email: stored for the player. Default: none.
+            deep_link: a link that the response gives back resolved. Default: none.
+            deadline: as for `call`.
+
+        Returns:
+            The session's id, the player's country, and the opt-out states of each channel.
 
         Raises:
-            InvalidRequest: with every problem in `.errors`.
+            InvalidRequest: with every problem in `.errors`, by parameter.
             TeakError: with what became of the call in `.delivery`.
         """
         return await self.call(
@@ -318,29 +330,30 @@ class TeakSession:
         deadline: Deadline = None,
         about: Mapping[str, object] | None = None,
     ) -> BulkRun:
-        """Make many calls at once, as fast as the limits allow; see `BulkRun`.
+        """Make many calls at once, as fast as the limits allow.
+
+        Await the run for its `BulkReport`; or read its outcomes with `async with teak.bulk(…) as run`, `async for … in run`.
 
         Args:
-            requests: any iterable or async iterable; it is pulled only as fast as is sent. An `InvalidRequest` among
-                them stands for a row that could not be read, and becomes a failed outcome.
-            journal: a file that makes the run survive being killed: the same call with the same journal goes on where it
-                was. One process at a time.
-            resend_in_doubt: send identifies of which an earlier run does not know whether they were recorded; some
-                players may then have two sessions. Without it they are reported in doubt.
-            deadline: seconds from now, or a `datetime` with a time zone, after which nothing is sent any more; the rows
-                that are left end with `DeadlinePassed`, and are sent when the run is resumed.
-            about: what the journal is to say of the run, besides the game; it has to be the same when it is resumed.
+            requests: any iterable or async iterable, also an endless one; it is read as fast as is sent. An `InvalidRequest`
+                in it stands for a row that could not be read, and becomes a failed outcome. A `Row` brings its source along.
+            journal: path of a SQLite file that makes the run survive a kill: the same call with the same journal goes on
+                where it was. One process at a time. Default: no journal.
+            resend_in_doubt: whether to send identifies again that an earlier run left in doubt; some players may then have
+                two sessions. Default: they stay in doubt.
+            deadline: when the run stops sending: seconds from now, a `timedelta`, or a `datetime` with a time zone. Responses
+                under way are waited for. The other rows end with `DeadlinePassed`, and the next run with the same journal
+                sends them. Default: none.
+            about: names and values that the journal keeps of the run, beside the game. A run that goes on has to give the
+                same. Default: none.
+
+        Raises:
+            TypeError: `requests` is no iterable.
+            JournalError: as the run begins: the journal is another run's, in use, or cannot be written.
         """
         known = {**(about or {}), "game_id": self.game_id}
-        return BulkRun(
-            self._executor,
-            self.limits,
-            requests,
-            journal,
-            known,
-            _due(deadline),
-            resend_in_doubt=resend_in_doubt,
-        )
+        due = _due(deadline)
+        return BulkRun(self._executor, self.limits, requests, journal, known, due, resend_in_doubt=resend_in_doubt)
 
     def _bucket_of(self, path: str) -> BucketHandle:
         self._check_open()
@@ -363,7 +376,7 @@ def _report_unclosed(transport: Transport, backlog: Backlog, game_id: str, pid: 
 
 
 def _due(deadline: Deadline) -> DueTime | None:
-    return None if deadline is None else due_time(deadline, asyncio.get_running_loop().time())
+    return due_time(deadline, asyncio.get_running_loop().time())
 
 
 def _check_type(name: str, value: object, kinds: tuple[type, ...], example: str) -> None:

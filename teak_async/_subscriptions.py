@@ -21,37 +21,59 @@ if TYPE_CHECKING:
 
 
 class Subscriptions:
-    """A player's subscription on one push channel, as `teak.desktop_push`; deadline and errors as for `TeakSession.call`."""
+    """Players' subscriptions on one push channel, as `teak.desktop_push`.
+
+    Each method takes `deadline` and raises errors as `TeakSession.call` does; `PlayerNotFound` says that the player was never
+    identified. Reads and sets are idempotent, so the client repeats them. Teak's page: "Desktop Web Subscription Management".
+    """
 
     def __init__(self, session: TeakSession, channel: Channel) -> None:
         self._session = session
         self._channel = channel
 
     async def status(self, user_id: str | int, *, deadline: Deadline = None) -> SubscriptionStatus:
-        """Read the status: `GET /v2/{channel}/subscription_status`."""
+        """Read the status: `GET /v2/{channel}/subscription_status`.
+
+        Args:
+            user_id: the game's own player id: text, or a whole number.
+            deadline: as for `TeakSession.call`.
+        """
         return await self._session.call(GetSubscription(user_id, channel=self._channel), deadline=deadline)
 
     async def set_state(self, user_id: str | int, state: State | str, *, deadline: Deadline = None) -> SubscriptionChange:
-        """Opt a player in or out of everything: `POST /v2/{channel}/subscription_status`."""
+        """Opt a player in or out of everything: `POST /v2/{channel}/subscription_status`.
+
+        Args:
+            user_id: the game's own player id: text, or a whole number.
+            state: `State.OPT_IN`, `State.OPT_OUT`, or the text `opt_in`, `opt_out`.
+            deadline: as for `TeakSession.call`.
+        """
         return await self._session.call(SetSubscription(user_id, state, channel=self._channel), deadline=deadline)
 
     async def set_category_state(
         self, user_id: str | int, category: str, state: State | str, *, deadline: Deadline = None
     ) -> CategorySubscriptionChange:
-        """Opt a player in or out of one category: `POST /v2/{channel}/subscription_status/{category}`."""
+        """Opt a player in or out of one category: `POST /v2/{channel}/subscription_status/{category}`.
+
+        Args:
+            user_id: the game's own player id: text, or a whole number.
+            category: the category's identifier.
+            state: `State.OPT_IN`, `State.OPT_OUT`, or the text `opt_in`, `opt_out`.
+            deadline: as for `TeakSession.call`.
+        """
         request = SetCategorySubscription(user_id, category, state, channel=self._channel)
         return await self._session.call(request, deadline=deadline)
 
     async def opt_out(
         self, user_id: str | int, category: str | None = None, *, deadline: Deadline = None
     ) -> SubscriptionChange | CategorySubscriptionChange:
-        """Stop notifications, all or one category's; the same as setting the state."""
+        """Stop notifications: all of them, or those of one `category`. The same as setting the state `opt_out`."""
         return await self._set(user_id, category, State.OPT_OUT, deadline)
 
     async def opt_in(
         self, user_id: str | int, category: str | None = None, *, deadline: Deadline = None
     ) -> SubscriptionChange | CategorySubscriptionChange:
-        """Allow notifications, all or one category's; the same as setting the state."""
+        """Allow notifications: all of them, or those of one `category`. The same as setting the state `opt_in`."""
         return await self._set(user_id, category, State.OPT_IN, deadline)
 
     async def _set(

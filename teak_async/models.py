@@ -208,6 +208,8 @@ class Request(Generic[R_co]):
 class Identify(Request[PlayerSession]):
     """A player started a session: `POST /v2/identify`. Every one that the server processes is a new session.
 
+    Teak's page: "Server to Server Player Sessions".
+
     Args:
         user_id: the game's own player id; a number is taken as its text.
         client_ip: the player's address, also as an `ipaddress` object, for country lookup; wins over `country_code`.
@@ -261,12 +263,17 @@ class SubscriptionRequest(Request[R_co]):
 
 @frozen
 class GetSubscription(SubscriptionRequest[SubscriptionStatus]):
-    """Read a player's push subscription: `GET /v2/{channel}/subscription_status`."""
+    """Read a player's push subscription: `GET /v2/{channel}/subscription_status`.
+
+    Teak's page: "Desktop Web Subscription Management".
+    """
 
 
 @frozen
 class SetSubscription(SubscriptionRequest[SubscriptionChange]):
     """Opt a player in or out of everything: `POST /v2/{channel}/subscription_status`.
+
+    Teak's page: "Desktop Web Subscription Management".
 
     Args:
         user_id: the game's own player id; a number is taken as its text.
@@ -284,6 +291,8 @@ class SetSubscription(SubscriptionRequest[SubscriptionChange]):
 @frozen
 class SetCategorySubscription(SubscriptionRequest[CategorySubscriptionChange]):
     """Opt a player in or out of one category: `POST /v2/{channel}/subscription_status/{category}`.
+
+    Teak's page: "Desktop Web Subscription Management".
 
     Args:
         user_id: the game's own player id; a number is taken as its text.

@@ -14,15 +14,17 @@ from .deadline import SECONDS
 
 @frozen
 class RetryPolicy:
-    """How persistent a session is.
+    """How often and how late a failed attempt is repeated, where that can help and harms nothing.
 
     Attributes:
-        max_attempts: attempts of one call at most; those that were rate-limited do not count.
-        max_rate_limited: how often one call bears a 429; the next one ends it. Each costs the bucket's pause of a second or
-            more.
-        initial_wait: seconds before the second attempt, on average three quarters of it; doubled for each further one.
-        max_wait: seconds; no wait is longer.
-        outage: seconds for which a bulk run waits while the server is out, before it ends with `Outage`.
+        max_attempts: attempts of one call at most, from 1 on. Rate-limited ones (429) do not count. Default: 5.
+        max_rate_limited: 429s that one call bears, from 0 on; the next one ends it. Each costs the bucket's pause of a second
+            or more. Default: 30.
+        initial_wait: seconds, or a `timedelta`, before the second attempt, doubled for each further one. A call waits half
+            of it to all of it, by chance. Default: 0.2.
+        max_wait: seconds, or a `timedelta`; no wait is longer. Default: 10.
+        outage: seconds, or a `timedelta`, for which a bulk run waits while the server is out, before it ends with `Outage`.
+            Default: 600.
     """
 
     max_attempts: int = field(default=5, validator=[instance_of(int), ge(1)])

@@ -48,11 +48,11 @@ MAX_BODY = 1 << 20
 
 @frozen
 class Timeout:
-    """How long the network may take. The wait for a permit is not part of it.
+    """Bounds of one attempt. The wait for a permit is not part of it.
 
     Attributes:
-        connect: seconds for name resolution, connecting and TLS.
-        response: seconds from sending to the whole response.
+        connect: seconds, or a `timedelta`, for name resolution, connecting and TLS. Default: 10.
+        response: seconds, or a `timedelta`, from the send to the end of the response. Default: 30.
     """
 
     connect: float = field(default=10.0, converter=SECONDS, validator=gt(0))  # type: ignore[misc] # mypy knows no Converter
