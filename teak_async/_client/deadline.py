@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from datetime import datetime, timedelta
+from functools import partial
 from math import isfinite
 from numbers import Real
 from typing import TypeAlias
 
-from attrs import Attribute, Converter, frozen
+from attrs import frozen
 
 Deadline: TypeAlias = float | timedelta | datetime | None
 
@@ -70,9 +72,6 @@ def as_seconds(name: str, value: float | timedelta) -> float:
     return float(value)
 
 
-def _field_as_seconds(value: float | timedelta, field: Attribute[float]) -> float:
-    return as_seconds(field.name, value)
-
-
-SECONDS = Converter(_field_as_seconds, takes_field=True)
-"""Makes seconds of an attrs field that is a span of time."""
+def seconds_of(name: str) -> Callable[[float | timedelta], float]:
+    """Make the converter of an attrs field that is a span of time."""
+    return partial(as_seconds, name)

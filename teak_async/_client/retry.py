@@ -9,7 +9,7 @@ from teak_async._api.endpoints import Effect
 from teak_async._api.refusals import REPEATED
 from teak_async.errors import CertificateError, DeadlinePassed, Delivery, RateLimited, TeakError, TransportError
 
-from .deadline import SECONDS
+from .deadline import seconds_of
 
 
 @frozen
@@ -29,9 +29,9 @@ class RetryPolicy:
 
     max_attempts: int = field(default=5, validator=[instance_of(int), ge(1)])
     max_rate_limited: int = field(default=30, validator=[instance_of(int), ge(0)])
-    initial_wait: float = field(default=0.2, converter=SECONDS, validator=gt(0))  # type: ignore[misc] # mypy knows no Converter
-    max_wait: float = field(default=10.0, converter=SECONDS, validator=gt(0))  # type: ignore[misc] # mypy knows no Converter
-    outage: float = field(default=600.0, converter=SECONDS, validator=ge(0))  # type: ignore[misc] # mypy knows no Converter
+    initial_wait: float = field(default=0.2, converter=seconds_of("initial_wait"), validator=gt(0))  # type: ignore[misc] # mypy knows named ones only
+    max_wait: float = field(default=10.0, converter=seconds_of("max_wait"), validator=gt(0))  # type: ignore[misc] # mypy knows named ones only
+    outage: float = field(default=600.0, converter=seconds_of("outage"), validator=ge(0))  # type: ignore[misc] # mypy knows named ones only
 
 
 NO_RETRIES = RetryPolicy(max_attempts=1, max_rate_limited=0, outage=0)

@@ -34,7 +34,7 @@ from teak_async._api.codec import Message
 from teak_async.errors import ConnectFailed, TeakError
 
 from .connections import Connector, NoFilesLeft, UnusableConnection, loop_of
-from .deadline import SECONDS
+from .deadline import seconds_of
 from .exchange import Body, Exchange, ResponseTimer, WatchedRequest
 from .failures import Route
 from .places import Places, places_for
@@ -55,8 +55,8 @@ class Timeout:
         response: seconds, or a `timedelta`, from the send to the end of the response. Default: 30.
     """
 
-    connect: float = field(default=10.0, converter=SECONDS, validator=gt(0))  # type: ignore[misc] # mypy knows no Converter
-    response: float = field(default=30.0, converter=SECONDS, validator=gt(0))  # type: ignore[misc] # mypy knows no Converter
+    connect: float = field(default=10.0, converter=seconds_of("connect"), validator=gt(0))  # type: ignore[misc] # mypy knows named ones only
+    response: float = field(default=30.0, converter=seconds_of("response"), validator=gt(0))  # type: ignore[misc] # mypy knows named ones only
 
 
 class RedactedHeaders(Mapping[str, str]):
