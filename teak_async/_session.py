@@ -376,7 +376,7 @@ def _report_unclosed(transport: Transport, backlog: Backlog, game_id: str, pid: 
 
 
 def _due(deadline: Deadline) -> DueTime | None:
-    return due_time(deadline, asyncio.get_running_loop().time())
+    return None if deadline is None else due_time(deadline, asyncio.get_running_loop().time())
 
 
 def _check_type(name: str, value: object, kinds: tuple[type, ...], example: str) -> None:
