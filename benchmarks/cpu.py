@@ -20,10 +20,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import teak_async
 from teak_async import Identify, Limits, TeakSession
 from teak_async.sandbox import GAME_ID, IDENTIFY, SECRET_KEY
 
-from .peers import body, by_hand
+from .peers import body, by_hand, carefully_by_hand
 from .processes import FREE, Setting, alone, served
 from .report import Options, Report, Table, say, spread, times
 
@@ -34,6 +35,7 @@ WARM = 400
 WORKERS = 20
 """Calls on the wire at a time: each worker awaits one after the other."""
 FREE_LIMITS = Limits(FREE, FREE)
+PACKAGE = Path(teak_async.__file__).parent
 
 Call = Callable[[int], Awaitable[object]]
 ProgressReporter = Callable[[Call, int], Awaitable[float]]
@@ -82,6 +84,12 @@ async def aiohttp_by_hand(url: str, count: int) -> float:
         return await metered(identify, count)
 
 
+async def aiohttp_carefully(url: str, count: int) -> float:
+    """What a careful engineer writes by hand: limiter, checks, and the response read into its class."""
+    async with carefully_by_hand(url, FREE) as identify:
+        return await metered(identify, count)
+
+
 async def httpx_by_hand(url: str, count: int) -> float:
     """What one writes by hand, on a default client of httpx.
 
@@ -102,6 +110,7 @@ BASE = "aiohttp by hand: session.post(url, json=…), await response.json()"
 CLIENTS: dict[str, Callable[[str, int], Awaitable[float]]] = {
     "teak_async: await teak.identify(…)": ours,
     BASE: aiohttp_by_hand,
+    "the same with AsyncLimiter, checks, and the response read into its attrs class": aiohttp_carefully,
     "httpx by hand: client.post(url, json=…), response.json()": httpx_by_hand,
     "teak_async: a row of teak.bulk(…), which does more than the call by hand": ours_in_bulk,
 }
@@ -143,8 +152,9 @@ def group(file: str) -> str:
     if file.startswith("<"):
         return next((name for name in ("cattrs", "attrs") if name in file), "Python")
     path = Path(file)
-    if path.parent.name in ("teak_async", "benchmarks"):
-        return f"teak_async/{path.name}" if path.parent.name == "teak_async" else "benchmarks"
+    for package in (PACKAGE, PACKAGE.parent / "benchmarks"):
+        if path.is_relative_to(package):
+            return path.relative_to(PACKAGE.parent).as_posix() if package is PACKAGE else package.name
     for name in ("aiohttp", "asyncio", "json", "cattrs", "attr", "attrs", "yarl", "multidict"):
         if name in path.parts:
             return "attrs" if name == "attr" else name

@@ -11,7 +11,7 @@ Rules of this module:
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 from urllib.parse import quote, urlencode
 
@@ -61,13 +61,17 @@ class Message:
 _T = TypeVar("_T")
 
 
-def _strict(kind: type[_T]) -> Any:
+def _strict(kind: type[_T]) -> Callable[[Any, Any], _T]:
     def check(value: Any, _: Any) -> _T:
         if type(value) is not kind:
             raise TypeError(f"must be {kind.__name__}, not {type(value).__name__}")
         return value
 
     return check
+
+
+def _check_optional_text(value: Any, _: Any) -> str | None:
+    return None if value is None else _check_text(value, str)
 
 
 def _opt_out_states(value: Any, _: Any) -> Mapping[str, State | str]:
@@ -82,8 +86,12 @@ def _opt_out_states(value: Any, _: Any) -> Mapping[str, State | str]:
     return states
 
 
+_check_text = _strict(str)
 _converter = make_converter()
-_converter.register_structure_hook(str, _strict(str))
+_converter.register_structure_hook(str, _check_text)
+# cattrs' own hooks for such a union take longer than all the rest of a request, and look up the one for `str` each time.
+_converter.register_structure_hook(str | None, _check_optional_text)
+_converter.register_unstructure_hook(str | None, identity)
 _converter.register_structure_hook(bool, _strict(bool))
 _converter.register_structure_hook(State, lambda value, _: State(value))
 _converter.register_structure_hook(
@@ -93,8 +101,6 @@ _converter.register_structure_hook(
 for _change in (SubscriptionChange, CategorySubscriptionChange):
     # The client knows whether an attempt was repeated, whatever a response has under that name.
     _converter.register_structure_hook(_change, make_dict_structure_fn(_change, _converter, repeated=override(omit=True)))
-# A value of `str | None` is JSON already. cattrs' own hook for such a union takes longer than all the rest of a request.
-_converter.register_unstructure_hook(str | None, identity)
 _converter.register_unstructure_hook(
     PlayerSession, make_dict_unstructure_fn(PlayerSession, _converter, opt_out_states=override(unstruct_hook=dict))
 )
@@ -163,7 +169,7 @@ def decode(endpoint: Endpoint, request: Request, status: int, headers: Mapping[s
         what = "its body lacks the status"
     else:
         try:
-            return _converter.structure(content, endpoint.response)
+            return _STRUCTURE[endpoint.response](content, endpoint.response)
         except Exception as problem:  # noqa: BLE001 - cattrs and the hooks raise several kinds
             what = "; ".join(transform_error(problem, path="body"))
     # The call was done, though its response cannot be read, where the documented status comes with what only Teak writes for
@@ -172,6 +178,10 @@ def decode(endpoint: Endpoint, request: Request, status: int, headers: Mapping[s
     raise unexpected_response(endpoint, status, headers, what, delivery, now)
 
 
+_STRUCTURE: dict[type[Response], Callable[[Any, Any], Response]] = {
+    endpoint.response: _converter.get_structure_hook(endpoint.response) for endpoint in ENDPOINTS.values()
+}
+"""Response → what makes it of a body."""
 _SUCCESSES = frozenset(endpoint.success for endpoint in ENDPOINTS.values())
 _KEYS = {
     endpoint.response: frozenset(attribute.name for attribute in fields(endpoint.response)) - {"repeated"}

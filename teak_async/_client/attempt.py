@@ -45,7 +45,7 @@ class Attempt(Generic[T]):
         # A future by hand costs half of what `asyncio.shield` does, which makes one and two callbacks.
         self._outcome: asyncio.Future[T] = loop.create_future()
         self._task = loop.create_task(self._perform(work, *args))
-        self.exchange.cancel = self._task.cancel
+        self.exchange.task = self._task
         try:
             return await self._outcome
         except asyncio.CancelledError:

@@ -13,7 +13,6 @@ Rules of this module:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from time import monotonic
 from typing import Any
 
@@ -35,18 +34,18 @@ class Exchange:
         sent_at: `time.monotonic()` just before the first byte; `None` before that.
         warm: whether the connection had carried a response before.
         connection: the one that it went out on, on the session's own pool.
-        cancel: cancels the task that makes it.
+        task: makes it; `None` before and after.
         error: what it was interrupted with.
         unsent: certainly no byte has left, nor will without the exchange going on.
     """
 
-    __slots__ = ("_refused_write", "_route", "_timer", "cancel", "connection", "error", "exact", "sent_at", "warm")
+    __slots__ = ("_refused_write", "_route", "_timer", "connection", "error", "exact", "sent_at", "task", "warm")
 
     def __init__(self, timer: ResponseTimer, *, exact: bool, route: Route = _NOWHERE) -> None:
         self.exact = exact
         self._timer = timer
         self._route = route
-        self.cancel: Callable[[], object] | None = None
+        self.task: asyncio.Task[None] | None = None
         self.connection: ConnectionWatch | None = None
         self.error: TeakError | None = None
         self.sent_at: float | None = None
@@ -105,14 +104,14 @@ class Exchange:
 
     def interrupt(self, error: TeakError) -> None:
         """End it with an error, wherever it waits."""
-        if self.cancel is not None:
+        if self.task is not None:
             self.error = self.error or error
-            self.cancel()
+            self.task.cancel()
 
     def end(self) -> None:
         """It is over, whatever came of it."""
         self._timer.forget(self)
-        self.cancel = None
+        self.task = None
 
     async def __call__(self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
         if isinstance(request, WatchedRequest):
@@ -181,19 +180,17 @@ class WatchedRequest(aiohttp.ClientRequest):
     exchange: Exchange | None = None
     watch: ConnectionWatch | None = None
 
-    def _current_exchange(self) -> Exchange:
-        body = self.body
-        exchange = body.exchange if isinstance(body, Body) else self.exchange
-        assert exchange is not None
-        return exchange
-
     def send(self, conn: aiohttp.connector.Connection) -> Any:
-        exchange, watch = self._current_exchange(), self.watch
+        body, watch = self.body, self.watch
+        if isinstance(body, Body):
+            self.exchange = body.exchange
+        exchange = self.exchange
+        assert exchange is not None
         if watch is None or conn.transport is None:
             raise aiohttp.ClientConnectionError  # it was made, and has just gone: the call is unsent
         exchange.connect(watch, self.loop.time())
         # A body is written by a task of aiohttp's, after this.
-        return super().send(conn) if self.body else self._send_head(exchange, conn)
+        return super().send(conn) if body else self._send_head(exchange, conn)
 
     async def _send_head(self, exchange: Exchange, conn: aiohttp.connector.Connection) -> aiohttp.ClientResponse:
         exchange.write()
@@ -201,12 +198,13 @@ class WatchedRequest(aiohttp.ClientRequest):
         exchange.note_refusal()
         return response
 
-    async def write_bytes(self, writer: Any, conn: aiohttp.connector.Connection, *args: Any, **kwargs: Any) -> None:
-        exchange = self._current_exchange()
+    async def write_bytes(self, writer: Any, conn: aiohttp.connector.Connection, content_length: int | None = None) -> None:
+        exchange = self.exchange
+        assert exchange is not None
         try:
             exchange.write()
         except (UnusableConnection, aiohttp.ClientConnectionError) as error:
             fail(conn, error)
             return
-        await super().write_bytes(writer, conn, *args, **kwargs)
+        await super().write_bytes(writer, conn, content_length)
         exchange.note_refusal()

@@ -169,7 +169,8 @@ class CallExecutor:
             return None
         call.attempts += 1
         exchange = self._transport.begin()
-        attempt = self.under_way[exchange] = Attempt[AttemptResult](exchange, handle.bucket)
+        attempt: Attempt[AttemptResult] = Attempt(exchange, handle.bucket)
+        self.under_way[exchange] = attempt
         call.on_wire = True
         timer = None
         if call.deadline is not None:

@@ -274,7 +274,7 @@ class Transport:
 async def _read(response: aiohttp.ClientResponse) -> bytes:
     if response.content.is_eof():
         # It came whole with the headers, as answers of Teak's do.
-        return await response.read()
+        return response.content.read_nowait()
     parts: list[bytes] = []
     size = 0
     try:
