@@ -346,7 +346,7 @@ async def a_tick_loop(block: Block, stage: Stage) -> None:
         stage.server.fail_next("identify", "response_lost")
         names["tick"](teak, [("p4", address), ("p5", address)])
     full, lost = stage.printed().splitlines()
-    assert full.startswith("p5 not_sent 1 submitted calls are waiting already")
+    assert full.startswith("p5 not_sent 1 submitted calls are under way already")
     assert lost.startswith("p4 unknown identify: the connection was lost")
 
     names["TeakSession"] = lambda **_: TeakSession(limits=Limits(identify=1), drain_timeout=0.1)

@@ -49,7 +49,7 @@ class Backlog:
         # Without a bound what piles up is lost all at once later, so a call beyond it fails now.
         if len(self._calls) >= self._most:
             raise BacklogFull(
-                f"{self._most:,} submitted calls are waiting already, which is what backlog= allows: submit less, or await"
+                f"{self._most:,} submitted calls are under way already, which is what backlog= allows: submit less, or await"
             )
 
     def add(self, request: Request, call: Coroutine[Any, Any, R]) -> asyncio.Task[R]:

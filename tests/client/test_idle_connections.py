@@ -281,7 +281,7 @@ the server's closes onto the client's sends."""
 
 async def test_a_server_that_closes_idle_connections_early() -> None:
     """Of a thousand identifies, some just when the server closes, at most one in a hundred ends in doubt."""
-    counts = []
+    counts: list[int] = []
     while len(counts) < TRIES and (not counts or counts[-1] > 10):
         pauses = iter([number % 13 * 0.008 for number in range(2000)])
         with running(server := Server(impatient(0.05, 20))):
@@ -296,7 +296,7 @@ async def test_a_server_that_closes_idle_connections_early() -> None:
 
 async def test_a_far_server_that_closes_idle_connections_early() -> None:
     """With 10 ms each way the close and the next request cross; after a few of them its time is learnt."""
-    counts = []
+    counts: list[int] = []
     while len(counts) < TRIES and (not counts or counts[-1] > 40):
         pauses = iter([0.005 * (number % 11) for number in range(2000)])
         with running(far := Server(impatient(0.05, 20))), running(near := Server(_delayed(far, 0.01))):
