@@ -51,6 +51,8 @@ PURE = [
     "_api/codec.py",
     "_api/refusals.py",
     "_api/credentials.py",
+    "_limits/allowance.py",
+    "_limits/credit.py",
     "_limits/permits.py",
     "_client/retry.py",
 ]

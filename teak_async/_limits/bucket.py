@@ -31,7 +31,7 @@ from teak_async._notify import Notifier
 from teak_async.errors import SessionClosed
 from teak_async.events import AllowanceChanged, BucketPaused
 
-from .permits import MIN_PAUSE, SECOND, PermitWindow
+from .permits import MIN_PAUSE, PermitWindow
 
 PACE = 0.995
 """Bulk's share of what the permits can sustain: what is left over is why a live call during bulk finds a permit."""
@@ -68,6 +68,8 @@ class Rate:
         rate_limited: answers 429 since the session was opened.
         credit: seconds by which permits come back earlier than one second after the answer.
         paused: seconds until anything may be sent again; 0 when nothing is paused.
+        shared_with_others: whether somebody else spends a part of the limit, going by refusals within it.
+        left: requests a second that somebody else leaves, as far as is known; `limit` when nobody else is seen.
     """
 
     limit: int
@@ -78,6 +80,8 @@ class Rate:
     rate_limited: int
     credit: float
     paused: float
+    shared_with_others: bool
+    left: int
 
 
 class _Queue:
@@ -147,6 +151,7 @@ class Bucket:
         """A snapshot for dashboards."""
         now = self._loop.time()
         window = self.window
+        left = window.left(now)
         return Rate(
             limit=window.limit,
             allowance=window.allowance(now),
@@ -156,6 +161,8 @@ class Bucket:
             rate_limited=window.rate_limited,
             credit=window.credit.at(now),
             paused=max(0.0, window.paused_until - now),
+            shared_with_others=left is not None,
+            left=window.limit if left is None else left,
         )
 
     async def acquire(self, lane: Lane, ticket: int | None = None, holder: object = None) -> int:
@@ -174,10 +181,13 @@ class Bucket:
         """
         if self._closed:
             raise _closed()
-        if lane is Lane.LIVE and not self._live.waiting and self.window.try_acquire(self._loop.time()):
-            self._granted += 1
-            self._count_live()
-            return self._granted if ticket is None else ticket
+        if lane is Lane.LIVE:
+            now = self._loop.time()
+            self.window.expect_live(now)
+            if not self._live.waiting and self.window.try_acquire(now):
+                self._granted += 1
+                self._count_live()
+                return self._granted if ticket is None else ticket
         queue = self._queues[lane]
         future = self._loop.create_future()
         queue.add(future, ticket)
@@ -247,9 +257,7 @@ class Bucket:
             self._recovery.cancel()
             self._recovery = None
         if self._announced < window.limit and not self._closed and self._notifier.is_enabled(logging.INFO):
-            # It is won back in steps, one at each full second after the pause.
-            ahead = (window.paused_until - now) % SECOND if now >= window.paused_until else window.paused_until - now + SECOND
-            self._recovery = self._loop.call_later(ahead + ANNOUNCE_LATER, self._announce_allowance)
+            self._recovery = self._loop.call_at(window.next_step(now) + ANNOUNCE_LATER, self._announce_allowance)
 
     def close(self) -> None:
         """End every waiting call with `SessionClosed`."""
@@ -278,16 +286,19 @@ class Bucket:
             else:
                 return
             now = self._loop.time()
-            if not self.window.try_acquire(now):
-                self._wake_at(self.window.next_chance(now))
-                return
-            self._granted += 1
-            queue.grant(self._granted)
             if queue is self._live:
+                if not self.window.try_acquire(now):
+                    self._wake_at(self.window.next_chance(now))
+                    return
                 self._count_live()
             elif turn is not None:
+                if not self.window.try_acquire_bulk(now):
+                    self._wake_at(self.window.next_bulk_chance(now))
+                    return
                 turn.set_result(None)
                 self._turn = None
+            self._granted += 1
+            queue.grant(self._granted)
 
     def _wake_at(self, when: float | None) -> None:
         if self._closed or when is None:

@@ -5,26 +5,28 @@ is taken before the send and comes back one second after the answer. With L perm
 one second: at the moment the last was stamped, all L+1 permits were out. There are only L. So no one-second window at the
 server, fixed or sliding, ever holds more than L, whatever the network does.
 
-The price is throughput: L / (1 s + round trip). The credit wins most of it back. When m is no more than the shortest
-time up plus the shortest time down, the permit may come back m earlier and the argument still holds: shift the server's
-clock by the shortest time up. No client can know m for sure; `RttCredit` takes the shortest round trip of the last one to two
-hundred answers less a margin for what it did not see, and forgets it all when the route may have changed.
+The price is throughput: L / (1 s + round trip). The credit wins most of it back: see `credit.py`. A permit that comes back
+later than it might never breaks the proof, so all else that moves a return moves it to later.
 
 Rules of this module:
 
 - The credit of a permit is at most its own round trip, and at most what is known now: an answer that came fast gets no
   credit for slow ones after it, and a credit that shrinks shrinks for the permits that are still out.
+- Permits that come back early do so evenly, never closer together than 1/L, and no later than a second after the answer.
 - A request that got no answer gives its permit back one second after the failure, without credit.
 - A permit whose request was never sent comes back at once.
-- A 429 while the client keeps to L means that somebody else spends from the same bucket: the allowance drops at once and is
-  won back step by step.
+- Bulk leaves the permits that live calls will need before others are back.
+- A 429 while the client keeps to L means that somebody else spends from the same bucket: see `allowance.py`.
 """
 
 from __future__ import annotations
 
 from collections import deque
+from math import exp, inf, sqrt
 
-SECOND = 1.0
+from .allowance import SECOND, Allowance
+from .credit import RttCredit
+
 GUARD = 0.001
 """Seconds that a permit stays out longer: covers two clocks whose rates differ by a thousandth, at 0.1 % of throughput."""
 MIN_PAUSE = 0.1
@@ -33,86 +35,41 @@ HOLD = SECOND + GUARD
 """Seconds from an answer, or from a failure, until the permit is back; less the credit."""
 
 
-class RttCredit:
-    """How many seconds earlier than one second after the answer a permit may come back.
-
-    The samples are kept as two generations, each as its count, shortest and sum, so a sample costs no memory.
-    """
-
-    GENERATION = 100
-    """Samples of a generation at least."""
-    LASTS = 0.5
-    """Seconds that a generation lasts at least, so that a moment's haste at a high limit is not taken for the network."""
-    MOST = 0.5
-    """Seconds. Nothing in this network is that far away; a longer round trip is a slow server, which may get faster."""
-    STALE = 10.0
-    """Seconds without a sample after which what was learnt is forgotten."""
-
-    __slots__ = ("_began", "_count", "_earned", "_floor", "_last", "_mean", "_shortest", "_sum")
-
-    def __init__(self) -> None:
-        self.forget()
-
-    def forget(self) -> None:
-        """Start anew: the route may have changed."""
-        self._count = 0
-        self._sum = 0.0
-        self._shortest = self._floor = float("inf")
-        self._mean = 0.0
-        self._earned = False
-        self._began = 0.0
-        self._last = float("-inf")
-
-    def learn(self, now: float, round_trip: float) -> None:
-        """Take the round trip of one answer on a warm connection."""
-        if now - self._last > self.STALE:
-            self.forget()
-        self._last = now
-        if not self._count:
-            self._began = now
-        self._count += 1
-        self._sum += round_trip
-        self._shortest = min(self._shortest, round_trip)
-        if self._count >= self.GENERATION and now - self._began >= self.LASTS:
-            self._mean = self._sum / self._count
-            self._floor = self._shortest
-            self._earned = True
-            self._count, self._sum, self._shortest = 0, 0.0, float("inf")
-
-    def at(self, now: float) -> float:
-        """The credit in seconds; 0 until a whole generation was seen."""
-        if not self._earned or now - self._last > self.STALE:
-            return 0.0
-        shortest = min(self._floor, self._shortest)
-        # The shortest of a hundred sums of two random times lies above the sum of the two shortest. With times spread
-        # evenly it is an eighth of the spread too long; the eighth of (mean - shortest) and the fixed part cover that.
-        margin = 0.05 * shortest + 0.002 + (self._mean - self._floor) / 8
-        return min(max(shortest - margin, 0.0), self.MOST)
-
-
 class PermitWindow:
     """The permits of one bucket."""
-
-    CUT = 0.8
-    """What a 429 leaves of the allowance."""
-    STEPS = 20
-    """Steps, one for each second after the pause, in which the whole limit would be won back."""
 
     REMEMBERED = 100
     """Answers over which the mean time on the wire is taken."""
     SWEEP = 64
     """Answers after which permits that are back are looked for, also while there are enough without them: at a very high
     limit this bounds what is kept, and is cheaper than to look every time."""
+    SMOOTHING = 10.0
+    """Seconds over which the rate of live calls is taken: many calls, and few minutes."""
+    DEVIATIONS = 2.0
+    """Standard deviations by which live calls may exceed their mean. Three are measured to be no better."""
+    ASK_AGAIN = 0.02
+    """Seconds after which bulk asks again while permits are kept for live calls."""
+    KEPT_FROM = 100
+    """Permits from which bulk leaves one at least: it costs bulk 1 % at most."""
+    SELDOM = 0.001
+    """Live calls a second below which bulk leaves none: the last one is three quarters of a minute ago."""
 
     __slots__ = (
+        "_allowance",
         "_answered",
         "_answers",
         "_cut_at",
-        "_cut_to",
+        "_gap",
+        "_last_back",
+        "_live_at",
+        "_live_rate",
         "_lost",
         "_on_wire",
         "_out",
+        "_passed",
+        "_rate_limited_at",
         "_unswept",
+        "_whole",
         "credit",
         "limit",
         "paused_until",
@@ -122,24 +79,42 @@ class PermitWindow:
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.credit = RttCredit()
-        self.paused_until = float("-inf")
+        self.paused_until = -inf
         self.rate_limited = 0
         self._out = 0
         self._unswept = 0
         self._on_wire = 0.0
         self._answers = 0
         self._answered: deque[tuple[float, float]] = deque()
+        self._last_back = -inf
+        self._gap = SECOND / limit
         self._lost: deque[float] = deque()
-        self._cut_to = limit
-        self._cut_at = float("-inf")
+        self._live_rate = 0.0
+        self._live_at = 0.0
+        self._allowance = Allowance(limit)
+        self._whole = True
+        self._cut_at = -inf
+        self._passed: deque[float] = deque()
+        self._rate_limited_at: deque[float] = deque()
 
     def allowance(self, now: float) -> int:
         """How many permits there are: the limit, or less after refusals."""
-        if self._cut_to >= self.limit:
+        if self._whole:
             return self.limit
-        steps = max(0, int(now - self.paused_until))
-        step = max(1, self.limit // self.STEPS)
-        return min(self.limit, self._cut_to + steps * step)
+        since = now - self.paused_until
+        if self._allowance.is_proven(since):
+            self._allowance.restore()
+            self._whole = True
+        return self._allowance.after(since)
+
+    def next_step(self, now: float) -> float:
+        """When the allowance rises next; infinite when it does not."""
+        return inf if self._whole else self.paused_until + self._allowance.next_step(now - self.paused_until)
+
+    def left(self, now: float) -> int | None:
+        """What somebody else leaves of the limit; `None` when nobody else seems to spend it."""
+        self.allowance(now)
+        return self._allowance.level if self._allowance.shared else None
 
     def rate(self, now: float) -> float:
         """Requests per second that the permits can sustain, going by how long they were away lately."""
@@ -148,39 +123,101 @@ class PermitWindow:
     def in_use(self, now: float) -> int:
         """How many permits are out: on the wire, or not back yet."""
         self._unswept = 0
-        answered, lost = self._answered, self._lost
+        answered, lost, passed = self._answered, self._lost, self._passed
         if answered:
-            credit = self.credit.at(now)
-            while answered and answered[0][0] + (HOLD - min(credit, answered[0][1])) <= now:
+            credit, gap, last = self.credit.at(now), self._gap, self._last_back
+            while answered and (full := answered[0][0] + HOLD) - credit <= now:
+                back = min(full, max(full - min(credit, answered[0][1]), last + gap))
+                if back > now:
+                    break
                 answered.popleft()
+                last = back  # not `now`: who looks late must not move the returns that follow
+            self._last_back = last
         while lost and lost[0] + HOLD <= now:
             lost.popleft()
+        while passed and passed[0] <= now - SECOND:
+            passed.popleft()
         return self._out + len(answered) + len(lost)
 
     def try_acquire(self, now: float) -> bool:
         """Take one permit if there is one."""
         if now < self.paused_until:
             return False
-        allowance = self.limit if self._cut_to >= self.limit else self.allowance(now)
+        allowance = self.limit if self._whole else self.allowance(now)
         at_most = self._out + len(self._answered) + len(self._lost)
         if (at_most >= allowance or self._unswept >= self.SWEEP) and self.in_use(now) >= allowance:
             return False
         self._out += 1
         return True
 
+    def try_acquire_bulk(self, now: float) -> bool:
+        """Take one permit if live calls leave it."""
+        if now < self.paused_until:
+            return False
+        allowance = self.limit if self._whole else self.allowance(now)
+        at_most = self._out + len(self._answered) + len(self._lost)
+        # Nothing has to be looked through while there are more than live calls can need in a whole second.
+        if allowance - at_most <= self._need(self._live_rate, HOLD) + 1 or self._unswept >= self.SWEEP:
+            free = allowance - self.in_use(now)
+            if free <= 0 or free <= self._reserve(now, allowance):
+                return False
+        self._out += 1
+        return True
+
+    def expect_live(self, now: float) -> None:
+        """A live call asks for a permit: others may follow."""
+        self._live_rate = self._live_rate_at(now) + 1 / self.SMOOTHING
+        self._live_at = now
+
+    def _live_rate_at(self, now: float) -> float:
+        return self._live_rate * exp((self._live_at - now) / self.SMOOTHING)
+
+    def _need(self, rate: float, seconds: float) -> float:
+        """Return how many live calls may come in a time, as arrivals at random scatter."""
+        mean = rate * seconds
+        return mean + self.DEVIATIONS * sqrt(mean)
+
+    def _reserve(self, now: float, allowance: int) -> float:
+        """How many permits bulk leaves: what live calls may need up to a moment, less what is back by then, at the worst one.
+
+        The moments are those after 0, 1, 3, 7, ... returns and after all of them: the need changes little in between.
+        """
+        rate = self._live_rate_at(now)
+        if rate < self.SELDOM:
+            return 0.0
+        reserve = 1.0 if allowance >= self.KEPT_FROM else 0.0
+        answered, credit, gap = self._answered, self.credit.at(now), self._gap
+        count, index = len(answered), 0
+        while index < count:
+            at, round_trip = answered[index]
+            even = self._last_back + gap * (index + 1)
+            back = min(at + HOLD, max(at + HOLD - min(credit, round_trip), even, now))
+            reserve = max(reserve, self._need(rate, back - now) - index)
+            index = 2 * index + 1
+        return max(reserve, self._need(rate, HOLD - credit) - count)
+
     def next_chance(self, now: float) -> float | None:
         """When to ask again after `try_acquire` said no; `None` when only an answer can free a permit."""
         if now < self.paused_until:
             return self.paused_until
-        backs = []
+        chance = self.next_step(now)
         if self._answered:
-            at, most = self._answered[0]
-            backs.append(at + (HOLD - min(self.credit.at(now), most)))
+            at, round_trip = self._answered[0]
+            full = at + HOLD
+            even = self._last_back + self._gap
+            chance = min(chance, full, max(full - min(self.credit.at(now), round_trip), even))
         if self._lost:
-            backs.append(self._lost[0] + HOLD)
-        if self._cut_to < self.limit:
-            backs.append(now + SECOND)
-        return min(backs, default=None)
+            chance = min(chance, self._lost[0] + HOLD)
+        return None if chance == inf else chance
+
+    def next_bulk_chance(self, now: float) -> float | None:
+        """When to ask again after `try_acquire_bulk` said no."""
+        chance = self.next_chance(now)
+        if now >= self.paused_until and self._out + len(self._answered) + len(self._lost) < self.allowance(now):
+            # Live calls have the free ones kept. Their need shrinks as the next return comes nearer and as they stay away.
+            later = now + self.ASK_AGAIN
+            return later if chance is None else min(chance, later)
+        return chance
 
     def release_unused(self) -> None:
         """Give back a permit whose request was never sent."""
@@ -199,6 +236,7 @@ class PermitWindow:
         if warm:
             self.credit.learn(now, round_trip)
         self._answered.append((now, round_trip))
+        self._passed.append(now)
         self._unswept += 1
         self._answers = min(self._answers + 1, self.REMEMBERED)
         self._on_wire += (min(on_wire, SECOND) - self._on_wire) / self._answers
@@ -214,7 +252,7 @@ class PermitWindow:
         self._lost.extend([now] * count)
 
     def record_rate_limit(self, now: float, sent_at: float, wait: float | None) -> None:
-        """The response was a 429: pause, and take less.
+        """The response was a 429: pause, and take less. Its permit is released after this, as after any response.
 
         Args:
             now: when it came.
@@ -222,7 +260,17 @@ class PermitWindow:
             wait: seconds that the server asked for; one second where it did not say.
         """
         self.rate_limited += 1
-        self.paused_until = max(self.paused_until, now + (SECOND if wait is None else max(wait, MIN_PAUSE)))
+        self.allowance(now)
         if sent_at >= self._cut_at:
-            self._cut_to = max(1, int(self.allowance(now) * self.CUT))
+            self._allowance.cut(sent_at - self.paused_until, self._count_passed(now))
+            self._whole = False
             self._cut_at = now
+        self._rate_limited_at.append(now)
+        self.paused_until = max(self.paused_until, now + (SECOND if wait is None else max(wait, MIN_PAUSE)))
+
+    def _count_passed(self, now: float) -> int:
+        """Return how many of the last second's answers were no 429."""
+        limited = self._rate_limited_at
+        while limited and limited[0] <= now - SECOND:
+            limited.popleft()
+        return sum(at > now - SECOND for at in self._passed) - len(limited)

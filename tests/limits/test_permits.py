@@ -6,7 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from teak_async._limits.permits import GUARD, SECOND, PermitWindow, RttCredit
+from teak_async._limits.allowance import SECOND
+from teak_async._limits.credit import RttCredit
+from teak_async._limits.permits import GUARD, PermitWindow
 
 
 def feed(credit: RttCredit, round_trips: list[float], start: float = 0.0) -> float:
@@ -78,29 +80,46 @@ def test_credit_follows_a_faster_route_at_once() -> None:
     assert credit.at(now) < 0.03
 
 
-def test_credit_follows_a_slower_route_after_two_generations() -> None:
-    """The shortest of the last one to two hundred answers counts, so an old short one is forgotten in the end."""
+def test_credit_follows_a_slower_route_little_by_little() -> None:
+    """A route that flaps is a fast one again before its first fast answer can tell, so the floor rises 0.1 ms a second."""
     credit = RttCredit()
     now = feed(credit, [0.03] * 100)
-    now = feed(credit, [0.12] * 99, now)
-    assert credit.at(now) < 0.03
-    now = feed(credit, [0.12], now)
-    assert credit.at(now) > 0.1
+    before, began = credit.at(now), now
+    now = feed(credit, [0.12] * 3000, now)
+    assert before < credit.at(now) <= before + RttCredit.RISE * (now - began)
+    now = feed(credit, [0.12] * 200, now + RttCredit.STALE + 1)
+    assert credit.at(now) > 0.1, "after a pause all is learnt anew"
 
 
 def test_credit_is_no_more_than_a_permits_own_round_trip() -> None:
     """Answers that came fast get no credit for slow ones after them."""
-    window = PermitWindow(3)
-    window.try_acquire(0.0)
-    window.release_answered(0.004, 0.004, 0.004, warm=True)
-    now = feed(window.credit, [0.4] * 300, 0.004)
+    window = PermitWindow(1)
+    now = feed(window.credit, [0.4] * 300)
     assert window.credit.at(now) > 0.3
-    fresh = PermitWindow(1)
-    fresh.credit = window.credit
-    fresh.try_acquire(now)
-    fresh.release_answered(now, 0.004, 0.004)
-    assert fresh.in_use(now + 0.9) == 1
-    assert fresh.in_use(now + SECOND + 2 * GUARD) == 0
+    window.try_acquire(now)
+    window.release_answered(now, 0.004, 0.004)
+    assert window.in_use(now + 0.9) == 1
+    assert window.in_use(now + SECOND + 2 * GUARD) == 0
+
+
+def test_permits_with_credit_come_back_evenly() -> None:
+    """A wave of answers does not come back as a wave: no closer together than 1/L, no later than without credit."""
+    window = PermitWindow(10)
+    now = feed(window.credit, [0.4] * 300)
+    for _ in range(10):
+        window.try_acquire(now)
+    for _ in range(10):
+        window.release_answered(now, 0.4, 0.4)
+    early = now + SECOND + GUARD - window.credit.at(now)
+    in_use = [window.in_use(early + 0.1 * step + 0.001) for step in range(5)]
+    assert in_use == [9, 8, 7, 6, 0], "what is left has waited for a second"
+
+
+def passed_of(window: PermitWindow, count: int, now: float) -> None:
+    """Have so many requests answered at a moment, and none rate-limited."""
+    for _ in range(count):
+        assert window.try_acquire(now)
+        window.release_answered(now, 0.0)
 
 
 @pytest.mark.parametrize("limit", [200, 300, 1000])
@@ -150,15 +169,16 @@ def test_credit_stays_below_the_shortest_way_there_and_back(floor: float, jitter
     assert credit.at(now) <= floor
 
 
-def test_a_refusal_pauses_and_cuts_the_allowance() -> None:
-    """Nothing is granted until a second after a refusal, and less than before after it."""
+def test_a_refusal_pauses_and_keeps_what_passed() -> None:
+    """Nothing is granted until a second after a refusal; then what somebody else is known to leave."""
     window = PermitWindow(10)
+    passed_of(window, 6, 0.0)
     assert window.try_acquire(0.0)
     window.record_rate_limit(0.1, 0.0, None)
     window.release_answered(0.1, 0.1)
     assert not window.try_acquire(1.0)
     assert window.next_chance(0.5) == pytest.approx(1.1)
-    assert window.allowance(1.2) == 8
+    assert window.allowance(1.2) == window.left(1.2) == 6
     assert window.try_acquire(1.2)
 
 
@@ -173,17 +193,47 @@ def test_a_refusal_obeys_retry_after() -> None:
 def test_refusals_of_one_burst_cut_once() -> None:
     """A request sent before the cut says nothing about the allowance after it."""
     window = PermitWindow(100)
+    passed_of(window, 80, 0.95)
     for _ in range(5):
         window.record_rate_limit(1.0, 0.9, None)
-    assert window.allowance(1.0) == 80
+    assert window.allowance(1.0) == 79
     assert window.rate_limited == 5
 
 
-def test_the_allowance_is_won_back_step_by_step() -> None:
-    """Two seconds after a refusal it grows by a twentieth of the limit a second, to the limit and no further."""
+def test_the_allowance_is_won_back_by_a_steep_probe() -> None:
+    """The good level holds for eleven seconds after the pause; then come 2, 10 and 42 % more, and all of the limit."""
     window = PermitWindow(100)
+    passed_of(window, 51, 0.0)
     window.record_rate_limit(0.0, 0.0, None)
-    assert [window.allowance(second) for second in (1.9, 2.0, 3.0, 5.0, 60.0)] == [80, 85, 90, 100, 100]
+    moments = (1.9, 11.9, 12.0, 13.0, 14.0, 15.0, 17.0)
+    assert [window.allowance(second) for second in moments] == [50, 50, 52, 60, 92, 100, 100]
+    assert window.left(17.0) == 50, "the limit has not yet passed for long enough"
+    assert window.left(18.0) is None
+
+
+def test_bulk_leaves_what_live_calls_will_need() -> None:
+    """After a burst of live calls the last permits are not bulk's: live calls find one until others are back."""
+    window = PermitWindow(200)
+    for number in range(1500):
+        window.expect_live(number / 50)  # fifty a second, for half a minute
+    now = 30.0
+    passed_of(window, 100, now)
+    taken = 0
+    while window.try_acquire_bulk(now):
+        taken += 1
+    assert 0 < taken < 50
+    assert window.next_bulk_chance(now) == pytest.approx(now + PermitWindow.ASK_AGAIN)
+    assert window.try_acquire(now)
+
+
+def test_bulk_alone_leaves_nothing() -> None:
+    """Without live calls within the last minute a bulk run takes every permit."""
+    window = PermitWindow(200)
+    window.expect_live(0.0)
+    taken = 0
+    while window.try_acquire_bulk(100.0):
+        taken += 1
+    assert taken == 200
 
 
 def test_the_allowance_never_falls_to_nothing() -> None:
