@@ -22,6 +22,9 @@ from .report import Options, Report, machine
 TOPICS = {
     "limits": "does it keep to the limit, and use it, beside other limiters",
     "virtual": "a million requests through the bucket, in virtual time",
+    "routes": "routes that change while the bucket is in full use, in virtual time",
+    "foreign": "somebody else who spends the same limit, in virtual time",
+    "waits": "how long live calls wait beside a bulk run, in virtual time",
     "lanes": "how long live calls wait during a bulk run",
     "burst": "150 live calls at once on an idle session",
     "stall": "the loop blocked for a second, on purpose",
