@@ -115,8 +115,13 @@ _KINDS: tuple[tuple[str, str], ...] = (
 )
 
 
+_IPV4 = re.compile(r"(?:(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])(?:\.(?!\Z)|\Z)){4}")
+
+
 def kind_of_address(text: str) -> str | None:
     """Name the kind of a text that is no IP address, or return `None` for one that is."""
+    if _IPV4.fullmatch(text):  # nearly every address, and a third of the time that `ip_address` takes
+        return None
     try:
         ip_address(text)
     except ValueError:

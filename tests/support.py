@@ -126,7 +126,7 @@ def internals(session: TeakSession) -> Internals:
 def rows_of(journal: Path, columns: str = "row, state") -> list[Any]:
     """What a journal's file says, asked with nothing of ours."""
     with closing(sqlite3.connect(journal)) as connection:
-        return connection.execute(f"SELECT {columns} FROM rows ORDER BY row").fetchall()  # noqa: S608 - a test's own words
+        return connection.execute(f"SELECT {columns} FROM rows ORDER BY row").fetchall()
 
 
 async def intend_all(path: Path, requests: Iterator[Request]) -> None:

@@ -363,7 +363,7 @@ async def a_job_in_a_container(block: Block, stage: Stage) -> None:
     stage.write("0131.csv", "user_id,country_code", "p1,FR", "p2,FR")
     ended = await stage.shell(" ".join([*command, "--dry-run"]).replace("/data/", ""))
     assert (ended.code, ended.err) == (0, "")
-    assert ended.out.startswith("2 rows: 2 to send")
+    assert "\n2 rows: 2 to send" in ended.out
     stops = json.loads(next(iter(re.findall(r"FailJob.*values: (\[.*?\])", block.text))))
     assert set(stops) == set(Exit) - {Exit.SUCCEEDED, Exit.OUTAGE, Exit.INTERRUPTED}
 

@@ -19,11 +19,17 @@ class Row:
         request: what is asked, or what is wrong with the row.
         source: the row as it stood in the input; the request as JSON when `None`.
         line: its line's number in the input, from 1; 0 where there are no lines.
+        selected: whether it is to be sent; a row that is not has its place in the journal's order all the same.
     """
 
     request: Request | InvalidRequest = field(repr=False)
     source: str | None = field(default=None, repr=False)
     line: int = 0
+    selected: bool = True
+
+
+REST_LEFT = Row(InvalidRequest("the rest of the input is left"), selected=False)
+"""What a source gives last when its input goes on behind the last selected row."""
 
 
 @frozen

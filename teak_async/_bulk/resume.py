@@ -17,7 +17,7 @@ from teak_async._api.endpoints import Effect
 from teak_async._journal.row import FINISHED, MAYBE_DONE, JournalRow, KnownRow
 from teak_async.errors import InvalidRequest, JournalError
 
-from .outcomes import Row
+from .outcomes import REST_LEFT, Row
 from .row_call import InvalidRow, RowCall, RunContext
 
 MAX_HELD = 10_000
@@ -100,6 +100,9 @@ async def plan_rows(
     index = -1
     async with aclosing(iter_rows(source)) as rows:
         async for item in rows:
+            if item is REST_LEFT:
+                last = index  # rows that the journal knows behind this one are no sign of another input
+                break
             index += 1
             row = _read_row(index, item if isinstance(item, Row) else Row(item), context)
             known = None
@@ -108,6 +111,8 @@ async def plan_rows(
                 known = await journal.take_known_row(index)
                 if known is not None:
                     check_same_row(path, known, row.journal_row, row.line, sent)
+            if isinstance(item, Row) and not item.selected:
+                continue
             effect = row.call.endpoint.effect if isinstance(row, RowCall) else None
             planned = row, disposition(known, effect, resend_in_doubt=resend_in_doubt)
             if planned[1] in (Disposition.SKIP, Disposition.SKIP_FAILED):

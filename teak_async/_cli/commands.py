@@ -23,14 +23,23 @@ from teak_async.sandbox.limit_models import LIMIT_MODELS
 
 from .demo import run_demo
 from .dry_run import dry_run_job
-from .input import InputError, RowReader, identify_schema, same_file, state_schema, status_schema
+from .errors import InputError
+from .files import same_file
+from .input import RowReader
 from .job import Exit, Job, run_job
 from .options import FaultOptions, FileOptions, ServerOptions
 from .output import OutputError, check_not_journal, silence_broken_pipe
 from .report import count_states, describe_dry_run, describe_summary, export_rows
+from .schema import RowSchema, identify_schema, state_schema, status_schema
+from .selection import read_part
 from .signals import LISTENER
+from .source import Reading, RowSource
+from .sql import SqlReader
 from .times import read_time
 from .tls import make_ssl_context
+
+PAIRS = {"--column": "user_id=player_id", "--constant": "country_code=US"}
+"""An example of what each option takes."""
 
 
 def run_file(label: str, options: FileOptions, category: str | None = None) -> None:
@@ -45,13 +54,15 @@ def run_file(label: str, options: FileOptions, category: str | None = None) -> N
     limits = Limits() if options.rate is None else Limits(options.rate, options.rate)
     most = limits.identify if label == "identify" else limits.subscription
     try:
+        if options.file is None and options.sql is None:
+            raise InputError("no input: name a FILE, or - for standard input, or give a query with --sql")
         _check_credentials()
         deadline = _read_deadline(options.deadline)
         context = make_ssl_context(options.ca_file, options.client_cert, options.client_key)
         session = TeakSession(base_url=options.base_url, limits=limits, ssl=context)
         job = Job(
             label,
-            RowReader(options.file, schema, options.format),
+            _open_rows(options, schema),
             most,
             options.output,
             options.quiet,
@@ -78,6 +89,47 @@ def run_file(label: str, options: FileOptions, category: str | None = None) -> N
     except OSError as error:
         raise _fail(f"{error.filename}: {error.strerror}") from None
     raise typer.Exit(code)
+
+
+def _open_rows(options: FileOptions, schema: RowSchema) -> RowSource:
+    """Open the input.
+
+    Raises:
+        InputError: when it cannot be used.
+    """
+    reading = Reading(
+        columns=_read_pairs("--column", options.column),
+        constants=_read_pairs("--constant", options.constant),
+        ignore_extra=options.ignore_extra,
+        as_is=options.as_is,
+        null_words=frozenset(options.null or ()),
+        part=read_part(options.rows),
+        once=options.once,
+        count_repeated=options.dry_run and schema.command == "identify" and not options.no_duplicates,
+        allow_empty=options.allow_empty,
+    )
+    if options.sql is None:
+        assert options.file is not None
+        return RowReader(options.file, schema, options.format, reading)
+    if options.file is not None:
+        raise InputError(f"{options.file}: a FILE and --sql are two inputs; name the file in the query")
+    if options.column:
+        raise InputError("--column is for a FILE; in a query, write: SELECT player_id AS user_id")
+    if options.format is not None:
+        raise InputError("--format is for a FILE; in a query, write: FROM read_csv('players.txt')")
+    return SqlReader(options.sql, schema, reading)
+
+
+def _read_pairs(option: str, given: list[str] | None) -> dict[str, str]:
+    pairs: dict[str, str] = {}
+    for text in given or ():
+        name, sign, value = text.partition("=")
+        name = name.strip().casefold()
+        if not (name and sign and value.strip()):
+            raise InputError(f"{option}: {text!r} is not of the form {PAIRS[option]}")
+        if pairs.setdefault(name, value.strip()) != value.strip():
+            raise InputError(f"{option}: {name} is given twice")
+    return pairs
 
 
 def _check_credentials() -> None:

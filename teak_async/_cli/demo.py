@@ -15,8 +15,9 @@ from teak_async._limits.session_limits import Limits
 from teak_async._session import TeakSession
 from teak_async.sandbox import IDENTIFY, Sandbox
 
-from .input import RowReader, identify_schema
+from .input import RowReader
 from .job import Exit, Job, run_job
+from .schema import identify_schema
 from .signals import LISTENER
 
 _ZONES = ("America/New_York", "Europe/Paris", "Asia/Tokyo", "America/Sao_Paulo", "Australia/Sydney")

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import aclosing
 from math import ceil, inf
 
 from attrs import frozen
 
 from teak_async._api.endpoints import endpoint_of
+from teak_async._bulk.outcomes import REST_LEFT
 from teak_async._bulk.resume import Disposition, check_same_row, check_whole_input, disposition
 from teak_async._client.deadline import due_time
 from teak_async._journal.database import check_place, check_run, is_new, iter_states, read_summary
@@ -34,6 +36,10 @@ class DryRun:
         first_problems: the messages of a few unreadable rows.
         limit: requests per second.
         time_left: seconds until the deadline.
+        recognised: what the input was recognised as.
+        findings: what is odd about its values.
+        repeated: rows of players who were there before.
+        first_repeated: the line of the first of these.
     """
 
     rows: int
@@ -45,6 +51,10 @@ class DryRun:
     first_problems: tuple[str, ...]
     limit: int
     time_left: float = inf
+    recognised: str = ""
+    findings: tuple[str, ...] = ()
+    repeated: int = 0
+    first_repeated: int = 0
 
     @property
     def exit(self) -> Exit:
@@ -85,32 +95,56 @@ async def dry_run_job(job: Job, game_id: str) -> DryRun:
 
 async def _count_rows(job: Job, known: Iterator[tuple[int, KnownRow]]) -> DryRun:
     counts: Counter[Disposition] = Counter()
-    unreadable = rows = 0
+    unreadable = rows = place = 0
     problems: list[str] = []
+    whole = True
     index, following = next(known, (-1, None))
-    async for row in job.rows:
-        request = None if isinstance(row.request, InvalidRequest) else row.request
-        before = None
-        if following is not None and index == rows:
-            before = following
-            check_same_row(job.journal, before, JournalRow.of(rows, request, row.source), row.line, "nothing was sent")
-            index, following = next(known, (-1, None))
-        effect = None if request is None else endpoint_of(request).effect
-        what = disposition(before, effect, resend_in_doubt=job.resend_in_doubt)
-        if isinstance(row.request, InvalidRequest) and what is Disposition.SEND:
-            unreadable += 1
-            problems += [str(row.request)] if len(problems) < 5 else []
-        counts[what] += 1
-        rows += 1
-    if following is not None:
-        check_whole_input(job.journal, max([index, *(later for later, _ in known)]) + 1, rows)
+    async with aclosing(job.rows.batches()) as batches:
+        async for batch in batches:
+            for row in batch:
+                if row is REST_LEFT:
+                    whole = False
+                    break
+                invalid = isinstance(row.request, InvalidRequest)
+                what = Disposition.SEND
+                if following is not None:
+                    request = None if isinstance(row.request, InvalidRequest) else row.request
+                    before = None
+                    if index == place:
+                        before = following
+                        check_same_row(job.journal, before, JournalRow.of(place, request, row.source), row.line)
+                        index, following = next(known, (-1, None))
+                    effect = None if request is None else endpoint_of(request).effect
+                    what = disposition(before, effect, resend_in_doubt=job.resend_in_doubt)
+                place += 1
+                if not row.selected:
+                    continue
+                if invalid and what is Disposition.SEND:
+                    unreadable += 1
+                    problems += [str(row.request)] if len(problems) < 5 else []
+                if what is not Disposition.SEND:
+                    counts[what] += 1
+                rows += 1
+    if whole and following is not None:
+        check_whole_input(job.journal, max([index, *(later for later, _ in known)]) + 1, place)
     now = asyncio.get_running_loop().time()
-    failed, resent = counts[Disposition.SKIP_FAILED], counts[Disposition.RESEND]
-    finished = counts[Disposition.SKIP] + failed
-    in_doubt = counts[Disposition.IN_DOUBT] + counts[Disposition.STILL_IN_DOUBT] + counts[Disposition.OVERTAKEN]
     due = due_time(job.deadline, now)
-    time_left = inf if due is None else due.seconds_left(now)
-    return DryRun(rows, unreadable, finished, failed, in_doubt, resent, tuple(problems), job.limit, time_left)
+    seen = job.rows.seen
+    return DryRun(
+        rows=rows,
+        unreadable=unreadable,
+        finished=counts[Disposition.SKIP] + counts[Disposition.SKIP_FAILED],
+        failed=counts[Disposition.SKIP_FAILED],
+        in_doubt=counts[Disposition.IN_DOUBT] + counts[Disposition.STILL_IN_DOUBT] + counts[Disposition.OVERTAKEN],
+        resent=counts[Disposition.RESEND],
+        first_problems=tuple(problems),
+        limit=job.limit,
+        time_left=inf if due is None else due.seconds_left(now),
+        recognised=job.rows.recognised,
+        findings=tuple(job.rows.findings.lines()),
+        repeated=0 if seen is None else seen.repeated,
+        first_repeated=0 if seen is None else seen.first,
+    )
 
 
 def _known_rows(job: Job, game_id: str) -> Iterator[tuple[int, KnownRow]]:

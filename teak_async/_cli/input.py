@@ -1,294 +1,250 @@
-"""Input files: CSV or JSON Lines to requests.
+"""Input files: CSV or JSON Lines to rows.
 
-Rules of this module:
+Invariants:
 
-- One line is one row, in CSV too: no parameter of Teak's has a line break, and a stray quote spoils one row and not the
-  thousand after it.
+- One line is one row, in CSV too. Only where lines make a whole record together is a row of several lines.
 - A problem of the whole file (an unknown column, no text, nothing in it) is an `InputError` before anything is sent. A
   problem of a row is an `InvalidRequest` in its place, with the line's number.
-- A thread reads the lines, so a slow pipe does not hold the loop up, and it reads at most `READ_AHEAD` rows ahead.
 - An empty cell means that the parameter is left out.
 """
 
 from __future__ import annotations
 
-import asyncio
 import csv
-import json
-import os
-import threading
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
-from contextlib import aclosing, suppress
+import shlex
+from collections.abc import Iterator, Mapping
+from importlib.util import find_spec
 from itertools import chain
 from pathlib import Path
-from typing import Any, BinaryIO
-
-from attrs import frozen
+from typing import Any
 
 from teak_async._bulk.outcomes import Row
 from teak_async.errors import InvalidRequest
-from teak_async.models import GetSubscription, Identify, Request, SetCategorySubscription, SetSubscription, State
 
-MAX_LINE = 1 << 20
-"""Bytes of a line at most; a longer one is a failed row."""
-STDIN = 0
-"""The descriptor of standard input."""
-_BLANK = b"\xef\xbb\xbf \t\r\n"
-_USER_ID = ("user_id",), "a column user_id"
-READ_AHEAD = 512
-"""Rows read ahead of their use at most."""
+from . import text
+from .columns import meant_by
+from .errors import InputError
+from .kinds import find_foreign, how_to_convert, sql_line
+from .making import fail
+from .records import DELIMITERS, SHOWN, CsvReader, Lines, find_delimiter, json_records, read_object
+from .schema import RowSchema
+from .source import Reading, RowSource
+from .sql import columns_of
 
-
-class InputError(Exception):
-    """The input as a whole cannot be used; the message names the place and the remedy."""
+_COMPRESSED = (".gz", ".bz2", ".xz", ".zst", ".zstd")
 
 
-@frozen
-class RowSchema:
-    """What a command makes of a row.
-
-    Attributes:
-        columns: the parameters a row may have.
-        make: turns them into a request.
-        needed: columns of which the header needs one, and how a message says so.
-        filled: columns in which no cell may be empty.
-    """
-
-    columns: tuple[str, ...]
-    make: Callable[[dict[str, Any]], Request]
-    needed: tuple[tuple[tuple[str, ...], str], ...]
-    filled: tuple[str, ...] = ()
-
-
-def identify_schema() -> RowSchema:
-    """Make the schema of rows for `Identify`."""
-    columns = ("user_id", "client_ip", "country_code", "timezone_id", "email", "deep_link")
-    location = ("client_ip", "country_code"), "a column client_ip or country_code (client_ip 127.0.0.1 where neither is known)"
-    return RowSchema(columns, lambda parameters: Identify(**parameters), (_USER_ID, location))
-
-
-def status_schema() -> RowSchema:
-    """Make the schema of rows for `GetSubscription`."""
-    return RowSchema(("user_id",), lambda parameters: GetSubscription(**parameters), (_USER_ID,))
-
-
-def state_schema(state: State, category: str | None) -> RowSchema:
-    """Make the schema of rows for `SetSubscription`, or `SetCategorySubscription` where command or row has a category."""
-
-    def make(parameters: dict[str, Any]) -> Request:
-        parameters.setdefault("category", category)
-        if parameters["category"] is None:
-            return SetSubscription(parameters["user_id"], state)
-        return SetCategorySubscription(state=state, **parameters)
-
-    # An empty cell in a column of categories is a slip, and must not opt the player out of everything.
-    return RowSchema(("user_id", "category"), make, (_USER_ID,), () if category else ("category",))
-
-
-class RowReader:
-    """The rows of a file, or of standard input for `-`. Iterating gives them as a bulk run takes them.
+class RowReader(RowSource):
+    """The rows of a file, or of standard input for `-`.
 
     Raises:
         InputError: when the file as a whole cannot be used.
     """
 
-    def __init__(self, path: str, schema: RowSchema, input_format: str | None = None) -> None:
-        self.name = "standard input" if path == "-" else path
+    def __init__(self, path: str, schema: RowSchema, input_format: str | None = None, reading: Reading | None = None) -> None:
+        super().__init__("standard input" if path == "-" else path, schema, reading or Reading())
         self._path = path
-        self._schema = schema
-        self._file = _open(path)
-        self._lines = _number_lines(self._file, self.name)
-        self._reading = self._closed = False
-        self.header = ""
+        self._file = text.TextFile(path)
         try:
+            self._refuse_foreign()
+            self._lines: Lines = self._file.lines()
             first = self._read_first_line()
-            self.format = input_format or _detect_format(path, first[1])
+            self.format = input_format or self._find_format(first[1])
             if self.format == "csv":
-                self._columns = self._parse_header(*first)
-                self.header = first[1].decode().rstrip("\r\n")
-                self._rows = (self._make_row(line, data, self._parse_csv) for line, data in self._lines)
+                self._read_header(*first)
+                if Path(path).is_file():  # a pipe may bring its first row in an hour
+                    self._find_first_row()
             else:
-                self._rows = (self._make_row(line, data, self._parse_json) for line, data in chain([first], self._lines))
+                self._check_first_object(*first)
+                self._lines = chain([first], self._lines)
         except InputError:
             self._file.close()
             raise
 
+    @property
+    def recognised(self) -> str:
+        kind = f"CSV separated by {SHOWN[self._delimiter]}" if self.format == "csv" else "JSON Lines"
+        return f"{self.name}: {kind}, {self._file.description}{self._left_out()}"
+
     def count(self) -> int | None:
-        """Count the rows; `None` for an input that cannot be read twice."""
         file = Path(self._path)
-        if self._path == "-" or not file.is_file():
+        if self._path == "-" or not file.is_file() or self._reading.once:
             return None
-        rows = -(self.format == "csv")
-        with file.open("rb") as opened:
-            for _, data in _number_lines(opened, self.name):
+        again = text.TextFile(self._path)
+        part = self._reading.part
+        rows = index = 0
+        try:
+            lines = again.lines()
+            if self.format == "csv":
+                for number, _ in lines:
+                    if number == self._header_line:
+                        break
+                records = self._csv.records(lines, self._width, only_count=True)
+            else:
+                records = ((number, "", None) for number, line in lines if line is None or not _is_blank(line))
+            for index, (line, *_) in enumerate(records):
                 if self._closed:  # the caller counts in a thread, and does not wait for the end of it after an interrupt
                     return None
-                rows += data is None or bool(data.strip(_BLANK))
+                if part.ends_before(index, line):
+                    break
+                rows += part.has(index, line)
+        finally:
+            again.close()
         return rows
 
     def is_file(self, path: Path) -> bool:
-        """Tell whether the rows are read from this very file."""
-        return os.path.samestat(os.fstat(self._file.fileno()), path.stat())
+        return self._file.is_file(path)
 
-    def close(self) -> None:
-        """End counting, and close the file, unless the thread reads it: the thread closes the file when it ends."""
-        self._closed = True
-        if not self._reading:
-            self._file.close()
+    def _release(self) -> None:
+        self._file.close()
 
-    async def __aiter__(self) -> AsyncIterator[Row]:
-        self._reading = True
-        async with aclosing(_read_in_thread((row for row in self._rows if row is not None), self._file.close)) as rows:
-            async for row in rows:
-                yield row
+    def _refuse_foreign(self) -> None:
+        if (found := find_foreign(self._file.head)) is not None:
+            what, how = found
+            wanted = self._selected() if "{sql}" in how else self._wanted()
+            remedy = how_to_convert(how, self._path, self._schema.command, wanted)
+            raise InputError(f"{self.name}: this is {what}; {remedy}{_needed_for(remedy)}")
 
-    def _read_first_line(self) -> tuple[int, bytes]:
-        for line, raw in self._lines:
-            if raw is None:
-                raise InputError(f"{self.name}, line {line}: longer than {MAX_LINE} bytes; is this CSV or JSON Lines?")
-            if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
-                raise InputError(f"{self.name}: this is UTF-16 text; save it as UTF-8")
-            data = raw.removeprefix(b"\xef\xbb\xbf") if line == 1 else raw
-            if data.strip():
-                try:
-                    data.decode()
-                except UnicodeDecodeError:
-                    raise InputError(f"{self.name}, line {line}: this is not UTF-8 text; save it as UTF-8") from None
+    def _wanted(self) -> str:
+        """Name the columns that the command needs, as a query does."""
+        return ", ".join(names[0] for names, _ in self._schema.needed)
+
+    def _selected(self) -> str:
+        """Name the columns for a query of this file, each by the parameter that it probably is."""
+        names = [] if self._path == "-" else columns_of(self._path)
+        return self._columns.propose_query(names) or self._wanted()
+
+    def _read_first_line(self) -> tuple[int, str]:
+        for line, data in self._lines:
+            if data is None:
+                raise InputError(
+                    f"{self.name}, line {line}: longer than {text.MAX_LINE} characters; is this CSV or JSON Lines?"
+                )
+            if not _is_blank(data):
+                if _is_broken(data):
+                    path = "FILE" if self._path == "-" else shlex.quote(self._path)
+                    raise InputError(
+                        f"{self.name}, line {line}: this is neither UTF-8 nor UTF-16 text; if it comes from Windows or Excel:"
+                        f" iconv -f windows-1252 -t utf-8 {path} | teak-async {self._schema.command} -"
+                    )
                 return line, data
         raise InputError(f"{self.name}: empty; it needs a header row and a row for each player, or JSON Lines")
 
-    def _parse_header(self, line: int, data: bytes) -> tuple[str, ...]:
+    def _find_format(self, first: str) -> str:
+        start = first.strip()
+        name = self._path.lower()
+        for ending in _COMPRESSED:
+            name = name.removesuffix(ending)
+        if start.startswith("[") or start == "{":
+            if self._path == "-":
+                remedy = "save it to a file, and read that with --sql"
+            else:
+                remedy = "read it with " + sql_line(self._path, self._schema.command, self._selected())
+                remedy += _needed_for(remedy)
+            raise InputError(f"{self.name}: this is JSON, but no JSON Lines with an object in each line; {remedy}")
+        return "jsonl" if start.startswith("{") or name.endswith((".jsonl", ".ndjson", ".json")) else "csv"
+
+    def _read_header(self, line: int, data: str) -> None:
+        delimiter = None
+        if (named := data.strip().strip('"').lower()).startswith("sep=") or data.lower().startswith("sep=\t"):
+            delimiter = data.strip("\r\n").strip('"')[4:] or ","
+            if delimiter not in DELIMITERS:
+                listed = ", ".join(SHOWN.values())
+                raise InputError(
+                    f"{self.name}, line {line}: {named!r} is a separator that is not read; export it with {listed}"
+                )
+            line, data = self._read_first_line()
         place = f"{self.name}, line {line}"
+        source = data.rstrip("\r\n")
+        self._header_line = line
+        self._delimiter = delimiter or find_delimiter(source, self._count_known)
+        self._csv = CsvReader(self._delimiter)
         try:
-            columns = tuple(cell.strip() for cell in _split_cells(data))
+            self._header = self._csv.split(source)
         except csv.Error as error:
             raise InputError(f"{place}: the header cannot be read: {error}") from None
-        known = ", ".join(self._schema.columns)
-        for column in columns:
-            if column not in self._schema.columns:
-                hint = " Is another separator than the comma in use?" if set(column) & set(";\t|") else ""
-                raise InputError(f"{place}: unknown column {column!r}: remove or rename it; known are {known}.{hint}")
-            if columns.count(column) > 1:
-                raise InputError(f"{place}: the column {column!r} stands there twice")
-        for names, message in self._schema.needed:
-            if not set(names) & set(columns):
-                raise InputError(f"{place}: the header needs {message}; known columns are {known}")
-        return columns
+        self._width = len(self._header)
+        self._names = self._columns.resolve(self._header, place)
+        self.header = source if delimiter is None else f"sep={delimiter}\n{source}"
 
-    def _make_row(self, line: int, data: bytes | None, parse: Callable[[bytes], Mapping[str, Any]]) -> Row | None:
-        if data is not None and not data.strip():
-            return None
-        # A line that is too long is not kept.
-        source = "" if data is None else data.decode(errors="surrogateescape").rstrip("\r\n")
-        try:
-            if data is None:
-                raise InvalidRequest(f"longer than {MAX_LINE} bytes")
-            parameters = {name: value for name, value in parse(data).items() if value is not None}
-            parameters.setdefault("user_id", "")
-            return Row(self._schema.make(parameters), source, line)
-        except UnicodeDecodeError:
-            problem = InvalidRequest("not UTF-8 text")
-        except InvalidRequest as error:
-            problem = error
-        return Row(InvalidRequest(f"line {line}: {problem}", errors=problem.errors), source, line)
+    def _find_first_row(self) -> None:
+        """See that there is one, before anything is made or sent."""
+        for item in self._lines:
+            if item[1] is None or not _is_blank(item[1]):
+                self._lines = chain([item], self._lines)
+                return
+        self._refuse_empty()
 
-    def _parse_csv(self, data: bytes) -> Mapping[str, Any]:
-        try:
-            cells = _split_cells(data)
-        except csv.Error as error:
-            raise InvalidRequest(f"not a CSV row: {error}") from None
-        if len(cells) != len(self._columns):
-            raise InvalidRequest(f"{len(cells)} cells where the header has {len(self._columns)}")
-        row = {name: cell.strip() or None for name, cell in zip(self._columns, cells, strict=True)}
-        if empty := [name for name in self._schema.filled if name in row and row[name] is None]:
-            raise InvalidRequest(f"the column {empty[0]} is empty here; leave it out of the file to mean all")
-        return row
+    def _count_known(self, cells: list[str]) -> int:
+        mapped = {column.strip().casefold() for column in self._reading.columns.values()}
+        return sum(meant_by(cell) is not None or cell.strip().casefold() in mapped for cell in cells)
 
-    def _parse_json(self, data: bytes) -> Mapping[str, Any]:
-        try:
-            row = json.loads(data.decode())
-        except (ValueError, RecursionError) as error:
-            if isinstance(error, UnicodeDecodeError):
-                raise
-            raise InvalidRequest(f"not JSON: {error}") from None
-        if not isinstance(row, dict):
-            raise InvalidRequest("not a JSON object")
-        if unknown := [name for name in row if name not in self._schema.columns]:
-            raise InvalidRequest(f"unknown {', '.join(map(repr, unknown))}; known are {', '.join(self._schema.columns)}")
-        return row
+    def _check_first_object(self, line: int, data: str) -> None:
+        """See that the command knows what the first object has; that of a later row is the row's own problem."""
+        found = read_object(data)
+        if isinstance(found, dict):
+            self._columns.resolve_some(list(found), f"{self.name}, line {line}")
 
-
-def same_file(path: Path, other: Path) -> bool:
-    """Tell whether two names are of one file, also where it does not exist yet."""
-    if path.exists() and other.exists():
-        return path.samefile(other)
-    return os.path.realpath(path) == os.path.realpath(other)
-
-
-def _open(path: str) -> BinaryIO:
-    try:
-        # A reader of its own, also for standard input: a read in the thread holds the lock that Python takes at exit.
-        return os.fdopen(os.dup(STDIN), "rb") if path == "-" else Path(path).open("rb")
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror}") from None
-
-
-def _detect_format(path: str, first: bytes) -> str:
-    if path.endswith((".jsonl", ".ndjson", ".json")):
-        return "jsonl"
-    return "csv" if path.endswith(".csv") or not first.lstrip().startswith((b"{", b"[")) else "jsonl"
-
-
-def _split_cells(data: bytes) -> list[str]:
-    return next(csv.reader([data.decode().rstrip("\r\n")], strict=True), [])
-
-
-def _number_lines(file: BinaryIO, name: str) -> Iterator[tuple[int, bytes | None]]:
-    """Give lines with their numbers; `None` for one that is too long, of which no more than that is held."""
-    number = 0
-    try:
-        while data := file.readline(MAX_LINE + 1):
-            number += 1
-            if len(data) > MAX_LINE and not data.endswith(b"\n"):
-                while (rest := file.readline(MAX_LINE)) and not rest.endswith(b"\n"):
-                    pass
-                yield number, None
+    def _rows(self) -> Iterator[Row]:
+        parse = self._csv_values if self.format == "csv" else self._json_values
+        if self.format == "csv":
+            records = self._csv.records(self._lines, self._width)
+        else:
+            records = json_records(self._lines, as_written=self._reading.as_is)
+        make = self._maker.make
+        for line, source, record in records:
+            if record is None:
+                yield fail(line, source, InvalidRequest(f"longer than {text.MAX_LINE} characters"))
+            elif not source.isascii() and _is_broken(source):
+                yield fail(line, source, InvalidRequest("not UTF-8 text"))
+            elif isinstance(record, InvalidRequest):
+                yield fail(line, source, record)
             else:
-                yield number, data
-    except OSError as error:
-        raise InputError(f"{name}: cannot be read after line {number}: {error.strerror or error}") from None
+                values = parse(record)
+                yield fail(line, source, values) if isinstance(values, InvalidRequest) else make(line, source, values)
+
+    def _csv_values(self, cells: list[str]) -> list[tuple[str, Any]] | InvalidRequest:
+        if len(cells) != self._width:
+            return InvalidRequest(f"{len(cells)} cells where the header has {self._width}")
+        values = [(name, cell.strip() or None) for name, cell in zip(self._names, cells, strict=True) if name is not None]
+        if cells[0] == self._header[0] and cells == self._header:
+            return InvalidRequest("the header once more, as where files were joined; it is no player")
+        return values
+
+    def _json_values(self, record: Mapping[str, Any]) -> list[tuple[str, Any]] | InvalidRequest:
+        values: list[tuple[str, Any]] = []
+        unknown: list[str] = []
+        parameter_of = self._columns.parameter_of
+        for name, value in record.items():
+            try:
+                parameter = parameter_of(name)
+            except LookupError:
+                unknown.append(name)
+                continue
+            if parameter is not None:
+                values.append((parameter, value))
+        names = {name for name, _ in values}
+        if unknown:
+            return InvalidRequest(self._columns.describe_unknown(unknown, list(record), {*names}))
+        if len(names) < len(values):
+            return InvalidRequest("two names of this object are the same parameter")
+        return values
 
 
-async def _read_in_thread(items: Iterator[Row], close: Callable[[], None]) -> AsyncGenerator[Row, None]:
-    """Iterate in a thread, which closes the file at its end."""
-    loop = asyncio.get_running_loop()
-    ready: asyncio.Queue[Row | Exception | None] = asyncio.Queue()
-    room = threading.Semaphore(READ_AHEAD)
-    left = False
+def _needed_for(remedy: str) -> str:
+    """Say what has to be installed for a remedy, where it is missing."""
+    missing = "--sql" in remedy and find_spec("duckdb") is None
+    return "; that needs: pip install 'teak_async[sql]'" if missing else ""
 
-    def read() -> None:
-        end: Exception | None = None
-        try:
-            for item in items:
-                room.acquire()
-                if left:
-                    return
-                loop.call_soon_threadsafe(ready.put_nowait, item)
-        except Exception as error:  # noqa: BLE001 - raised again where the rows are used
-            end = error
-        finally:
-            close()
-        with suppress(RuntimeError):  # the loop is closed, and uses no more rows
-            loop.call_soon_threadsafe(ready.put_nowait, end)
 
-    # A daemon: a pipe in which nothing comes any more does not keep an interrupted command alive.
-    threading.Thread(target=read, name="teak_async rows", daemon=True).start()
+def _is_blank(data: str) -> bool:
+    return not data or data.isspace()
+
+
+def _is_broken(data: str) -> bool:
+    """Tell whether bytes of a text were no UTF-8."""
     try:
-        while (item := await ready.get()) is not None:
-            if isinstance(item, Exception):
-                raise item
-            room.release()
-            yield item
-    finally:
-        left = True
-        room.release()
+        data.encode()
+    except UnicodeEncodeError:
+        return True
+    return False

@@ -25,11 +25,11 @@ from teak_async._client.deadline import Deadline
 from teak_async._session import TeakSession
 from teak_async.errors import Forbidden, GameNotFound, Outage
 
-from .input import RowReader
 from .lines import OffLoopStream
 from .output import OutputError, ResultWriter, check_output
 from .progress import ProgressReporter, format_duration
 from .signals import INTERRUPTED, LISTENER
+from .source import RowSource
 
 
 class Exit(IntEnum):
@@ -59,7 +59,7 @@ class Job:
     """
 
     label: str
-    rows: RowReader
+    rows: RowSource
     limit: int
     output: Path | None = None
     quiet: bool = False
@@ -70,7 +70,7 @@ class Job:
     @property
     def about(self) -> dict[str, str]:
         """What the journal is to say of the run."""
-        return {"command": self.label, "form": self.rows.format, "header": self.rows.header}
+        return {"command": self.label, **self.rows.about}
 
 
 async def run_job(job: Job, session: TeakSession) -> tuple[Exit, BulkReport]:
@@ -123,6 +123,8 @@ async def _run(job: Job, session: TeakSession, interrupts: list[int], listening:
             listening.enter_context(_hand_interrupts_to(run, interrupts, progress))
             # The journal is open by now. A run that cannot begin leaves the results of an earlier one as they are.
             results.begin(run.stop, resumed=resumed)
+            if job.rows.leaves_out:
+                progress.say(job.rows.recognised)
             with progress:
                 async with _show_progress(progress, run):
                     async for outcome in run:

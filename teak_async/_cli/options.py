@@ -29,9 +29,51 @@ class FileOptions(NamedTuple):
     """What the commands that run a file have in common."""
 
     file: Annotated[
-        str,
-        typer.Argument(metavar="FILE", help="CSV (the header row names the parameters) or JSON Lines; - for standard input."),
-    ]
+        str | None,
+        typer.Argument(
+            metavar="FILE",
+            show_default=False,
+            help="CSV (the header row names the parameters) or JSON Lines, also compressed or in UTF-16; - for standard input.",
+        ),
+    ] = None
+    sql: Annotated[
+        str | None,
+        typer.Option(
+            "--sql",
+            metavar="QUERY",
+            help='Take the rows of a SELECT in place of FILE, as "SELECT player_id AS user_id, ip AS client_ip FROM'
+            " 'x/*.parquet'\": Parquet, JSON, CSV, DuckDB files, several at once. It needs the extra sql.",
+        ),
+    ] = None
+    column: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--column", metavar="PARAMETER=COLUMN", help="A column of another name, as user_id=player_id; repeatable."
+        ),
+    ] = None
+    constant: Annotated[
+        list[str] | None,
+        typer.Option("--constant", metavar="PARAMETER=VALUE", help="What all rows have, as country_code=US; repeatable."),
+    ] = None
+    ignore_extra: Annotated[bool, typer.Option("--ignore-extra", help="Leave out columns that are unknown.")] = False
+    as_is: Annotated[
+        bool,
+        typer.Option("--as-is", help="Send also values such as NULL, nan, 12.0 and 1.2E+17, which look like an export's slip."),
+    ] = False
+    null: Annotated[
+        list[str] | None, typer.Option("--null", metavar="WORD", help="Another word for no value, as '-'; repeatable.")
+    ] = None
+    rows: Annotated[
+        str | None,
+        typer.Option(
+            "--rows",
+            metavar="PART",
+            help="Send these only: 100 for the first hundred rows, 5001-6000 for these lines of the file."
+            " The same journal may later run the rest.",
+        ),
+    ] = None
+    once: Annotated[bool, typer.Option("--once", help="Send each player once: the first row of each.")] = False
+    allow_empty: Annotated[bool, typer.Option("--allow-empty", help="Take an input without rows as a success.")] = False
     base_url: Annotated[str, typer.Option(envvar="TEAK_BASE_URL", help="Another server, such as the sandbox's address.")] = API
     output: Annotated[
         Path | None,
@@ -79,6 +121,9 @@ class FileOptions(NamedTuple):
     ] = None
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Read and check everything, say what would be sent, send nothing.")
+    ] = False
+    no_duplicates: Annotated[
+        bool, typer.Option("--no-duplicates", help="In a dry run, do not count the players who are there several times.")
     ] = False
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress and no summary.")] = False
 

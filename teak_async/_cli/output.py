@@ -16,8 +16,10 @@ from typing import TYPE_CHECKING
 
 from teak_async._bulk.outcomes import Outcome
 
-from .input import InputError, RowReader, same_file
+from .errors import InputError
+from .files import is_database, same_file
 from .lines import LOOK_EVERY, STUCK_AFTER, LineThread, Target, target_of, wait_for_lines
+from .source import RowSource
 
 if TYPE_CHECKING:
     from typing import Self
@@ -45,7 +47,7 @@ def check_not_journal(path: Path, journal: Path, remedy: str) -> None:
             raise InputError(f"{path}: this is the {end} file of the journal {journal}, a part of it; {remedy}")
 
 
-def check_output(path: Path | None, rows: RowReader, journal: Path | None) -> None:
+def check_output(path: Path | None, rows: RowSource, journal: Path | None) -> None:
     """Check that results can be written, and that they go over neither the input nor the journal, nor that over the input.
 
     Raises:
@@ -67,6 +69,8 @@ def check_output(path: Path | None, rows: RowReader, journal: Path | None) -> No
         raise InputError(f"{path}: this is the input; {remedy}")
     if journal is not None:
         check_not_journal(path, journal, remedy)
+    if is_database(path):
+        raise InputError(f"{path}: this is a SQLite database, as a journal is one; {remedy}")
     if path.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
         raise InputError(f"{path}: cannot be written; name a file in a folder that you may write to")
 
@@ -97,6 +101,7 @@ class ResultWriter:
         if path is None and sys.stdout is None:
             raise InputError("standard output is closed; name a file with --output")
         self._path = path
+        self._made = path is not None and not path.exists()
         self._name = "standard output" if path is None else str(path)
         self._interrupts = interrupts
         self._say = say
@@ -133,6 +138,8 @@ class ResultWriter:
     ) -> None:
         self._thread.end()
         await self._wait(-1)
+        if self._made and self._path is not None and self._path.is_file() and not self._path.stat().st_size:
+            self._path.unlink()  # the run was refused, and leaves no file behind
 
     def begin(self, stop: Callable[[], None], *, resumed: bool) -> None:
         """Empty the file before the first result; a resumed run adds to it.
@@ -142,6 +149,7 @@ class ResultWriter:
             resumed: whether the run goes on.
         """
         self._stop = stop
+        self._made = False
         if self._path is not None and self._path.is_file():  # neither standard output nor a pipe
             self._thread.call(partial(_begin_file, self._path, resumed))
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from teak_async._journal.database import JournalSummary, iter_sources
 
 from .dry_run import DryRun
-from .input import InputError
+from .errors import InputError
 from .progress import format_duration
 
 STATES: Mapping[str, str] = {
@@ -78,4 +78,9 @@ def describe_dry_run(dry_run: DryRun) -> str:
         lines.insert(1, f"  the deadline is too early: it leaves at least {dry_run.late:,} of these unsent")
     if dry_run.unreadable > len(dry_run.first_problems):
         lines.append(f"  and {dry_run.unreadable - len(dry_run.first_problems):,} more")
-    return "\n".join([*lines, "Nothing was sent."])
+    lines += [f"  {finding}" for finding in dry_run.findings]
+    if dry_run.repeated:
+        lines.append(
+            f"  {dry_run.repeated:,} rows of players who were there before; the first is line {dry_run.first_repeated:,}"
+        )
+    return "\n".join([*([dry_run.recognised] if dry_run.recognised else []), *lines, "Nothing was sent."])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ssl
 from pathlib import Path
 
-from .input import InputError
+from .errors import InputError
 
 _CERTIFICATE = b"-----BEGIN CERTIFICATE-----"
 _TRUSTED = b"-----BEGIN TRUSTED CERTIFICATE-----"

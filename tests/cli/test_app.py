@@ -23,8 +23,8 @@ from typer.testing import CliRunner
 
 from teak_async import __version__, _session
 from teak_async._cli.app import app, run
-from teak_async._cli.input import MAX_LINE
 from teak_async._cli.options import API, LIMIT_MODELS, FaultOptions
+from teak_async._cli.text import MAX_LINE
 from teak_async.sandbox import IDENTIFY, Faults, Sandbox, limit_models
 
 SECRET = "not-for-other-eyes"
@@ -228,15 +228,19 @@ async def test_the_secret_is_not_shown(tmp_path: Path, monkeypatch: pytest.Monke
         (
             "identify",
             b"user_id,ip\np,127.0.0.1\n",
-            "line 1: unknown column 'ip': remove or rename it; known are user_id, client_ip, country_code",
+            "deep_link. Probably meant: --column client_ip=ip",
         ),
-        ("identify", b"user_id;client_ip\np;127.0.0.1\n", "Is another separator than the comma in use?"),
+        ("identify", b"user_id;address\np;127.0.0.1\n", "line 1: unknown column 'address'; known are user_id"),
         ("identify", b"client_ip\n127.0.0.1\n", "line 1: the header needs a column user_id"),
         ("identify", b"user_id\np\n", "a column client_ip or country_code (client_ip 127.0.0.1 where neither is known)"),
         ("opt-out", b"category\nsales\n", "line 1: the header needs a column user_id; known columns are user_id, category"),
-        ("status", b"user_id,category\np,sales\n", "unknown column 'category': remove or rename it; known are user_id"),
-        ("identify", b"\xe9,client_ip\n", "line 1: this is not UTF-8 text; save it as UTF-8"),
-        ("identify", "user_id".encode("utf-16"), "this is UTF-16 text; save it as UTF-8"),
+        (
+            "status",
+            b"user_id,kind\np,sales\n",
+            "unknown column 'kind'; known are user_id. Remove or rename it, or leave it out",
+        ),
+        ("identify", b"\xe9,client_ip\n", "line 1: this is neither UTF-8 nor UTF-16 text"),
+        ("identify", "user_id".encode("utf-16"), "line 1: the header needs a column client_ip or country_code"),
     ],
 )
 def test_unusable_file(tmp_path: Path, command: str, content: bytes, remedy: str) -> None:
@@ -297,7 +301,7 @@ async def test_port_in_use() -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("identify",), "Missing argument"),
+        (("identify",), "no input: name a FILE, or - for standard input, or give a query with --sql"),
         (("identfy", "x"), "identify"),
         (("identify", "x", "--rat", "4"), "--rate"),
         (("identify", "x", "--rate", "0"), "greater than or equal to 1"),
@@ -731,7 +735,8 @@ async def test_a_dry_run_sends_nothing(tmp_path: Path) -> None:
         ended = await ask(server, "identify", source, "--journal", journal, "--dry-run")
         assert server.seen[IDENTIFY].requests == sent
     assert ended.code == 1
-    first, second, *problems = ended.out.splitlines()
+    recognised, first, second, *problems = ended.out.splitlines()
+    assert recognised == f"{source}: CSV separated by commas, UTF-8"
     assert first == f"407 rows: {400 - sent} to send, about 0:0{round((400 - sent) / 200)} at 200/s"
     assert second == f"  {sent} finished before, 0 in doubt, 7 cannot be sent"
     assert problems[0] == "  line 402: 1 cells where the header has 2"

@@ -10,7 +10,7 @@ from support import players_csv
 from typer.testing import CliRunner
 
 from teak_async._cli.app import app
-from teak_async._cli.input import InputError
+from teak_async._cli.errors import InputError
 from teak_async._cli.tls import make_ssl_context
 
 OPENSSL = shutil.which("openssl")

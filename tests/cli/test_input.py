@@ -9,13 +9,16 @@ from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import ExitStack, aclosing
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import IO, BinaryIO, cast
+from typing import IO, BinaryIO
 
 import pytest
 
 from teak_async._bulk.outcomes import Row
-from teak_async._cli import input as module
-from teak_async._cli.input import InputError, RowReader, RowSchema, identify_schema, state_schema, status_schema
+from teak_async._cli import ahead
+from teak_async._cli import text as module
+from teak_async._cli.errors import InputError
+from teak_async._cli.input import RowReader
+from teak_async._cli.schema import RowSchema, identify_schema, state_schema, status_schema
 from teak_async.errors import Delivery, InvalidRequest
 from teak_async.models import GetSubscription, Identify, Request, SetCategorySubscription, SetSubscription, State
 
@@ -59,7 +62,7 @@ async def read(path: str = "-", schema: RowSchema | None = None) -> list[tuple[i
 
 
 def reader(rows: RowReader) -> AsyncGenerator[Row, None]:
-    return cast("AsyncGenerator[Row, None]", aiter(rows))
+    return aiter(rows)
 
 
 async def ended_threads() -> bool:
@@ -87,7 +90,6 @@ async def ended_threads() -> bool:
         ("\ufeff\nuser_id,client_ip\np1,127.0.0.1\n", [(3, P1)]),
         ('user_id,client_ip\n"a,""b""",127.0.0.1\n', [(2, Identify('a,"b"', client_ip=HOME))]),
         ("user_id,client_ip\n🎮é,127.0.0.1\n", [(2, Identify("🎮é", client_ip=HOME))]),
-        ("user_id,client_ip\na\0b,127.0.0.1\n", [(2, Identify("a\0b", client_ip=HOME))]),
         ("user_id,client_ip,country_code\np1,,us\n", [(2, Identify("p1", country_code="US"))]),
         ("user_id,country_code\n17,FR\n", [(2, Identify(17, country_code="FR"))]),
         ("user_id,client_ip\n", []),
@@ -108,8 +110,6 @@ async def test_csv(feed: Feed, content: str, expected: list[tuple[int, Request]]
         ('\r\n\n  {"user_id": "p1", "client_ip": "127.0.0.1"}\r\n\r\n', [(3, P1)]),
         ('{"user_id": 17, "country_code": "us"}', [(1, Identify("17", country_code="US"))]),
         ('{"user_id": "p1", "client_ip": "127.0.0.1", "email": null}', [(1, P1)]),
-        ('{"user_id": "a\\u0000\\n🎮", "client_ip": "127.0.0.1"}', [(1, Identify("a\0\n🎮", client_ip=HOME))]),
-        ('{"user_id": "a\u2028b\u0085c", "client_ip": "127.0.0.1"}', [(1, Identify("a\u2028b\u0085c", client_ip=HOME))]),
     ],
 )
 async def test_json_lines(feed: Feed, content: str, expected: list[tuple[int, Request]]) -> None:
@@ -127,7 +127,6 @@ async def test_json_lines(feed: Feed, content: str, expected: list[tuple[int, Re
         ("a.ndjson", None, "x", "jsonl"),
         ("a.json", None, "x", "jsonl"),
         ("a.txt", None, ' {"user_id": 1}', "jsonl"),
-        ("a", None, "[1]", "jsonl"),
         ("a.csv", "jsonl", "{}", "jsonl"),
         ("a.jsonl", "csv", HEADER, "csv"),
     ],
@@ -216,17 +215,11 @@ async def test_schemas(feed: Feed, schema: RowSchema, content: str, expected: Re
         ("\n\n \r\n", "standard input: empty"),
         ("client_ip\n", "line 1: the header needs a column user_id; known columns are user_id, client_ip,"),
         ("user_id\n", "line 1: the header needs a column client_ip or country_code"),
-        ("\nuser_id,client_ip,name\n", "line 2: unknown column 'name': remove or rename it; known are user_id, client_ip,"),
-        ("User_ID,client_ip\n", "unknown column 'User_ID'"),
-        ("user_id,client_ip,\n", "unknown column ''"),
+        ("\nuser_id,client_ip,name\n", "line 2: unknown column 'name'; known are user_id, client_ip,"),
+        ("user_id,client_ip,\n", "line 1: the last column has no name: a separator ends the line; remove it, or"),
         ("user_id,client_ip,user_id\n", "the column 'user_id' stands there twice"),
-        ("user_id;client_ip\n", "Is another separator than the comma in use?"),
-        ("user_id\tclient_ip\n", "Is another separator than the comma in use?"),
         ('"user_id,client_ip\n', "line 1: the header cannot be read: "),
-        ("user_id,client_ip\n".encode("utf-16"), "this is UTF-16 text; save it as UTF-8"),
-        (b"\xfe\xff" + "user_id,client_ip\n".encode("utf-16-be"), "this is UTF-16 text; save it as UTF-8"),
-        ("user_id,client_ip\n".encode("utf-16-le"), "unknown column"),
-        ("user_id,client_ip,caf\xe9\n".encode("latin-1"), "line 1: this is not UTF-8 text; save it as UTF-8"),
+        ("user_id,client_ip,caf\xe9\n".encode("latin-1"), "line 1: this is neither UTF-8 nor UTF-16 text; if it comes from"),
     ],
 )
 def test_unusable_input(feed: Feed, content: str | bytes, problem: str) -> None:
@@ -259,7 +252,7 @@ def test_header_too_long(feed: Feed, monkeypatch: pytest.MonkeyPatch) -> None:
     """A first line without an end is no header, and is not read into memory."""
     monkeypatch.setattr(module, "MAX_LINE", 64)
     feed("x" * 1000)
-    with pytest.raises(InputError, match="line 1: longer than 64 bytes"):
+    with pytest.raises(InputError, match="line 1: longer than 64 characters"):
         RowReader("-", identify_schema())
 
 
@@ -301,7 +294,7 @@ async def test_bad_csv_row(feed: Feed, row: bytes, problem: str) -> None:
         (b'["p2"]', "line 2: not a JSON object"),
         (b"null", "line 2: not a JSON object"),
         (b'{"user_id": "caf\xe9"}', "line 2: not UTF-8 text"),
-        (b'{"user_id": "p2", "name": 1, "age": 2}', "line 2: unknown 'name', 'age'; known are user_id, client_ip,"),
+        (b'{"user_id": "p2", "name": 1, "age": 2}', "line 2: unknown columns 'name', 'age'; known are user_id, client_ip,"),
         (b'{"client_ip": "127.0.0.1"}', "line 2: Identify: user_id: must not be empty"),
         (b'{"user_id": null, "client_ip": "127.0.0.1"}', "line 2: Identify: user_id: must not be empty"),
         (b'{"user_id": true, "client_ip": "127.0.0.1"}', "line 2: Identify: user_id: must be text or a whole number, not bool"),
@@ -337,35 +330,37 @@ async def test_row_too_long(feed: Feed, monkeypatch: pytest.MonkeyPatch, length:
     """A line that is too long is one failed row, and the next one is found wherever the long one ends."""
     monkeypatch.setattr(module, "MAX_LINE", 64)
     feed(HEADER + "x" * length + end)
-    assert await read() == [(2, "line 2: longer than 64 bytes"), (3, P2)]
+    assert await read() == [(2, "line 2: longer than 64 characters"), (3, P2)]
 
 
 async def test_last_row_too_long(feed: Feed, monkeypatch: pytest.MonkeyPatch) -> None:
     """A line that is too long and never ends is the last row."""
     monkeypatch.setattr(module, "MAX_LINE", 64)
     feed(HEADER + "p1,127.0.0.1\n" + "x" * 1000)
-    assert await read() == [(2, P1), (3, "line 3: longer than 64 bytes")]
+    assert await read() == [(2, P1), (3, "line 3: longer than 64 characters")]
 
 
 # How it is read
 
 
 class Watched(io.BytesIO):
-    """A file that counts the lines read of it, and fails at one of them."""
+    """A file that gives one line at a time and counts them, and fails at one of them."""
 
     lines = 0
     fails_at = -1
 
-    def readline(self, size: int | None = -1, /) -> bytes:
+    def read(self, size: int | None = -1, /) -> bytes:
         self.lines += 1
         if self.lines == self.fails_at:
             raise OSError("the disk is gone")
-        return super().readline(-1 if size is None else size)
+        return self.readline(-1 if size is None else size)
+
+    read1 = read
 
 
 async def test_no_further_ahead(feed: Feed, monkeypatch: pytest.MonkeyPatch) -> None:
     """However large the input, only so many rows are read before they are used."""
-    monkeypatch.setattr(module, "READ_AHEAD", 16)
+    monkeypatch.setattr(ahead, "READ_AHEAD", 16)
     file = Watched((HEADER + "p1,127.0.0.1\n" * 2_000).encode())
     feed(file)
     used = 0

@@ -13,8 +13,9 @@ from support import FAST, WAIT, fast_sandbox, players_csv, session_on
 
 from teak_async import BulkReport, Forbidden, GameNotFound, Limits, Outage, RetryPolicy, State, TeakSession
 from teak_async._cli.dry_run import DryRun
-from teak_async._cli.input import RowReader, RowSchema, identify_schema, state_schema, status_schema
+from teak_async._cli.input import RowReader
 from teak_async._cli.job import Exit, Job, exit_code, run_job, summary
+from teak_async._cli.schema import RowSchema, identify_schema, state_schema, status_schema
 from teak_async.sandbox import IDENTIFY, Faults, Sandbox
 
 Result: TypeAlias = tuple[Exit, BulkReport, list[dict[str, Any]]]
@@ -210,7 +211,7 @@ async def test_interrupted_while_the_input_is_slow(tmp_path: Path, monkeypatch: 
     out, into = os.pipe()
     target = tmp_path / "out.jsonl"
     with os.fdopen(into, "wb", buffering=0) as writer, os.fdopen(out) as reader:
-        monkeypatch.setattr("teak_async._cli.input.STDIN", reader.fileno())
+        monkeypatch.setattr("teak_async._cli.text.STDIN", reader.fileno())
         writer.write(players_csv(2).encode())
         async with fast_sandbox() as server:
             watch = interrupt_at(server, 2, signal.SIGINT)

@@ -1,0 +1,21 @@
+"""What a file is, before anything is written to it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def same_file(path: Path, other: Path) -> bool:
+    """Tell whether two names are of one file, also where it does not exist yet."""
+    if path.exists() and other.exists():
+        return path.samefile(other)
+    return os.path.realpath(path) == os.path.realpath(other)
+
+
+def is_database(path: Path) -> bool:
+    """Tell whether there is a SQLite database, as each journal is one."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(16) == b"SQLite format 3\0"

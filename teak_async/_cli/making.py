@@ -1,0 +1,96 @@
+"""Records to rows: the cells by their parameters, what is odd about them, and the request."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from math import isnan
+from typing import Any
+
+from attrs import define, field
+
+from teak_async._bulk.outcomes import Row
+from teak_async.errors import InvalidRequest
+
+from .schema import RowSchema
+from .values import MAYBE_CHANGED, NO_VALUE, NO_VALUES, Finding, Findings, find_oddity
+
+FRACTION = "a user_id that is a number with a fraction"
+
+
+@define
+class RowMaker:
+    """Makes the rows of one input.
+
+    Attributes:
+        schema: of the command.
+        constants: parameters of all rows.
+        as_is: whether to take every value as it is.
+        words: those that stand for no value.
+        findings: what was odd so far.
+    """
+
+    schema: RowSchema
+    constants: Mapping[str, str] = field(factory=dict)
+    as_is: bool = False
+    words: frozenset[str] = NO_VALUES
+    findings: Findings = field(factory=Findings)
+
+    def make(self, line: int, source: str, values: Iterable[tuple[str, Any]]) -> Row:
+        """Make the row of a record.
+
+        Args:
+            line: where it stands.
+            source: the record's text.
+            values: parameter and value; texts without white space around them, `None` for an empty cell.
+        """
+        parameters: dict[str, Any] = {**self.constants} if self.constants else {}
+        problems: dict[str, tuple[str, ...]] = {}
+        empty: list[str] = []
+        words, as_is = self.words, self.as_is
+        for name, value in values:
+            if value is None:
+                empty.append(name)
+            elif as_is or not (
+                type(value) is float
+                if type(value) is not str
+                # What most values are is told apart here: plain text that nothing is odd about.
+                else value in words
+                or not (value.isascii() and value.isprintable())
+                or (name == "user_id" and MAYBE_CHANGED.match(value))
+            ):
+                parameters[name] = value
+            elif found := self._look_at(name, value, line):
+                if found.problem is None:
+                    empty.append(name)
+                else:
+                    problems[name] = (found.problem,)
+            else:
+                parameters[name] = value
+        if problems:
+            listed = "; ".join(f"{name}: {message}" for name, (message,) in problems.items())
+            return fail(line, source, InvalidRequest(listed, errors=problems))
+        if empty and (unfilled := [name for name in self.schema.filled if name in empty]):
+            message = f"the column {unfilled[0]} is empty here; leave it out of the file to mean all"
+            return fail(line, source, InvalidRequest(message))
+        if "user_id" not in parameters:
+            parameters["user_id"] = ""
+        try:
+            return Row(self.schema.make(parameters), source, line)
+        except InvalidRequest as error:
+            return fail(line, source, error)
+
+    def _look_at(self, name: str, value: Any, line: int) -> Finding | None:
+        text: str = value if type(value) is str else "NaN" if isnan(value) else repr(value)
+        found = find_oddity(name, text, self.words)
+        if found is not None:
+            # An address or an email stays out of what is shown.
+            shown = f" {text[:60]!r}" if name == "user_id" or found.kind == NO_VALUE else ""
+            self.findings.add(found.kind, f"line {line}, {name}{shown}")
+        elif type(value) is float and name == "user_id":
+            self.findings.add(FRACTION, f"line {line}, {name} {text}")
+        return found
+
+
+def fail(line: int, source: str, problem: InvalidRequest) -> Row:
+    """Make the row of a record that cannot be sent."""
+    return Row(InvalidRequest(f"line {line}: {problem}", errors=problem.errors), source, line)

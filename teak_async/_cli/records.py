@@ -1,0 +1,148 @@
+"""Lines to records: cells of CSV, or an object of JSON.
+
+A record is a line, in CSV too, so that a stray quote spoils one row and not the thousand behind it. Where a quote is not
+closed in its line, the next lines are tried: if they make a whole record with it, the record has a line break in a cell.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections import deque
+from collections.abc import Callable, Iterator
+from itertools import chain
+from typing import Any
+
+from teak_async.errors import InvalidRequest
+
+DELIMITERS = ",;\t|"
+SHOWN = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "pipes"}
+MAX_JOINED = 100
+"""Lines that may make one record."""
+MAX_JOINED_TEXT = 1 << 17
+"""Characters that may make one record."""
+Lines = Iterator[tuple[int, str | None]]
+Records = Iterator[tuple[int, str, Any]]
+"""The number of the line, the text, and its cells or object, or an `InvalidRequest`."""
+
+
+class CsvReader:
+    """Reads records of one separator."""
+
+    def __init__(self, delimiter: str) -> None:
+        self._dialect = csv.reader((), delimiter=delimiter, strict=True).dialect
+
+    def split(self, text: str) -> list[str]:
+        """Split a record into cells.
+
+        Raises:
+            csv.Error: when it is none.
+        """
+        return next(csv.reader((text,), self._dialect), [])
+
+    def records(self, lines: Lines, width: int, *, only_count: bool = False) -> Records:
+        """Give the record of each line that is not blank.
+
+        Args:
+            lines: behind the header.
+            width: how many cells a record has.
+            only_count: whether the cells are of no interest.
+        """
+        waiting: deque[tuple[int, str | None]] = deque()
+        reader, dialect = csv.reader, self._dialect
+        while (item := waiting.popleft() if waiting else next(lines, None)) is not None:
+            number, text = item
+            if text is None:
+                yield number, "", None
+                continue
+            source = text.rstrip("\r\n")
+            if not source or source.isspace():
+                continue
+            if '"' in source and source.count('"') % 2 and (joined := self._join(text, lines, waiting, width)):
+                yield number, *joined
+                continue
+            if only_count:
+                yield number, source, ()
+                continue
+            try:
+                cells: Any = next(reader((source,), dialect))
+            except csv.Error as error:
+                cells = InvalidRequest(f"not a CSV row: {error}")
+            yield number, source, cells
+
+    def _join(self, text: str, lines: Lines, waiting: deque[tuple[int, str | None]], width: int) -> tuple[str, Any] | None:
+        """Find the record that a line begins and later ones end; what is not used waits.
+
+        A record has an even number of quotes, so that only the next line with an odd number can end it.
+        """
+        used = 0
+        size = len(text)
+        parts = [text]
+        for _, more in chain(list(waiting), self._fetch(lines, waiting)):
+            used += 1
+            if more is None or used >= MAX_JOINED or (size := size + len(more)) > MAX_JOINED_TEXT:
+                return None
+            parts.append(more)
+            if more.count('"') % 2:
+                break
+        else:
+            return None
+        source = "".join(parts).rstrip("\r\n")
+        try:
+            cells = next(csv.reader(parts, self._dialect), [])
+        except csv.Error:
+            return None
+        if len(cells) != width:
+            return None
+        for _ in range(used):
+            waiting.popleft()
+        return source, cells
+
+    @staticmethod
+    def _fetch(lines: Lines, waiting: deque[tuple[int, str | None]]) -> Lines:
+        for item in lines:
+            waiting.append(item)
+            yield item
+
+
+def find_delimiter(text: str, score: Callable[[list[str]], int]) -> str:
+    """Find the separator of a header: the one that gives most columns with a known meaning, else most columns.
+
+    Args:
+        text: the header.
+        score: counts the columns whose meaning is known.
+    """
+    found = (0, 0, ",")
+    for delimiter in DELIMITERS:
+        try:
+            cells = CsvReader(delimiter).split(text)
+        except csv.Error:
+            continue
+        if (score(cells), len(cells)) > found[:2]:
+            found = score(cells), len(cells), delimiter
+    return found[2]
+
+
+def json_records(lines: Lines, *, as_written: bool) -> Records:
+    """Give the object of each line that is not blank.
+
+    Args:
+        lines: of the input.
+        as_written: whether to take numbers with a fraction as the text that stands there.
+    """
+    for number, text in lines:
+        if text is None:
+            yield number, "", None
+            continue
+        source = text.rstrip("\r\n")
+        if source and not source.isspace():
+            yield number, source, read_object(source, as_written=as_written)
+
+
+def read_object(text: str, *, as_written: bool = False) -> dict[str, Any] | InvalidRequest:
+    """Read a JSON object; or say why it is none."""
+    try:
+        found = json.loads(text, parse_float=str if as_written else None)
+    except (ValueError, RecursionError) as error:
+        return InvalidRequest(f"not JSON: {error}")
+    return found if isinstance(found, dict) else InvalidRequest("not a JSON object")

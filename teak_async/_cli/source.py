@@ -1,0 +1,170 @@
+"""What every input has in common: rows that a thread reads, a part of them selected, an error where there are none."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing
+from pathlib import Path
+
+from attrs import evolve, field, frozen
+
+from teak_async._bulk.outcomes import REST_LEFT, Row
+from teak_async.errors import InvalidRequest
+from teak_async.models import Request
+
+from . import ahead
+from .columns import ColumnMap
+from .errors import InputError
+from .making import RowMaker
+from .schema import RowSchema
+from .selection import ALL, Part, RepeatCounter, SeenPlayers
+from .values import NO_VALUES, Findings
+
+
+@frozen
+class Reading:
+    """How to read an input.
+
+    Attributes:
+        columns: parameter → the column that holds it, where its name is another.
+        constants: parameters that all rows have.
+        ignore_extra: leave out columns that are unknown.
+        as_is: send values that look like none, or changed, all the same.
+        null_words: words for no value, beside the usual ones.
+        part: the rows to send.
+        once: send each player once.
+        count_repeated: count the rows of players who were there before.
+        allow_empty: take an input without rows.
+    """
+
+    columns: dict[str, str] = field(factory=dict)
+    constants: dict[str, str] = field(factory=dict)
+    ignore_extra: bool = False
+    as_is: bool = False
+    null_words: frozenset[str] = frozenset()
+    part: Part = ALL
+    once: bool = False
+    count_repeated: bool = False
+    allow_empty: bool = True
+
+
+class RowSource(ABC):
+    """The rows of an input. Iterating gives them as a bulk run takes them.
+
+    Attributes:
+        name: what the input is called in messages.
+        format: `csv` or `jsonl`, in which the rows' sources are.
+        header: of a CSV.
+        seen: the players, where they are counted.
+    """
+
+    def __init__(self, name: str, schema: RowSchema, reading: Reading, *, in_query: bool = False) -> None:
+        self.name = name
+        self.format = "jsonl"
+        self.header = ""
+        self.seen = SeenPlayers() if reading.once else RepeatCounter() if reading.count_repeated else None
+        self._schema = schema
+        self._reading = reading
+        self._columns = ColumnMap(schema, reading.columns, reading.constants, reading.ignore_extra, in_query)
+        self._maker = RowMaker(schema, reading.constants, reading.as_is, NO_VALUES | reading.null_words)
+        self._begun = self._closed = False
+
+    @property
+    def findings(self) -> Findings:
+        """What is odd about the values that were read so far."""
+        return self._maker.findings
+
+    @property
+    @abstractmethod
+    def recognised(self) -> str:
+        """What the input was recognised as, in one sentence without a full stop."""
+
+    @property
+    def about(self) -> dict[str, str]:
+        """What a journal is to hold of the input."""
+        return {"form": self.format, "header": self.header}
+
+    @abstractmethod
+    def count(self) -> int | None:
+        """Count the rows; `None` for an input that cannot be read twice."""
+
+    @abstractmethod
+    def is_file(self, path: Path) -> bool:
+        """Tell whether the rows are read from this very file."""
+
+    @abstractmethod
+    def _rows(self) -> Iterator[Row]:
+        """Read all rows."""
+
+    @abstractmethod
+    def _release(self) -> None:
+        """Close what is read from."""
+
+    def close(self) -> None:
+        """End counting, and close the input, unless the thread reads it: the thread closes it when it ends."""
+        self._closed = True
+        if not self._begun:
+            self._release()
+
+    async def __aiter__(self) -> AsyncGenerator[Row, None]:
+        async with aclosing(self.batches(1)) as batches:
+            async for batch in batches:
+                for row in batch:
+                    yield row
+
+    async def batches(self, most: int = ahead.READ_AHEAD) -> AsyncGenerator[list[Row], None]:
+        """Give the rows that are there, so many at once at most.
+
+        Raises:
+            InputError: when the input cannot be read any further, or has no rows.
+        """
+        self._begun = True
+        async with aclosing(ahead.read_ahead(self._select(), self._end, most)) as batches:
+            async for batch in batches:
+                yield batch
+
+    def _select(self) -> Iterator[Row]:
+        """Give all rows, marked where they are not to be sent, up to the last that may be."""
+        part, seen = self._reading.part, self.seen
+        found = False
+        for index, row in enumerate(self._rows()):
+            if part.ends_before(index, row.line):
+                yield REST_LEFT
+                break
+            selected = part is ALL or part.has(index, row.line)
+            if seen is not None and not isinstance(row.request, InvalidRequest):
+                selected = (seen.add(_player_of(row.request), row.line) or not self._reading.once) and selected
+            found = found or selected
+            yield row if selected else evolve(row, selected=False)
+        if not found:
+            self._refuse_empty()
+
+    def _refuse_empty(self) -> None:
+        if not self._reading.allow_empty:
+            missing = "no rows" if self._reading.part is ALL else "no rows where --rows says"
+            raise InputError(f"{self.name}: {missing}; did the export fail? --allow-empty takes it as it is")
+
+    def _end(self) -> None:
+        if self.seen is not None:
+            self.seen.close()
+        self._release()
+
+    @property
+    def leaves_out(self) -> bool:
+        """Whether there are columns that are not read."""
+        return bool(self._columns.left_out)
+
+    def _left_out(self) -> str:
+        left = self._columns.left_out
+        return (
+            f"; left out: {', '.join(repr(name.strip()) if name.strip() else 'the one without a name' for name in left)}"
+            if left
+            else ""
+        )
+
+
+def _player_of(request: Request) -> str:
+    """Name whom, and which category, a request is about."""
+    category = getattr(request, "category", None)
+    return request.user_id if category is None else f"{request.user_id}\0{category}"

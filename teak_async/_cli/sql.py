@@ -1,0 +1,215 @@
+"""The rows of a query: Parquet, JSON of any shape, several files, DuckDB databases, joins, by DuckDB.
+
+Invariants:
+
+- A query is one SELECT. DuckDB loads and installs no extension for it, sees no Python object, and writes nothing where the
+  command runs.
+- Rows come as the query gives them, in its order, from a thread of its own, and in bounded memory.
+- Each value has one plain text: a column of another type is an `InputError` before the first row.
+"""
+
+from __future__ import annotations
+
+import glob
+import importlib
+import json
+import re
+import tempfile
+from collections.abc import Iterator
+from contextlib import closing, suppress
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from teak_async._bulk.outcomes import Row
+
+from .errors import InputError
+from .schema import RowSchema
+from .source import Reading, RowSource
+
+MEMORY_LIMIT = "100MiB"
+FETCHED = 512
+"""Rows fetched at once."""
+_PLAIN = re.compile(
+    r"U?(?:TINY|SMALL|BIG|HUGE)?INT(?:EGER)?|BIGNUM|VARINT|VARCHAR|UUID|ENUM\(.*|DECIMAL\(\d+,0\)|\"?NULL\"?", re.DOTALL
+)
+"""Types of which each value has one plain text."""
+_CASTS: tuple[tuple[str, str], ...] = (
+    (r"FLOAT|DOUBLE|REAL|DECIMAL.*", "CAST({column} AS BIGINT)"),
+    (r"TIMESTAMP.*|DATE|TIME.*|INTERVAL", "strftime({column}, '%Y-%m-%d')"),
+    (r".*\[\d*\]", "{column}[1]"),
+    (r"BLOB", "decode({column})"),
+    (r"JSON|VARIANT", "{column} ->> '$'"),
+)
+
+
+class SqlReader(RowSource):
+    """The rows of a SELECT.
+
+    Raises:
+        InputError: when the query is not one SELECT, fails, or gives columns that cannot be used.
+    """
+
+    def __init__(self, query: str, schema: RowSchema, reading: Reading | None = None) -> None:
+        super().__init__("--sql", schema, reading or Reading(), in_query=True)
+        self._query = query
+        self._duckdb = _import_duckdb()
+        # A folder that need not be there: DuckDB makes it when a sort or a join has no room in memory.
+        self._spill = tempfile.TemporaryDirectory(prefix="teak-async-", ignore_cleanup_errors=True)
+        self._connection = _connect(self._duckdb, self._spill.name)
+        try:
+            self._check_query()
+            result = self._execute()
+            self._header = [str(column[0]) for column in result.description or ()]
+            self._names = self._columns.resolve(self._header, self.name)
+            self._check_types([str(column[1]) for column in result.description or ()])
+            self._first = self._fetch(0)
+            if not self._first:
+                self._refuse_empty()
+        except InputError:
+            self._release()
+            raise
+
+    @property
+    def recognised(self) -> str:
+        return f"the rows of a query, by DuckDB {self._duckdb.__version__}{self._left_out()}"
+
+    @property
+    def about(self) -> dict[str, str]:
+        return {**super().about, "query": self._query}
+
+    def count(self) -> int | None:
+        return None
+
+    def is_file(self, path: Path) -> bool:
+        """Tell whether the query names this very file; other names than literals are not seen."""
+        for literal in re.findall(r"'((?:[^']|'')*)'", self._query):
+            with suppress(OSError, ValueError):
+                if any(Path(name).samefile(path) for name in glob.iglob(literal.replace("''", "'"), recursive=True)):  # noqa: PTH207
+                    return True
+        return False
+
+    def close(self) -> None:
+        with suppress(Exception):  # the thread may have closed it just now
+            self._connection.interrupt()
+        super().close()
+
+    def _release(self) -> None:
+        self._connection.close()
+        self._spill.cleanup()
+
+    def _check_query(self) -> None:
+        try:
+            statements = self._connection.extract_statements(self._query)
+        except self._duckdb.Error as error:
+            raise InputError(f"--sql: {_first_lines(error)}") from None
+        select = self._duckdb.StatementType.SELECT
+        if len(statements) != 1 or statements[0].type != select:
+            found = (
+                "nothing" if not statements else f"{len(statements)} statements" if len(statements) > 1 else "another statement"
+            )
+            raise InputError(f"--sql: this has to be one SELECT, and is {found}")
+
+    def _execute(self) -> Any:
+        try:
+            return self._connection.execute(self._query)
+        except self._duckdb.Error as error:
+            raise InputError(f"--sql: {_explain(str(error))}") from None
+
+    def _check_types(self, types: list[str]) -> None:
+        for column, name, kind in zip(self._header, self._names, types, strict=True):
+            if name is not None and not _PLAIN.fullmatch(kind):
+                quoted = column if re.fullmatch(r"\w+", column) else '"' + column.replace('"', '""') + '"'
+                pattern = next((cast for pattern, cast in _CASTS if re.fullmatch(pattern, kind)), "CAST({column} AS VARCHAR)")
+                cast = f"{pattern.format(column=quoted)} AS {name}"
+                raise InputError(
+                    f"--sql: the column {column} is of the type {kind}, of which a value has no one text; write: {cast}"
+                )
+
+    def _rows(self) -> Iterator[Row]:
+        make, names = self._maker.make, self._names
+        index = 0
+        fetched, self._first = self._first, []
+        while fetched:
+            for values in fetched:
+                index += 1
+                texts = [_text_of(value) for value in values]
+                source = json.dumps(dict(zip(self._header, texts, strict=True)), ensure_ascii=False)
+                given = [(name, text or None) for name, text in zip(names, texts, strict=True) if name is not None]
+                yield make(index, source, given)
+            fetched = self._fetch(index)
+
+    def _fetch(self, index: int) -> list[tuple[Any, ...]]:
+        try:
+            found: list[tuple[Any, ...]] = self._connection.fetchmany(FETCHED)
+        except self._duckdb.Error as error:
+            if self._closed:
+                return []
+            raise InputError(f"--sql: cannot be read after row {index}: {_explain(str(error))}") from None
+        return found
+
+
+def columns_of(path: str) -> list[str]:
+    """Name the columns of a file that DuckDB reads; empty where it cannot be told."""
+    try:
+        duckdb = importlib.import_module("duckdb")
+    except ModuleNotFoundError:
+        return []
+    literal = path.replace("'", "''")
+    with tempfile.TemporaryDirectory(prefix="teak-async-") as spill, closing(_connect(duckdb, spill)) as connection:
+        try:
+            described = connection.execute(f"SELECT * FROM '{literal}' LIMIT 0").description  # noqa: S608 - quoted above
+        except duckdb.Error:
+            return []
+    return [str(column[0]) for column in described or ()]
+
+
+def _connect(duckdb: Any, spill: str) -> Any:
+    connection = duckdb.connect(
+        ":memory:",
+        config={
+            "autoinstall_known_extensions": "false",
+            "autoload_known_extensions": "false",
+            "python_enable_replacements": "false",
+            "memory_limit": MEMORY_LIMIT,
+            "temp_directory": spill,
+            "preserve_insertion_order": "true",
+            "threads": "2",
+        },
+    )
+    connection.execute("SET lock_configuration = true")
+    return connection
+
+
+def _import_duckdb() -> Any:
+    try:
+        return importlib.import_module("duckdb")
+    except ModuleNotFoundError:
+        raise InputError("--sql needs its extra: pip install 'teak_async[sql]'") from None
+
+
+def _text_of(value: Any) -> str | None:
+    """Give the one text of a value; a column that is left out may have values of any type."""
+    if value is None or type(value) is str:
+        return None if value is None else value.strip()
+    if isinstance(value, int | Decimal | UUID):
+        return str(value)
+    return repr(value)
+
+
+def _explain(message: str) -> str:
+    """Give the first lines of DuckDB's message, and the remedy where it is one that DuckDB cannot know."""
+    first = _first_lines(message)
+    if ".xlsx" in message or "excel" in message.lower():
+        return f"{first}; an Excel workbook has to be saved as CSV before"
+    if "sqlite" in message.lower():
+        return f'{first}; a SQLite database has to be exported before: sqlite3 -header -csv FILE "SELECT …"'
+    if "extension" in message.lower():
+        return f"{first}; extensions are not loaded here"
+    return first
+
+
+def _first_lines(error: object) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return " ".join(lines[:2])[:400]
