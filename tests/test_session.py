@@ -529,7 +529,7 @@ async def test_a_callers_aiohttp_session_is_used_and_not_closed(sandbox: Sandbox
 
 
 FAULTS = Faults(
-    seed=7, reset=0.02, response_lost=0.02, error_before=0.02, error_after=0.02, stall=0.02, not_json=0.02, stall_for=0.6
+    seed=7, reset=0.02, response_lost=0.02, error_before=0.02, error_after=0.02, stall=0.02, not_json=0.02, stall_for=3
 )
 
 
@@ -543,7 +543,7 @@ async def test_delivery_agrees_with_the_server_for_every_call() -> None:
     make: Callable[[int], Request] = _make
     async with (
         Sandbox(identify=100_000, faults=FAULTS) as server,
-        session_on(server, limits=Limits(identify=2_000), timeout=Timeout(connect=5, response=0.5)) as teak,
+        session_on(server, limits=Limits(identify=2_000), timeout=Timeout(connect=10, response=2)) as teak,
     ):
         told = {}
         async with teak.bulk(make(number) for number in range(count)) as run:

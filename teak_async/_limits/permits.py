@@ -13,7 +13,7 @@ Rules of this module:
 - The credit of a permit is at most its own round trip, and at most what is known now: an answer that came fast gets no
   credit for slow ones after it, and a credit that shrinks shrinks for the permits that are still out.
 - Permits that come back early do so evenly, never closer together than 1/L, and no later than a second after the answer.
-- A request that got no answer gives its permit back one second after the failure, without credit.
+- A request that got no answer gives its permit back a second and a half after the failure, without credit.
 - A permit whose request was never sent comes back at once.
 - Bulk leaves the permits that live calls will need before others are back.
 - A 429 while the client keeps to L means that somebody else spends from the same bucket: see `allowance.py`.
@@ -32,7 +32,9 @@ GUARD = 0.001
 MIN_PAUSE = 0.1
 """Seconds. Even where a server asks for no wait, the rate-limited call has to be back at the head of its lane first."""
 HOLD = SECOND + GUARD
-"""Seconds from an answer, or from a failure, until the permit is back; less the credit."""
+"""Seconds from an answer until the permit is back; less the credit."""
+LATE = 0.5
+"""Seconds after a failure in which the request may still be stamped: a proxy or a busy server may have it in hand."""
 
 
 class PermitWindow:
@@ -244,7 +246,7 @@ class PermitWindow:
     def release_lost(self, now: float) -> None:
         """A request that may have been sent got no answer."""
         self._out -= 1
-        self._lost.append(now)
+        self._lost.append(now + LATE)
         self.credit.forget()
 
     def charge(self, now: float, count: int) -> None:
