@@ -135,11 +135,15 @@ class CategorySubscriptionChange(_Change):
 class _Problems(dict[str, tuple[str, ...]]):
     """The problems of one request by parameter, gathered so that one error names all of them."""
 
+    __slots__ = ()
+
     def add(self, name: str, message: str) -> None:
         self[name] = (message,)
 
     def check_text(self, name: str, value: object, *, numbers: bool = False) -> str | None:
         """Check one parameter that must be text, or a number too before its conversion; give it back when it is."""
+        if type(value) is str and value.isascii() and not value.isspace() and value:  # as most are
+            return value
         if not isinstance(value, str):
             self.add(name, problem_of(value, numbers=numbers))
         elif not value.strip():

@@ -164,7 +164,8 @@ class RowReader(RowSource):
         except csv.Error as error:
             raise InputError(f"{place}: the header cannot be read: {error}") from None
         self._width = len(self._header)
-        self._names = self._columns.resolve(self._header, place)
+        names = self._columns.resolve(self._header, place)
+        self._places = [(place, name) for place, name in enumerate(names) if name is not None]
         self.header = source if delimiter is None else f"sep={delimiter}\n{source}"
 
     def _find_first_row(self) -> None:
@@ -206,10 +207,9 @@ class RowReader(RowSource):
     def _csv_values(self, cells: list[str]) -> list[tuple[str, Any]] | InvalidRequest:
         if len(cells) != self._width:
             return InvalidRequest(f"{len(cells)} cells where the header has {self._width}")
-        values = [(name, cell.strip() or None) for name, cell in zip(self._names, cells, strict=True) if name is not None]
         if cells[0] == self._header[0] and cells == self._header:
             return InvalidRequest("the header once more, as where files were joined; it is no player")
-        return values
+        return [(name, cells[place].strip() or None) for place, name in self._places]
 
     def _json_values(self, record: Mapping[str, Any]) -> list[tuple[str, Any]] | InvalidRequest:
         values: list[tuple[str, Any]] = []

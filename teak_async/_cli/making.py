@@ -46,17 +46,18 @@ class RowMaker:
         parameters: dict[str, Any] = {**self.constants} if self.constants else {}
         problems: dict[str, tuple[str, ...]] = {}
         empty: list[str] = []
-        words, as_is = self.words, self.as_is
+        words, as_is, maybe_changed = self.words, self.as_is, MAYBE_CHANGED.match
         for name, value in values:
             if value is None:
                 empty.append(name)
-            elif as_is or not (
-                type(value) is float
-                if type(value) is not str
+            elif as_is or (
                 # What most values are is told apart here: plain text that nothing is odd about.
-                else value in words
-                or not (value.isascii() and value.isprintable())
-                or (name == "user_id" and MAYBE_CHANGED.match(value))
+                value.isascii()
+                and value.isprintable()
+                and value not in words
+                and (name != "user_id" or not maybe_changed(value))
+                if type(value) is str
+                else type(value) is not float
             ):
                 parameters[name] = value
             elif found := self._look_at(name, value, line):
