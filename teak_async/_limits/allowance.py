@@ -34,13 +34,12 @@ class Allowance:
     """The first step, as a share of the limit, and what each next one is to the one before: +2 %, +10 %, +42 %, all."""
     PROVEN = 2.5
     """Seconds at the whole limit after which nobody else is thought to be there."""
-    GOOD = 0.99
-    """Share of what passed that is taken: what passed is known to a request or two."""
     CUT = 0.85
     """What a 429 in the hold leaves of the level at most: more than a fixed window allows may have passed in a second."""
     OVERSHOT = 0.9
     """What a 429 after a large step leaves of it at most."""
     ROOM = 0.05
+    """Share of the limit by which a probe has to raise the level, or it found no room."""
     LARGE = 0.1
     """A step of more than this share of the limit is large: what passed then says more than the step before it."""
     LEAST = 0.25
@@ -49,13 +48,12 @@ class Allowance:
     """Share of the limit at which the level says that somebody else spends the rest. A route that gets faster may cost a 429,
     too, but then nearly all of the limit passed."""
 
-    __slots__ = ("_failed", "_held", "_hold", "_limit", "level")
+    __slots__ = ("_held", "_hold", "_limit", "level")
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._hold = self.HOLD
         self._held = 0
-        self._failed = limit
         self.level = limit
 
     @property
@@ -94,23 +92,19 @@ class Allowance:
             passed: requests that passed in the last second.
         """
         taken, before, old = self.after(since), self.after(since - SECOND), self.level
-        good = max(round(self.GOOD * passed), int(self.LEAST * taken), 1)
+        good = max(passed, int(self.LEAST * taken), 1)
         if old >= self._limit:
             self.level = max(1, min(good, self._limit - 1))
             self._held = 0
         elif since < self._hold:
             # A level that was raised by the last probe may be too high, and then the one that held before is good.
             cut = int(self.CUT * old)
-            if cut <= self._held < old:
-                self._failed, cut = old, self._held
-            self.level = max(1, min(good, cut))
+            self.level = max(1, min(good, max(cut, self._held) if self._held < old else cut))
         else:
             if taken - before > self.LARGE * self._limit:
                 self.level = max(before, min(good, int(self.OVERSHOT * taken)))
             else:
                 # After a small step the other one may have taken the loss: what passed before the step is good.
                 self.level = min(before, good)
-                if self.level >= self._failed:
-                    self.level, self._failed = old, self._limit
             self._held = old
             self._hold = self.HOLD * (1 if self.level - old > self.ROOM * self._limit else self.LONGER)

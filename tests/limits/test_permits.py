@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from teak_async._limits.allowance import SECOND
 from teak_async._limits.credit import RttCredit
-from teak_async._limits.permits import GUARD, LATE, PermitWindow
+from teak_async._limits.permits import GUARD, HOLD, LATE, PermitWindow
 
 
 def feed(credit: RttCredit, round_trips: list[float], start: float = 0.0) -> float:
@@ -81,14 +81,26 @@ def test_credit_follows_a_faster_route_at_once() -> None:
 
 
 def test_credit_follows_a_slower_route_little_by_little() -> None:
-    """A route that flaps is a fast one again before its first fast answer can tell, so the floor rises 0.1 ms a second."""
+    """The floor rises by a tenth of a millisecond in a second, so a route that flaps every half minute is never believed."""
     credit = RttCredit()
-    now = feed(credit, [0.03] * 100)
-    before, began = credit.at(now), now
-    now = feed(credit, [0.12] * 3000, now)
-    assert before < credit.at(now) <= before + RttCredit.RISE * (now - began)
-    now = feed(credit, [0.12] * 200, now + RttCredit.STALE + 1)
-    assert credit.at(now) > 0.1, "after a pause all is learnt anew"
+    now = feed(credit, [0.04] * 100)
+    before = credit.at(now)
+    later = feed(credit, [0.06] * 2800, now)
+    assert later - now == pytest.approx(30, abs=1)
+    assert credit.at(later) - before == pytest.approx(0.003, abs=0.0003)
+    assert credit.at(later) < 0.04, "all that is sent now may come back on the fast route"
+    later = feed(credit, [0.06] * 18_000, later)
+    assert credit.at(later) == pytest.approx(0.06 - 0.003 - 0.002)
+
+
+def test_a_lost_request_does_not_raise_the_floor() -> None:
+    """The credit is earned anew, and the short round trips of before still count."""
+    credit = RttCredit()
+    now = feed(credit, [0.04] * 100)
+    credit.forget()
+    assert credit.at(now) == 0
+    now = feed(credit, [0.2] * 100, now)
+    assert 0 < credit.at(now) < 0.04
 
 
 def test_credit_is_no_more_than_a_permits_own_round_trip() -> None:
@@ -102,24 +114,58 @@ def test_credit_is_no_more_than_a_permits_own_round_trip() -> None:
     assert window.in_use(now + SECOND + 2 * GUARD) == 0
 
 
-def test_permits_with_credit_come_back_evenly() -> None:
-    """A wave of answers does not come back as a wave: no closer together than 1/L, no later than without credit."""
+def test_permits_that_come_back_early_do_so_evenly() -> None:
+    """Of a wave of ten, one is back each tenth of a second while credit brings it back early, and the rest after a second."""
+    window = PermitWindow(10)
+    now = feed(window.credit, [0.4] * 300)
+    credit = window.credit.at(now)
+    for _ in range(10):
+        assert window.try_acquire(now)
+    for _ in range(10):
+        window.release_answered(now, 0.4, 0.4)
+    first = now + HOLD - credit
+    assert [window.in_use(first + tenth / 10 + 1e-6) for tenth in range(4)] == [9, 8, 7, 6]
+    assert window.next_chance(first + 0.31) == pytest.approx(now + HOLD)
+    assert window.in_use(now + HOLD + 1e-6) == 0
+
+
+def test_who_looks_late_does_not_move_the_returns() -> None:
+    """The returns are spaced from where the formula puts them, not from when somebody asked."""
     window = PermitWindow(10)
     now = feed(window.credit, [0.4] * 300)
     for _ in range(10):
         window.try_acquire(now)
     for _ in range(10):
         window.release_answered(now, 0.4, 0.4)
-    early = now + SECOND + GUARD - window.credit.at(now)
-    in_use = [window.in_use(early + 0.1 * step + 0.001) for step in range(5)]
-    assert in_use == [9, 8, 7, 6, 0], "what is left has waited for a second"
+    first = now + HOLD - window.credit.at(now)
+    assert window.in_use(first + 0.25) == 7
+    assert window.in_use(first + 0.3 + 1e-6) == 6
 
 
-def passed_of(window: PermitWindow, count: int, now: float) -> None:
-    """Have so many requests answered at a moment, and none rate-limited."""
-    for _ in range(count):
+def test_bulk_leaves_what_live_calls_will_need() -> None:
+    """After a burst of 150 nothing comes back for a second, in which forty live calls are expected: bulk leaves those."""
+    window = PermitWindow(200)
+    for number in range(2000):
+        window.expect_live(number / 40)
+    now = 50.0
+    for _ in range(150):
         assert window.try_acquire(now)
+    for _ in range(150):
         window.release_answered(now, 0.0)
+    assert not window.try_acquire_bulk(now)
+    assert window.next_bulk_chance(now) == pytest.approx(now + PermitWindow.ASK_AGAIN)
+    assert sum(window.try_acquire_bulk(now + 0.5) for _ in range(50)) == pytest.approx(50 - 20 - 9, abs=2)
+    assert window.try_acquire(now + 0.5), "what bulk leaves is there for live calls"
+
+
+def test_bulk_leaves_nothing_where_nobody_calls() -> None:
+    """A run without live calls beside it takes every permit, and so it does when they ended."""
+    window = PermitWindow(200)
+    window.expect_live(0.0)
+    assert sum(window.try_acquire_bulk(0.0) for _ in range(300)) == 199
+    assert window.try_acquire_bulk(60.0)
+    assert not window.try_acquire_bulk(60.0)
+    assert window.next_bulk_chance(60.0) is None
 
 
 @pytest.mark.parametrize("limit", [200, 300, 1000])
@@ -169,16 +215,28 @@ def test_credit_stays_below_the_shortest_way_there_and_back(floor: float, jitter
     assert credit.at(now) <= floor
 
 
-def test_a_refusal_pauses_and_keeps_what_passed() -> None:
-    """Nothing is granted until a second after a refusal; then what somebody else is known to leave."""
-    window = PermitWindow(10)
-    passed_of(window, 6, 0.0)
-    assert window.try_acquire(0.0)
-    window.record_rate_limit(0.1, 0.0, None)
-    window.release_answered(0.1, 0.1)
+def pass_through(window: PermitWindow, now: float, count: int) -> None:
+    """Let so many requests pass within the second before a moment."""
+    for number in range(count):
+        assert window.try_acquire(now)
+        window.release_answered(now - SECOND + (number + 1) / (count + 1), 0.0)
+
+
+def rate_limit(window: PermitWindow, now: float, sent_at: float) -> None:
+    """Have one response be a 429, as the bucket says it."""
+    window._out += 1
+    window.record_rate_limit(now, sent_at, None)
+    window.release_answered(now, now - sent_at)
+
+
+def test_a_refusal_pauses_and_keeps_to_what_passed() -> None:
+    """Nothing is granted until a second after a refusal, and then what passed in the second before it."""
+    window = PermitWindow(200)
+    pass_through(window, 0.1, 120)
+    rate_limit(window, 0.1, 0.0)
     assert not window.try_acquire(1.0)
     assert window.next_chance(0.5) == pytest.approx(1.1)
-    assert window.allowance(1.2) == window.left(1.2) == 6
+    assert window.allowance(1.2) == window.left(1.2) == 120
     assert window.try_acquire(1.2)
 
 
@@ -193,47 +251,36 @@ def test_a_refusal_obeys_retry_after() -> None:
 def test_refusals_of_one_burst_cut_once() -> None:
     """A request sent before the cut says nothing about the allowance after it."""
     window = PermitWindow(100)
-    passed_of(window, 80, 0.95)
+    pass_through(window, 1.0, 80)
     for _ in range(5):
-        window.record_rate_limit(1.0, 0.9, None)
-    assert window.allowance(1.0) == 79
+        rate_limit(window, 1.0, 0.9)
+    assert window.allowance(1.0) == 80
     assert window.rate_limited == 5
 
 
-def test_the_allowance_is_won_back_by_a_steep_probe() -> None:
-    """The good level holds for eleven seconds after the pause; then come 2, 10 and 42 % more, and all of the limit."""
+def test_what_was_rate_limited_has_not_passed() -> None:
+    """A second cut counts the answers that were no 429."""
     window = PermitWindow(100)
-    passed_of(window, 51, 0.0)
-    window.record_rate_limit(0.0, 0.0, None)
-    moments = (1.9, 11.9, 12.0, 13.0, 14.0, 15.0, 17.0)
-    assert [window.allowance(second) for second in moments] == [50, 50, 52, 60, 92, 100, 100]
-    assert window.left(17.0) == 50, "the limit has not yet passed for long enough"
-    assert window.left(18.0) is None
+    pass_through(window, 1.0, 60)
+    for _ in range(10):
+        rate_limit(window, 1.0, 0.9)
+    for number in range(50):
+        window.try_acquire(2.05)
+        window.release_answered(2.05 + number / 1000, 0.01)
+    rate_limit(window, 2.1, 2.05)
+    assert window.allowance(2.1) == 50, "fifty passed since the pause, and the ten of before the pause did not"
 
 
-def test_bulk_leaves_what_live_calls_will_need() -> None:
-    """After a burst of live calls the last permits are not bulk's: live calls find one until others are back."""
-    window = PermitWindow(200)
-    for number in range(1500):
-        window.expect_live(number / 50)  # fifty a second, for half a minute
-    now = 30.0
-    passed_of(window, 100, now)
-    taken = 0
-    while window.try_acquire_bulk(now):
-        taken += 1
-    assert 0 < taken < 50
-    assert window.next_bulk_chance(now) == pytest.approx(now + PermitWindow.ASK_AGAIN)
-    assert window.try_acquire(now)
-
-
-def test_bulk_alone_leaves_nothing() -> None:
-    """Without live calls within the last minute a bulk run takes every permit."""
-    window = PermitWindow(200)
-    window.expect_live(0.0)
-    taken = 0
-    while window.try_acquire_bulk(100.0):
-        taken += 1
-    assert taken == 200
+def test_the_whole_limit_is_won_back_and_the_other_one_forgotten() -> None:
+    """After the hold in three steps, and the next step is known before it comes."""
+    window = PermitWindow(100)
+    pass_through(window, 0.0, 50)
+    rate_limit(window, 0.0, 0.0)
+    assert window.next_step(0.5) == pytest.approx(12.0)
+    seconds = (11.9, 12.0, 13.0, 14.0, 15.0, 60.0)
+    assert [window.allowance(second) for second in seconds] == [50, 52, 60, 92, 100, 100]
+    assert window.left(60.0) is None
+    assert window.next_step(60.0) == float("inf")
 
 
 def test_the_allowance_never_falls_to_nothing() -> None:
