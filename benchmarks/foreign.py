@@ -19,8 +19,8 @@ from teak_async._limits.bucket import Lane
 
 from .processes import LIMIT
 from .report import Options, Report, Table, say
-from .virtual import VirtualLoop
-from .world import FRESH, SEEDS, Client, SharedServer, evenly_jittered, live_through
+from .virtual import VirtualLoop, run_virtual
+from .world import FRESH, SEEDS, Client, SharedServer, evenly_jittered
 
 COMES = 10.0
 """Seconds before the other one comes; up to one more."""
@@ -132,13 +132,13 @@ def watch(pattern: Pattern, seed: int, *, fixed: bool) -> Seen:
     server = SharedServer(fixed=fixed, counts_all=bool(seed % 2), others=iter(others))
     way = evenly_jittered(draw, DELAY, JITTER)
 
-    async def main(_loop: VirtualLoop) -> None:
+    async def main(_: VirtualLoop) -> None:
         client = Client(way, way, server)
         client.want_more(Lane.BULK)
         await asyncio.sleep(end + LEFT_ALONE)
         await client.stop()
 
-    live_through(main)
+    run_virtual(main)
     got = sum(begin <= stamp < end for stamp in server.admitted)
     limited = sum(begin <= stamp < end for stamp in server.rate_limited)
     return Seen(got / (LIMIT * (end - begin) - len(others)), limited / max(got + limited, 1), _back(server.admitted, end))
@@ -154,13 +154,13 @@ def _back(admitted: list[float], end: float) -> float:
 
 
 def share_with_own(seed: int, *, fixed: bool) -> tuple[float, float, float]:
-    """Let two of our clients share a limit; return what both got, the smaller share of that, and what was rate-limited."""
+    """Let two clients of ours share a limit; return what both got, the smaller one's share, and what was rate-limited."""
     draw = random.Random(seed)
     server = SharedServer(fixed=fixed, counts_all=bool(seed % 2), others=iter(()))
     way = evenly_jittered(draw, DELAY, JITTER)
     begin = draw.random() * COMES
 
-    async def main(_loop: VirtualLoop) -> list[int]:
+    async def main(_: VirtualLoop) -> list[int]:
         both = [Client(way, way, server) for _ in range(2)]
         for client in both:
             client.want_more(Lane.BULK)
@@ -170,7 +170,7 @@ def share_with_own(seed: int, *, fixed: bool) -> tuple[float, float, float]:
             await client.stop()
         return [client.sent - client.bucket.window.rate_limited for client in both]
 
-    got = live_through(main)
+    got = run_virtual(main)
     limited = len(server.rate_limited)
     return len(server.admitted) / (TOGETHER + 2 * begin), min(got) / sum(got), limited / (len(server.admitted) + limited)
 

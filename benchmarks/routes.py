@@ -18,8 +18,8 @@ from attrs import field, frozen
 from teak_async._limits.bucket import Lane
 
 from .report import Options, Report, Table, say
-from .virtual import VirtualLoop
-from .world import FRESH, SEEDS, Client, Stamps, Way, evenly_jittered, live_through
+from .virtual import VirtualLoop, run_virtual
+from .world import FRESH, SEEDS, Client, Stamps, Way, evenly_jittered
 
 SECONDS = 1.0
 """What all times are multiplied with; a test makes it small."""
@@ -173,13 +173,13 @@ def watch(route: Route, load: Callable[[Client, random.Random], None], seed: int
     once = len(route.delays) > 1 and not route.repeats and route.delays[0] > route.delays[1]
     seconds = route.seconds * SECONDS
 
-    async def main(_loop: VirtualLoop) -> None:
+    async def main(_: VirtualLoop) -> None:
         client = Client(up, down, server)
         load(client, draw)
         await asyncio.sleep(seconds)
         await client.stop()
 
-    live_through(main)
+    run_virtual(main)
     begin = min(5.0, seconds / 2)
     return Seen(server.busiest(), server.over(), server.rate(begin, min(route.lasts, seconds) if once else seconds))
 

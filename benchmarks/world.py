@@ -8,21 +8,18 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterator
-from typing import Any, Protocol, TypeVar
+from collections.abc import Coroutine, Iterator
+from typing import Any, Protocol
 
 from teak_async._limits.bucket import Bucket, Lane
 
 from .processes import LIMIT
-from .virtual import VirtualLoop, run_virtual
 
 WAITERS = 16
 """Calls that wait in a lane that always wants more: as many as a turn of the loop can grant."""
 SEEDS = 3
 FRESH = 20_000
 """The first seed. No constant of the client was chosen by a seed from here on."""
-
-T = TypeVar("T")
 
 
 class Way(Protocol):
@@ -188,8 +185,3 @@ class SharedServer:
 def evenly_jittered(draw: random.Random, delay: float, jitter: float) -> Way:
     """A way of so many seconds and up to so many more."""
     return lambda _: delay + jitter * draw.random()
-
-
-def live_through(main: Callable[[VirtualLoop], Coroutine[Any, Any, T]]) -> T:
-    """Run something in virtual time; time does not begin at a full second, as no clock's does."""
-    return run_virtual(main)

@@ -28,9 +28,9 @@ from teak_async.sandbox import IDENTIFY, Sandbox
 SMALL: dict[str, dict[str, Any]] = {
     "limits": {"--calls": 12},
     "virtual": {"--calls": 400},
-    "routes": {"--rounds": 1, "SECONDS": 0.02},
-    "foreign": {"--rounds": 1, "COMES": 1.0, "STAYS": (1.0, 2.0), "LEFT_ALONE": 1.0, "RAMP": 2.0, "TOGETHER": 2.0},
-    "waits": {"--rounds": 1, "SECONDS": 1.0},
+    "routes": {"SECONDS": 0.01},
+    "foreign": {"COMES": 0.1, "STAYS": (0.2, 0.4), "RAMP": 0.4, "TURN": 0.1, "LEFT_ALONE": 0.1, "TOGETHER": 0.3},
+    "waits": {"SECONDS": 0.2, "WARM": 0.2, "BURSTS": 1, "BETWEEN": 0.3},
     "lanes": {"--calls": 60, "LIVE": 100.0},
     "burst": {"--calls": 10, "AT_ONCE": 10},
     "stall": {"--calls": 60, "LIVE": 100.0, "STALL": 0.05},

@@ -16,6 +16,7 @@ import pytest
 from support import FAST, internals, session_on
 
 from teak_async import Delivery, Identify, Limits, RetryPolicy, TeakError, TeakSession, Timeout, events
+from teak_async._limits.allowance import Allowance
 from teak_async._notify import Notifier
 from teak_async.events import (
     AllowanceChanged,
@@ -34,6 +35,13 @@ KINDS: tuple[type[Event], ...] = get_args(Event)
 FAULTS = Faults(
     seed=3, reset=0.03, response_lost=0.03, error_before=0.03, error_after=0.03, stall=0.03, not_json=0.03, stall_for=0.6
 )
+
+
+@pytest.fixture(autouse=True)
+def won_back_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The limit is won back a second after the pause, and not fourteen."""
+    monkeypatch.setattr(Allowance, "HOLD", 0.0)
+    monkeypatch.setattr(Allowance, "STEPS", 1)
 
 
 def kinds(heard: list[Event]) -> Counter[str]:

@@ -11,7 +11,11 @@ from attrs import frozen
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from benchmarks.foreign import constant, watch
+from benchmarks.routes import LOADS, Route
+from benchmarks.routes import watch as watch_route
 from benchmarks.virtual import VirtualLoop, run_virtual
+from benchmarks.waits import after_a_burst
 from teak_async import SessionClosed
 from teak_async._limits.bucket import Bucket, Lane
 
@@ -138,6 +142,27 @@ def test_the_credit_exceeds_a_window_by_one_at_most(seed: int, limit: int, floor
         for _ in range(limit * 12)
     ]
     assert run_virtual(lambda loop: travel_all(loop, limit, calls, [], measured=True)) <= limit + 1
+
+
+@pytest.mark.parametrize(("delays", "most"), [((0.06, 0.04), 202), ((0.2, 0.1), 210), ((0.3, 0.02), 202)])
+def test_a_route_that_gets_faster_costs_few(delays: tuple[float, float], most: int) -> None:
+    """A wave of live calls that was sent on the slow route and one on the fast route do not meet at the server."""
+    assert watch_route(Route(delays, lasts=6.0, seconds=13.0), LOADS["live lane full"], 3).busiest <= most
+
+
+@pytest.mark.parametrize("load", ["live lane full", "bulk"])
+def test_a_route_that_flaps_costs_nothing(load: str) -> None:
+    """Half a minute on each: the floor rises so slowly that the fast route is still believed."""
+    assert watch_route(Route((0.04, 0.06), lasts=30.0, repeats=True, seconds=70.0), LOADS[load], 3).over == 0
+
+
+@pytest.mark.parametrize("fixed", [False, True])
+def test_most_of_what_somebody_else_leaves_is_taken(fixed: bool) -> None:
+    """Beside a hundred a second of somebody else's, and all of it soon after that one has left."""
+    seen = watch(constant, 4, fixed=fixed)
+    assert seen.got > 0.85
+    assert seen.rate_limited < 0.01
+    assert seen.back < 28
 
 
 async def grants(bucket: Bucket, lane: Lane, name: str, order: list[str], ticket: int | None = None) -> int:
@@ -277,10 +302,7 @@ def test_nothing_slips_past_a_pause() -> None:
 
     async def main(loop: VirtualLoop) -> None:
         bucket = Bucket("/v2/test", 10)
-        for _ in range(9):
-            await bucket.acquire(Lane.LIVE)
-        for _ in range(8):
-            bucket.release_answered(0.0)
+        await bucket.acquire(Lane.LIVE)
         bucket.record_rate_limit(loop.time(), 2.5)
         bucket.release_answered(0.0)
         order: list[str] = []
@@ -291,8 +313,9 @@ def test_nothing_slips_past_a_pause() -> None:
         assert order == []
         assert bucket.rate().paused == pytest.approx(0.01)
         await asyncio.sleep(0.1)
-        assert len(order) == 8
-        assert bucket.rate().allowance == 8
+        rate = bucket.rate()
+        assert len(order) == rate.allowance == rate.left == 2
+        assert rate.shared_with_others
         for task in tasks:
             task.cancel()
         await asyncio.wait(tasks)
@@ -323,6 +346,34 @@ def test_bulk_is_an_even_stream_that_leaves_a_permit() -> None:
     most, wait = run_virtual(main)
     assert most <= 200
     assert wait < 0.01
+
+
+def test_bulk_asks_again_while_permits_are_kept() -> None:
+    """Nothing comes back and no call ends: the need for permits shrinks with time alone, and bulk goes on."""
+
+    async def main(loop: VirtualLoop) -> int:
+        bucket = Bucket("/v2/test", 200)
+        for _ in range(160):
+            await bucket.acquire(Lane.LIVE)
+        order: list[str] = []
+        tasks = [asyncio.create_task(grants(bucket, Lane.BULK, "bulk", order)) for _ in range(40)]
+        await asyncio.sleep(0.5)
+        before = len(order)
+        assert 0 < before < 30
+        await asyncio.sleep(10)
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+        return len(order) - before
+
+    assert run_virtual(main) > 5
+
+
+@pytest.mark.parametrize("bulk_first", [False, True])
+def test_live_calls_after_a_burst_do_not_wait_for_bulk(bulk_first: bool) -> None:
+    """A burst of 150 takes most permits for a second; bulk leaves of the others what the next live calls need."""
+    waits = sorted(after_a_burst(11, bulk_first=bulk_first).waits)
+    assert waits[int(len(waits) * 0.99)] < 0.01
 
 
 def test_bulk_makes_room_for_live_calls() -> None:
