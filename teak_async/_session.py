@@ -59,14 +59,14 @@ class TeakSession:
             own. The secret is sent there, whatever server it is.
         limits: requests per second. Default: what Teak documents, `Limits(identify=200, subscription=300)`.
         retry: how often and how late a failed attempt is repeated. Default: `RetryPolicy()`, five attempts. `None`: one
-            attempt a call.
+            attempt a call, and no wait in an outage.
         timeout: bounds of one attempt. Default: `Timeout(connect=10, response=30)`, in seconds.
         http: the caller's `aiohttp.ClientSession`. It is used and never closed. Default: a connection pool of the session's
             own. The middlewares of `http` are left out, since one that retries would break the limits. No credit is earned
             on it, so bulk runs are slower by the round trip. It brings its own proxies and certificates.
         ssl: an `ssl.SSLContext`, for a private CA or a client's certificate. Default: what the system trusts.
         backlog: calls that may be submitted and under way at a time, from 1 on. Default: 2000. See `submit`.
-        drain_timeout: seconds, or a `timedelta`, for which leaving the session waits for submitted calls. Default: 10.
+        drain_timeout: seconds from 0 on, or a `timedelta`, for which closing waits for submitted calls. Default: 10.
         on_event: called with each event of `teak_async.events`, on the loop, so it has to be quick. An error that it raises
             is logged once and harms no call. Default: none.
         share: an open `TeakSession` for the same game on the same loop; the limits of that one hold for both together. Close
@@ -140,7 +140,7 @@ class TeakSession:
 
         Raises:
             SessionClosed: the session was opened before; each is opened once.
-            ValueError: the proxy's address is none, or the session given as `http` is closed or on another loop.
+            ValueError: the proxy's address is not a valid one, or the session given as `http` is closed or on another loop.
         """
         self._begin()
         return self
@@ -248,7 +248,8 @@ class TeakSession:
             The response: a `PlayerSession`, `SubscriptionStatus`, `SubscriptionChange` or `CategorySubscriptionChange`.
 
         Raises:
-            DeadlinePassed: the deadline passed before the call was sent (`NOT_SENT`).
+            DeadlinePassed: the deadline passed before the call was sent (`NOT_SENT`), or sent again after an attempt in doubt
+                (`UNKNOWN`).
             TimedOut: the call was sent, and no response came before the deadline (`UNKNOWN`).
             TeakError: with what became of the call in `.delivery`.
         """
@@ -342,14 +343,16 @@ class TeakSession:
             resend_in_doubt: whether to send identifies again that an earlier run left in doubt; some players may then have
                 two sessions. Default: they stay in doubt.
             deadline: when the run stops sending: seconds from now, a `timedelta`, or a `datetime` with a time zone. Responses
-                under way are waited for. The other rows end with `DeadlinePassed`, and the next run with the same journal
-                sends them. Default: none.
+                under way are waited for. The input is read to its end, and its other rows end with `DeadlinePassed`; the next
+                run with the same journal sends them. Default: none.
             about: names and values that the journal keeps of the run, beside the game. A run that goes on has to give the
                 same. Default: none.
 
         Raises:
             TypeError: `requests` is no iterable.
-            JournalError: as the run begins: the journal is another run's, in use, or cannot be written.
+            ValueError: `deadline` has no time zone, or is not finite.
+            JournalError, Outage, SessionClosed, Forbidden, GameNotFound, CertificateError: from the run, where no row could do
+                better; and what the input raises.
         """
         known = {**(about or {}), "game_id": self.game_id}
         due = _due(deadline)

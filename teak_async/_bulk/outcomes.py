@@ -42,7 +42,7 @@ class Outcome:
         response: what the server said, when it succeeded.
         error: why it failed, otherwise.
         delivery: what became of it at the server.
-        attempts: how many tries were made.
+        attempts: how many attempts were made, rate-limited ones included.
         line: the number of its line in the input, from 1; 0 where there are no lines.
     """
 
@@ -86,16 +86,16 @@ class BulkReport:
     """The count of a run. `succeeded + failed + in_doubt + skipped + not_sent == total`, always.
 
     Attributes:
-        total: rows that ended.
+        total: rows that ended: the sum of the next five.
         succeeded: rows with a response.
-        failed: rows with an error that says what became of them.
+        failed: rows with an error that says that they were not done, or were done without a response that can be read.
         in_doubt: rows that end `UNKNOWN`.
-        skipped: rows finished in an earlier run.
-        not_sent: rows that a deadline, an outage or a stop left unsent; a resumed run sends them.
-        failed_earlier: of these, rows that failed there.
-        sent: rows of which there was a try.
-        elapsed: seconds since the first row that was not skipped.
-        rate: rows sent per second.
+        skipped: rows finished in an earlier run; they have no outcome.
+        not_sent: rows that were read, and that a deadline, an outage or a stop left unsent; a resumed run sends them.
+        failed_earlier: of `skipped`, rows that failed there.
+        sent: rows that ended after at least one attempt.
+        elapsed: seconds from the first row that was not skipped to the end of the run, or to now.
+        rate: `sent` per second, on average; above the limit in a run of a second or two, since permits may burst.
     """
 
     total: int

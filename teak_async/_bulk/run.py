@@ -6,8 +6,8 @@ slow reader slows the run. `resume` says what to do with each row, `Players` sen
 they ended. The session does the rest, in its bulk lane.
 
 - With a journal, an intent is durable before its row is sent, and an outcome is delivered when its result is durable.
-- A row that fails is an outcome. A run ends early, and finishes what was sent, only when no row could do better: the
-  input breaks, the credentials are wrong, the journal cannot be written, the session is closed.
+- A row that fails is an outcome. A run ends early, and finishes what was sent, only when no row could do better: the input
+  breaks, the credentials or the certificate are wrong, the journal cannot be written, the server stays out, the session closes.
 - Leaving a run, by `break`, an error or cancellation, sends nothing new and finishes what is on the wire. Being cancelled
   once more while that goes on aborts it.
 """

@@ -5,7 +5,7 @@ a future beside the task; the task ends by itself, by `Exchange.interrupt`, or b
 
     the attempt is            its caller leaves            its session closes
     not begun                 `CallExecutor` discards it: the task never runs, the permit comes back at once
-    begun, unsent             it is cancelled              it is interrupted: `SessionClosed`
+    begun, unsent             it is cancelled              it is waited for, and may still be sent
     sent, or maybe sent       it goes on, `left`           with `left` interrupted at once, else waited for
 """
 

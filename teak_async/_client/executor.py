@@ -6,7 +6,8 @@ wire it goes on by itself until the response is there or its time is up, since o
 come back. `Call.next_wait` says whether there is another attempt.
 
 - Every request takes this one path.
-- Every permit that was acquired is released once: in `_send_with_permit`, or in `_discard` where that never began.
+- Every permit that was acquired is released once: in `_send_with_permit`, in `_discard` where that never began, or at once
+  where the call is not to be sent any more (`make_attempt`, `_acquire_in_time`, `BucketHandle.acquire`).
 - Closing ends the calls that wait, lets those on the wire finish, and leaves nothing running.
 """
 

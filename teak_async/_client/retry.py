@@ -17,14 +17,15 @@ class RetryPolicy:
     """How often and how late a failed attempt is repeated, where that can help and harms nothing.
 
     Attributes:
-        max_attempts: attempts of one call at most, from 1 on. Rate-limited ones (429) do not count. Default: 5.
+        max_attempts: attempts of one call at most, from 1 on. Rate-limited ones (429) do not count. A row of a bulk run that
+            finds no connection is attempted until `outage` is over. Default: 5.
         max_rate_limited: 429s that one call bears, from 0 on; the next one ends it. Each costs the bucket's pause of a second
             or more. Default: 30.
-        initial_wait: seconds, or a `timedelta`, before the second attempt, doubled for each further one. A call waits half
-            of it to all of it, by chance. Default: 0.2.
-        max_wait: seconds, or a `timedelta`; no wait is longer. Default: 10.
-        outage: seconds, or a `timedelta`, for which a bulk run waits while the server is out, before it ends with `Outage`.
-            Default: 600.
+        initial_wait: seconds above 0, or a `timedelta`, before the second attempt, doubled for each further one. A call waits
+            half of it to all of it, by chance. Default: 0.2.
+        max_wait: seconds above 0, or a `timedelta`; no wait is longer. Default: 10.
+        outage: seconds from 0 on, or a `timedelta`, for which a bulk run waits while the server is out; it ends with `Outage`
+            after the next probe. Default: 600.
     """
 
     max_attempts: int = field(default=5, validator=[instance_of(int), ge(1)])
@@ -35,7 +36,7 @@ class RetryPolicy:
 
 
 NO_RETRIES = RetryPolicy(max_attempts=1, max_rate_limited=0, outage=0)
-"""One attempt a call."""
+"""One attempt a call, also when it is rate-limited."""
 
 # Only what cannot do harm is repeated: an attempt that did nothing, or one whose repetition does nothing new. So an identify
 # of unknown fate is never repeated.

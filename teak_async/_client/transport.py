@@ -51,8 +51,8 @@ class Timeout:
     """Bounds of one attempt. The wait for a permit is not part of it.
 
     Attributes:
-        connect: seconds, or a `timedelta`, for name resolution, connecting and TLS. Default: 10.
-        response: seconds, or a `timedelta`, from the send to the end of the response. Default: 30.
+        connect: seconds above 0, or a `timedelta`, for name resolution, connecting and TLS. Default: 10.
+        response: seconds above 0, or a `timedelta`, from the send to the end of the response. Default: 30.
     """
 
     connect: float = field(default=10.0, converter=seconds_of("connect"), validator=gt(0))  # type: ignore[misc] # mypy knows named ones only

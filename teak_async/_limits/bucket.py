@@ -61,12 +61,12 @@ class Rate:
 
     Attributes:
         limit: requests a second that the session may make.
-        allowance: the same after refusals lowered it; equal to `limit` when all is well.
-        in_window: permits out: requests on the wire, and those answered within about the last second.
+        allowance: requests a second that the session makes now: `limit`, or less after a 429.
+        in_window: permits in use, by requests on the wire and those answered within about the last second.
         waiting_live: calls waiting for a permit.
         waiting_bulk: calls of bulk runs waiting for a permit.
         rate_limited: answers 429 since the session was opened.
-        credit: seconds by which permits come back earlier than one second after the answer.
+        credit: seconds, from 0 to 0.5, by which permits come back earlier than one second after the answer.
         paused: seconds until anything may be sent again; 0 when nothing is paused.
         shared_with_others: whether somebody else spends a part of the limit, going by refusals within it.
         left: requests a second that somebody else leaves, as far as is known; `limit` when nobody else is seen.

@@ -27,13 +27,12 @@ from .bucket import Bucket, Lane
 
 @frozen
 class Limits:
-    """Requests per second that the session may make.
+    """Requests per second that the session may make, from 1 on. Lower figures take a share, where others call for the game.
 
     Attributes:
-        identify: for `POST /v2/identify`; Teak documents 200.
-        subscription: for reading and setting together, and again for all categories together; Teak documents 300 each.
-
-    Lower figures take a share, where others call for the same game.
+        identify: for `POST /v2/identify`. Default: 200, as Teak documents.
+        subscription: for reads and sets, which share one bucket, and as many more for category sets, which have another.
+            Default: 300, as Teak documents.
     """
 
     identify: int = field(default=200, validator=[instance_of(int), ge(1)])
