@@ -104,11 +104,12 @@ def report(
     failed: Annotated[Path | None, typer.Option(help="Write the failed rows there, in the input's own format.")] = None,
     in_doubt: Annotated[Path | None, typer.Option(help="Write the rows in doubt there, in the input's own format.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the counts as JSON.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that are there.")] = False,
 ) -> None:
     """Count what a journal says of its run, also while it goes on, and give rows back to be corrected and fed in again."""
     from .commands import run_report
 
-    run_report(journal, failed, in_doubt, as_json=as_json)
+    run_report(journal, failed, in_doubt, as_json=as_json, overwrite=overwrite)
 
 
 @app.command()

@@ -28,7 +28,7 @@ from .files import same_file
 from .input import RowReader
 from .job import Exit, Job, run_job
 from .options import FaultOptions, FileOptions, ServerOptions
-from .output import OutputError, check_not_journal, silence_broken_pipe
+from .output import OutputError, check_not_journal, check_not_kept, silence_broken_pipe
 from .report import count_states, describe_dry_run, describe_summary, export_rows
 from .schema import RowSchema, identify_schema, state_schema, status_schema
 from .selection import read_part
@@ -69,6 +69,7 @@ def run_file(label: str, options: FileOptions, category: str | None = None) -> N
             options.journal,
             options.resend_in_doubt,
             deadline,
+            options.overwrite,
         )
         if deadline is not None and not options.quiet:
             _say(f"nothing is sent after {deadline:%Y-%m-%d %H:%M:%S %Z}")
@@ -149,7 +150,7 @@ def _read_deadline(text: str | None) -> datetime | None:
         raise InputError(f"--deadline: {error}") from None
 
 
-def run_report(journal: Path, failed: Path | None, in_doubt: Path | None, *, as_json: bool) -> None:
+def run_report(journal: Path, failed: Path | None, in_doubt: Path | None, *, as_json: bool, overwrite: bool) -> None:
     LISTENER.set_last_words("the report is not whole")
     if failed is not None and in_doubt is not None and same_file(failed, in_doubt):
         raise _fail(f"{failed}: named for both; write the failed rows and those in doubt to two files")
@@ -157,6 +158,7 @@ def run_report(journal: Path, failed: Path | None, in_doubt: Path | None, *, as_
         for path in (failed, in_doubt):
             if path is not None:
                 check_not_journal(path, journal, "write the rows to another file")
+                check_not_kept(path, overwrite=overwrite)
         record = read_summary(journal)
         for path, chosen in ((failed, ("failed",)), (in_doubt, ("in_doubt", "intent"))):
             if path is not None and (missing := export_rows(journal, record, path, *chosen)):

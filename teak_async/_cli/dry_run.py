@@ -87,7 +87,7 @@ async def dry_run_job(job: Job, game_id: str) -> DryRun:
         JournalError: when the journal is not this input's, or cannot be made.
     """
     try:
-        check_output(job.output, job.rows, job.journal)
+        check_output(job.output, job.rows, job.journal, overwrite=job.overwrite)
         return await _count_rows(job, _known_rows(job, game_id))
     finally:
         job.rows.close()

@@ -56,6 +56,7 @@ class Job:
         journal: makes the run survive being killed.
         resend_in_doubt: send identifies of which an earlier run does not know whether they were recorded.
         deadline: after which nothing is sent any more.
+        overwrite: whether results may go over a file that is there.
     """
 
     label: str
@@ -66,6 +67,7 @@ class Job:
     journal: Path | None = None
     resend_in_doubt: bool = False
     deadline: Deadline = None
+    overwrite: bool = False
 
     @property
     def about(self) -> dict[str, str]:
@@ -89,7 +91,7 @@ async def run_job(job: Job, session: TeakSession) -> tuple[Exit, BulkReport]:
     with ExitStack() as listening:
         listening.callback(LISTENER.set_last_words, "the run had ended")
         try:
-            check_output(job.output, job.rows, job.journal)
+            check_output(job.output, job.rows, job.journal, overwrite=job.overwrite)
             if sys.stderr is None:
                 report = await _run(job, session, interrupts, listening)
             else:

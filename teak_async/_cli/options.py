@@ -77,8 +77,13 @@ class FileOptions(NamedTuple):
     base_url: Annotated[str, typer.Option(envvar="TEAK_BASE_URL", help="Another server, such as the sandbox's address.")] = API
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="Write results (JSON Lines, one a row) there, not to standard output."),
+        typer.Option(
+            "--output",
+            "-o",
+            help="Write results (JSON Lines, one a row) there, not to standard output. A run that goes on adds to its file.",
+        ),
     ] = None
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Let --output replace a file that is there.")] = False
     format: Annotated[
         InputFormat | None, typer.Option("--format", help="The input's format, where its name and look do not tell.")
     ] = None

@@ -47,8 +47,24 @@ def check_not_journal(path: Path, journal: Path, remedy: str) -> None:
             raise InputError(f"{path}: this is the {end} file of the journal {journal}, a part of it; {remedy}")
 
 
-def check_output(path: Path | None, rows: RowSource, journal: Path | None) -> None:
+def check_not_kept(path: Path, *, overwrite: bool) -> None:
+    """Check that a file is not there yet, or may be written over.
+
+    Raises:
+        InputError: when it holds something, such as the proof of an earlier run.
+    """
+    if not overwrite and path.is_file() and path.stat().st_size:
+        raise InputError(f"{path}: is there already, and is no file of this run; name another file, or give --overwrite")
+
+
+def check_output(path: Path | None, rows: RowSource, journal: Path | None, *, overwrite: bool) -> None:
     """Check that results can be written, and that they go over neither the input nor the journal, nor that over the input.
+
+    Args:
+        path: where results go.
+        rows: the input.
+        journal: the run's.
+        overwrite: whether results may go over a file that is there. A run that goes on adds to its file.
 
     Raises:
         InputError: when they cannot be, or would.
@@ -71,6 +87,8 @@ def check_output(path: Path | None, rows: RowSource, journal: Path | None) -> No
         check_not_journal(path, journal, remedy)
     if is_database(path):
         raise InputError(f"{path}: this is a SQLite database, as a journal is one; {remedy}")
+    if journal is None or not journal.exists():
+        check_not_kept(path, overwrite=overwrite)
     if path.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
         raise InputError(f"{path}: cannot be written; name a file in a folder that you may write to")
 

@@ -157,7 +157,7 @@ async def test_output(tmp_path: Path) -> None:
     target = tmp_path / "out.jsonl"
     target.write_text("from an earlier run\n")
     async with fast() as server:
-        ended = await ask(server, "identify", players(tmp_path, 3), "--output", target)
+        ended = await ask(server, "identify", players(tmp_path, 3), "--output", target, "--overwrite")
     assert (ended.code, ended.out) == (0, "")
     assert [row["user_id"] for row in Ended(0, target.read_text(), "").rows] == ["p0", "p1", "p2"]
 
@@ -601,14 +601,31 @@ async def test_the_journal_is_not_overwritten(tmp_path: Path) -> None:
 
 
 async def test_results_are_kept_until_there_are_others(tmp_path: Path) -> None:
-    """A run that cannot begin leaves the results of an earlier one as they are; one that begins anew replaces them."""
+    """A run that cannot begin leaves the results of an earlier one as they are; none replaces them unasked."""
     source, output, nowhere = players(tmp_path, 2), tmp_path / "out.jsonl", tmp_path / "none" / "run.db"
     output.write_text("the proof\n")
     async with fast() as server:
-        is_refused(await ask(server, "identify", source, "--journal", nowhere, "--output", output), "not there; name a file")
+        arguments = ("identify", source, "--journal", nowhere, "--output", output, "--overwrite")
+        is_refused(await ask(server, *arguments), "not there; name a file")
         assert output.read_text() == "the proof\n"
-        await ask(server, "identify", source, "--output", output)
+        is_refused(await ask(server, "identify", source, "--output", output), "is there already")
+        is_refused(await ask(server, "identify", source, "-o", output, "-j", tmp_path / "new.db"), "is there already")
+        assert (output.read_text(), server.players) == ("the proof\n", {})
+        await ask(server, "identify", source, "--output", output, "--overwrite")
     assert [json.loads(line)["delivery"] for line in output.read_text().splitlines()] == ["done", "done"]
+
+
+async def test_a_report_replaces_no_file(tmp_path: Path) -> None:
+    """Rows that somebody has corrected by hand are not written over, unless that is asked for."""
+    source, journal, corrected = players(tmp_path, 2), tmp_path / "run.db", tmp_path / "failed.csv"
+    corrected.write_text("user_id\nby hand\n")
+    async with fast() as server:
+        await ask(server, "identify", source, "--journal", journal)
+    for option in ("--failed", "--in-doubt"):
+        is_refused(invoke("report", journal, option, corrected), "is there already")
+    assert corrected.read_text() == "user_id\nby hand\n"
+    assert invoke("report", journal, "--failed", corrected, "--overwrite").code == 0
+    assert "by hand" not in corrected.read_text()
 
 
 async def test_a_resumed_run_begins_a_new_line(tmp_path: Path) -> None:
