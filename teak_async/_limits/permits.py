@@ -161,7 +161,7 @@ class PermitWindow:
         # Nothing has to be looked through while there are more than live calls can need in a whole second.
         if allowance - at_most <= self._need(self._live_rate, HOLD) + 1 or self._unswept >= self.SWEEP:
             free = allowance - self.in_use(now)
-            if free <= 0 or free <= self._reserve(now, allowance):
+            if free <= 0 or not self._is_spare(now, free, allowance):
                 return False
         self._out += 1
         return True
@@ -179,24 +179,28 @@ class PermitWindow:
         mean = rate * seconds
         return mean + self.DEVIATIONS * sqrt(mean)
 
-    def _reserve(self, now: float, allowance: int) -> float:
-        """How many permits bulk leaves: what live calls may need up to a moment, less what is back by then, at the worst one.
+    def _is_spare(self, now: float, free: int, allowance: int) -> bool:
+        """Return whether live calls leave one of the free permits: at every moment more are free than are needed by then.
 
         The moments are those after 0, 1, 3, 7, ... returns and after all of them: the need changes little in between.
         """
         rate = self._live_rate_at(now)
         if rate < self.SELDOM:
-            return 0.0
-        reserve = 1.0 if allowance >= self.KEPT_FROM else 0.0
-        answered, credit, gap = self._answered, self.credit.at(now), self._gap
+            return True
+        if free <= (allowance >= self.KEPT_FROM):
+            return False
+        answered, credit, gap, last = self._answered, self.credit.at(now), self._gap, self._last_back
         count, index = len(answered), 0
+        enough = self._need(rate, HOLD) - free  # after so many returns there is one for every call that may come
         while index < count:
+            if index > enough:
+                return True
             at, round_trip = answered[index]
-            even = self._last_back + gap * (index + 1)
-            back = min(at + HOLD, max(at + HOLD - min(credit, round_trip), even, now))
-            reserve = max(reserve, self._need(rate, back - now) - index)
+            back = min(at + HOLD, max(at + HOLD - min(credit, round_trip), last + gap * (index + 1), now))
+            if self._need(rate, back - now) - index >= free:
+                return False
             index = 2 * index + 1
-        return max(reserve, self._need(rate, HOLD - credit) - count)
+        return self._need(rate, HOLD - credit) - count < free
 
     def next_chance(self, now: float) -> float | None:
         """When to ask again after `try_acquire` said no; `None` when only an answer can free a permit."""
