@@ -51,7 +51,7 @@ class RowMaker:
             if value is None:
                 empty.append(name)
             elif as_is or (
-                # What most values are is told apart here: plain text that nothing is odd about.
+                # A plain text that nothing is odd about takes no further checks, as most values are.
                 value.isascii()
                 and value.isprintable()
                 and value not in words

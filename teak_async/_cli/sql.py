@@ -86,7 +86,7 @@ class SqlReader(RowSource):
         """Tell whether the query names this very file; other names than literals are not seen."""
         for literal in re.findall(r"'((?:[^']|'')*)'", self._query):
             with suppress(OSError, ValueError):
-                if any(Path(name).samefile(path) for name in glob.iglob(literal.replace("''", "'"), recursive=True)):  # noqa: PTH207
+                if any(Path(name).samefile(path) for name in glob.iglob(literal.replace("''", "'"), recursive=True)):  # noqa: PTH207 - a pattern may be absolute
                     return True
         return False
 
@@ -151,7 +151,7 @@ class SqlReader(RowSource):
 
 
 def columns_of(path: str) -> list[str]:
-    """Name the columns of a file that DuckDB reads; empty where it cannot be told."""
+    """Name the columns of a file that DuckDB reads; empty where it has none that can be read."""
     try:
         duckdb = importlib.import_module("duckdb")
     except ModuleNotFoundError:

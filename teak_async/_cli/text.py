@@ -171,7 +171,7 @@ def _open(path: str) -> io.FileIO:
 
 
 def _read_head(stream: Any, is_enough: Callable[[bytes], bool]) -> bytes:
-    """Read until something can be told, and no further.
+    """Read until the content is recognised, and no further.
 
     A pipe may bring the next line in an hour.
     """
