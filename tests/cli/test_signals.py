@@ -498,6 +498,36 @@ def test_handlers_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
         threads.submit(elsewhere).result()
 
 
+def test_a_system_without_wakeups(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where no thread can be woken by a signal, as on Windows, the main thread hears it, as soon as it may."""
+    heard: list[int] = []
+    listener = SignalListener()
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "name", "nt")
+        listener.begin()
+    with listener.taken_over(heard.append):
+        signal.raise_signal(signal.SIGTERM)
+        assert heard == [signal.SIGTERM]
+    listener.end()
+
+
+LATE = """
+import asyncio, os, signal, time
+from teak_async._cli.signals import LISTENER
+loop = asyncio.new_event_loop()
+loop.close()
+with LISTENER.taken_over(lambda number: loop.call_soon_threadsafe(print, number)):
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(60)
+"""
+
+
+def test_a_loop_that_has_ended() -> None:
+    """A signal for a run whose loop is closed ends the process."""
+    ended = subprocess.run([sys.executable, "-c", LATE], capture_output=True, text=True, timeout=WAIT, check=False, cwd=ROOT)
+    assert (ended.returncode, ended.stderr) == (130, "teak-async: interrupted; nothing was sent\n")
+
+
 @pytest.mark.parametrize("number", SOME_SIGNALS)
 async def test_while_no_server_is_there(tmp_path: Path, path: Path, number: int) -> None:
     """A run that waits for its server ends as any other, and nothing is failed or in doubt for it."""
