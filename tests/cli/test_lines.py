@@ -22,7 +22,7 @@ def test_a_pipe_that_does_not_wait() -> None:
     line = "x" * 300_000 + "\n"  # more than a pipe holds
     thread = threading.Thread(target=Target(writing).write, args=(line,))
     thread.start()
-    with open(reading, "rb") as read:
+    with os.fdopen(reading, "rb") as read:
         assert read.read(len(line)).decode() == line
     thread.join(WAIT)
     os.close(writing)
@@ -69,10 +69,10 @@ def test_a_stream_without_a_descriptor() -> None:
 async def test_words() -> None:
     """The stream that stands for standard error says of it what the other one would."""
     reading, writing = os.pipe()
-    with open(writing, "w", encoding="latin-1") as stream:
+    with os.fdopen(writing, "w", encoding="latin-1") as stream:
         words = OffLoopStream(stream)
         assert (words.encoding, words.fileno(), words.isatty(), words.writable()) == ("latin-1", writing, False, True)
         assert words.write("naïve\n") == 6
         await words.drain([])
-    with open(reading, encoding="latin-1") as read:
+    with os.fdopen(reading, encoding="latin-1") as read:
         assert read.read() == "naïve\n"
