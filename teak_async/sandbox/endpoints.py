@@ -1,7 +1,7 @@
-"""One table: the endpoints of the sandbox. It drives routing, limits, counts and responses.
+"""The endpoints of the sandbox in one table. Routing, limits, counts and responses follow from it.
 
-Adding an endpoint is one row here and, where the call is a new one, a handler in `game`. Adding a channel is a row for each of
-its paths: the channel is the path's second segment, and the handlers take it as a value.
+Adding an endpoint is one row here and, for a new call, a handler in `game`. Adding a channel is a row for each of its paths:
+the channel is the path's second segment, and the handlers get it as a value.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ class Endpoint:
 
     Attributes:
         name: one word, as `fail_next` takes it.
-        path: with placeholders; also what a 429 and the counts name. `:x_identifier` is one segment, and the parameter `x`.
-        limit: which argument of `set_limits` holds.
-        handlers: HTTP method → what a call does.
+        path: with placeholders, as a 429 and the counts name it. `:x_identifier` stands for one segment, the parameter `x`.
+        limit: the argument of `set_limits` that holds.
+        handlers: HTTP method → handler.
     """
 
     name: str
@@ -49,7 +49,7 @@ class Endpoint:
         return self.path.split("/")[2]
 
     def match(self, raw_path: str) -> dict[str, str] | None:
-        """Give the parameters in a path, decoded; `None` where the path is another endpoint's."""
+        """Return the decoded parameters of a path, or `None` where it is another endpoint's."""
         found = self._pattern.fullmatch(raw_path)
         return None if found is None else {name: unquote(value) for name, value in found.groupdict().items()}
 
@@ -61,4 +61,4 @@ ENDPOINTS = (
 )
 
 CALLS = {endpoint.name: endpoint.path for endpoint in ENDPOINTS}
-"""The paths by a name of one word."""
+"""Name of one word → path."""

@@ -19,7 +19,7 @@ class Faults:
     Attributes:
         seed: for everything random here.
         delay: seconds each way.
-        jitter: seconds; up to so much more each way, evenly spread.
+        jitter: seconds; each way takes up to this much longer, evenly spread.
         reset: the connection is reset before the work.
         response_lost: the work is done, then the connection is closed.
         error_before: a 500 before the work.
@@ -27,7 +27,7 @@ class Faults:
         stall: the work is done, and the response comes `stall_for` seconds late.
         not_json: the work is done, and the response is a web page with the status of success.
         stall_for: seconds.
-        spike: each way, the share that takes `spike_for` seconds longer.
+        spike: share of the requests, and of the responses, that take `spike_for` seconds longer.
         spike_for: seconds.
     """
 
@@ -46,7 +46,7 @@ class Faults:
 
     def __attrs_post_init__(self) -> None:
         if sum(getattr(self, name) for name in _DRAWN) > 1:
-            raise ValueError("the shares of the faults add up to more than all of the requests")
+            raise ValueError("the shares of the faults add up to more than 1")
 
     def draw(self, random: Random) -> Fault | None:
         """Draw what goes wrong with one request."""

@@ -1,6 +1,6 @@
 """The game behind the sandbox: its players, in memory, and what each call does to them.
 
-A player has a subscription on each channel, and the channel is a value of the call: no handler knows which there are.
+A player has a subscription on each channel. The channel is a value of the call: no handler knows which channels there are.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Player:
     Attributes:
         sessions: how many sessions were recorded.
         email: the last one given.
-        channels: channel → subscription there, begun when it is first asked for.
+        channels: channel → subscription, created when it is first used.
     """
 
     sessions: int = 0
@@ -65,7 +65,7 @@ class Player:
 
 @frozen
 class Call:
-    """One call as a handler gets it.
+    """A call as a handler gets it.
 
     Attributes:
         channel: from the path.
@@ -102,9 +102,9 @@ class Game:
         self._sessions = 0
 
     def add_player(self, user_id: str, state: str = "opt_in", categories: dict[str, str] | None = None) -> Player:
-        """Make a player known without a session."""
-        started = dict.fromkeys(self._categories, "opt_in")
-        player = self.players[user_id] = Player(channels=defaultdict(lambda: Subscription(categories=dict(started))))
+        """Add a player without a session."""
+        initial = dict.fromkeys(self._categories, "opt_in")
+        player = self.players[user_id] = Player(channels=defaultdict(lambda: Subscription(categories=dict(initial))))
         player.state = state
         player.categories.update(categories or {})
         return player
@@ -194,5 +194,5 @@ def _time_zones() -> frozenset[str]:
 
 
 def _is_time_zone(zone: Any) -> bool:
-    # A machine without a time zone database knows none, so it takes any.
+    # Without a time zone database no name can be checked, so every name is accepted.
     return isinstance(zone, str) and (zone in _time_zones() or not _time_zones())

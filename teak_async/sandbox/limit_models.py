@@ -1,7 +1,7 @@
-"""The sandbox's own counting: whether a request is within the limit, and how many came in the busiest second.
+"""How the sandbox counts: whether a request is within the limit, and how many came in the busiest second.
 
-It counts what the client sends, so it shares no arithmetic with it. Teak documents a limit by the second, not where a second
-begins: `Sliding` holds every window of a second, `Fixed` the seconds of the clock. A client within `Sliding` is within
+It judges the client, so it shares no arithmetic with the client. Teak documents limits per second, but not where a second
+begins: `Sliding` limits every window of one second, `Fixed` each second of the clock. A client within `Sliding` is within
 `Fixed`, too.
 """
 
@@ -14,7 +14,7 @@ from attrs import define, field
 
 
 class LimitModel(Protocol):
-    """Decides, request by request, whether it is within a limit. `now` is seconds of a monotonic clock."""
+    """A way to count requests against a limit. `now` is seconds of a monotonic clock."""
 
     def __init__(self, limit: int) -> None: ...
 

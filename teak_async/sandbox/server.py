@@ -1,11 +1,4 @@
-"""The sandbox over HTTP: it routes by the table, counts against the limits, draws faults, and responds.
-
-Rules of this module:
-
-- A request is stamped when the server has it, after the simulated way up; the limit model counts by that stamp.
-- Requests that the limit model admits count against the limit, rate-limited ones do not; `busiest` counts both.
-- Faults are drawn from a seed, one draw a request, so a run can be repeated.
-"""
+"""The sandbox over HTTP: it routes by the table, counts against the limits, draws faults, and responds."""
 
 from __future__ import annotations
 
@@ -34,7 +27,7 @@ if TYPE_CHECKING:
 GAME_ID = "sandbox"
 SECRET_KEY = "sandbox-secret"  # noqa: S105 - the stand-in's own, and public
 MAX_REQUESTS = 100_000
-"""Requests remembered at most; the counts go on."""
+"""Requests remembered at most; the counts include all."""
 
 
 @frozen
@@ -42,13 +35,13 @@ class Received:
     """One request as the server saw it.
 
     Attributes:
-        path: that of the endpoint, whose limit it counts against.
+        path: the endpoint's; the request counts against its limit.
         user_id: the player it names.
         stamp: seconds of the server's monotonic clock.
-        status: of the response, before a fault after the work replaced it.
+        status: that of the work; a fault after the work replaces it in the response.
         done: whether the work was done.
-        fault: what was made to go wrong with it.
-        parameters: what it asked, without the credentials; a category from the path, too.
+        fault: what went wrong with it.
+        parameters: those of path, query and body, without the credentials.
     """
 
     path: str
@@ -66,17 +59,17 @@ class Sandbox:
     Args:
         window: the limit model, `sliding` or `fixed`.
         identify: the limit of `/v2/identify`, requests per second.
-        subscription: the limit of reading and setting together, and again of all categories together; so for each channel.
-        faults: what goes wrong.
+        subscription: on each channel, the limit of reading and setting together, and again of all categories together.
+        faults: what goes wrong, and how slow the network is.
         categories: the categories that every player starts with, opted in.
         host: address to listen on.
         port: 0 takes a free one.
-        endpoints: the table; more rows are more of Teak's API.
+        endpoints: the table of what it serves.
 
     Attributes:
         players: by user id.
-        requests: the last hundred thousand received.
-        seen: counts by path.
+        requests: the last 100,000 received.
+        seen: path → its counts.
     """
 
     def __init__(
@@ -85,7 +78,7 @@ class Sandbox:
         window: str = "sliding",
         identify: int = 200,
         subscription: int = 300,
-        faults: Faults = Faults(),  # noqa: B008 - frozen, so all may have the same
+        faults: Faults = Faults(),  # noqa: B008 - frozen, so all may share it
         game_id: str = GAME_ID,
         secret_key: str = SECRET_KEY,
         categories: tuple[str, ...] = ("sales", "events"),
@@ -125,7 +118,7 @@ class Sandbox:
         await self._runner.cleanup()
 
     def add_player(self, user_id: str, *, state: str = "opt_in", categories: dict[str, str] | None = None) -> Player:
-        """Make a player known without a session; its state and categories are those on desktop push."""
+        """Add a player without a session; its state and categories are those on desktop push."""
         return self._game.add_player(user_id, state, categories)
 
     def fail_next(self, path: str, *faults: Fault) -> None:
@@ -142,7 +135,7 @@ class Sandbox:
         self._next[path].extend(faults)
 
     def set_faults(self, faults: Faults) -> None:
-        """Let these things go wrong from now on, drawn from their seed."""
+        """Draw from these faults from now on, beginning with their seed."""
         self._faults = faults
         self._random = random.Random(faults.seed)  # noqa: S311 - seeded, so a run can be repeated
 
@@ -153,7 +146,7 @@ class Sandbox:
         self._limit_models = {path: self._make_limit_model(limit) for path, limit in self._limits.items()}
 
     def summary(self) -> dict[str, Any]:
-        """What it saw, ready for JSON; also at `GET /sandbox`, and each player at `GET /sandbox/players`."""
+        """Return the counts, ready for JSON. `GET /sandbox` serves them, too, and `GET /sandbox/players` each player."""
         sessions = Counter(player.sessions for player in self.players.values())
         return {
             "paths": {path: seen.as_dict() for path, seen in self.seen.items()},
@@ -176,7 +169,7 @@ class Sandbox:
         path = endpoint.path
         call = Call(endpoint.channel, _read_parameters(request, body) | in_path)
         fault = self._draw_fault(path)
-        now = time.monotonic()
+        now = time.monotonic()  # the server has the request now, after the simulated way up
         self.seen[path].count(now)
         if fault in ("reset", "error_before"):
             status, content = 500, {}
@@ -185,8 +178,8 @@ class Sandbox:
             status, content = 429, _rate_limit_body(path, self._limits[path])
         else:
             status, content = self._process(endpoint, request.method, call)
-        asked = {name: value for name, value in call.parameters.items() if name not in ("game_id", "secret_key")}
-        self.requests.append(Received(path, call.user_id, now, status, status in (200, 201), fault, asked))
+        parameters = {name: value for name, value in call.parameters.items() if name not in ("game_id", "secret_key")}
+        self.requests.append(Received(path, call.user_id, now, status, status in (200, 201), fault, parameters))
         return await self._respond(request, status, content, fault)
 
     def _route(self, raw_path: str) -> tuple[Endpoint | None, dict[str, str]]:
@@ -260,7 +253,7 @@ def _cut_connection(request: web.BaseRequest, *, hard: bool) -> None:
     if transport is None:
         return
     if hard:
-        # Closing with a linger of zero seconds is what makes the system send a reset.
-        plain = transport.get_extra_info("socket")
-        plain.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        # The system sends a reset when a socket with a linger of zero seconds is closed.
+        connection = transport.get_extra_info("socket")
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     transport.abort()
