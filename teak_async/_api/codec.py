@@ -1,11 +1,6 @@
-"""Requests to bytes, HTTP responses to responses or errors. No I/O.
+"""Encode requests as bytes, decode HTTP responses as responses or errors. No I/O.
 
-Every word of Teak's server is understood here and in `refusals`, and nowhere else. Credentials are parameters of every call.
-
-Rules of this module:
-
-- The secret is in no `repr`. A response is cleansed of it before it is decoded, since a server may echo what it was sent.
-- Equal values have equal JSON: a journal knows a row by it.
+Only this module and `refusals` know what Teak's server says. What they decode is redacted already.
 """
 
 from __future__ import annotations
@@ -74,7 +69,7 @@ def _check_optional_text(value: Any, _: Any) -> str | None:
     return None if value is None else _check_text(value, str)
 
 
-def _opt_out_states(value: Any, _: Any) -> Mapping[str, State | str]:
+def _structure_opt_out_states(value: Any, _: Any) -> Mapping[str, State | str]:
     states: dict[str, State | str] = {}
     for channel, entry in value.items():
         state = entry.get("state") if isinstance(entry, dict) else None
@@ -89,14 +84,14 @@ def _opt_out_states(value: Any, _: Any) -> Mapping[str, State | str]:
 _check_text = _strict(str)
 _converter = make_converter()
 _converter.register_structure_hook(str, _check_text)
-# cattrs' own hooks for such a union take longer than all the rest of a request, and look up the one for `str` each time.
+# cattrs' own hooks for this union look up the one for `str` each time, which takes longer than all the rest of a request.
 _converter.register_structure_hook(str | None, _check_optional_text)
 _converter.register_unstructure_hook(str | None, identity)
 _converter.register_structure_hook(bool, _strict(bool))
 _converter.register_structure_hook(State, lambda value, _: State(value))
 _converter.register_structure_hook(
     PlayerSession,
-    make_dict_structure_fn(PlayerSession, _converter, opt_out_states=override(struct_hook=_opt_out_states)),
+    make_dict_structure_fn(PlayerSession, _converter, opt_out_states=override(struct_hook=_structure_opt_out_states)),
 )
 for _change in (SubscriptionChange, CategorySubscriptionChange):
     # The client knows whether an attempt was repeated, whatever a response has under that name.
@@ -109,23 +104,23 @@ for _request in {request for request, _ in ENDPOINTS}:
 
 
 def as_json(value: Request | Response) -> str:
-    """Give a request or response as JSON, always the same for equal values."""
+    """Return a request or response as JSON, the same for equal values: a journal knows a row by it."""
     return _to_json(_converter.unstructure(value)).decode()
 
 
 def unstructure(value: Request | Response) -> dict[str, Any]:
-    """Give a request or response as a plain dict, ready for JSON; a request without what was left out."""
+    """Return a request or response as a dict, ready for JSON; a request without its default values."""
     plain: dict[str, Any] = _converter.unstructure(value)
     return plain
 
 
 def encode(endpoint: Endpoint, request: Request, credentials: Credentials) -> Message:
-    """Turn a request into what is sent to its endpoint."""
+    """Encode a request and the credentials for its endpoint."""
     parameters = _converter.unstructure(request)
     parameters.pop("channel", None)  # the endpoint has it in its path
     path = endpoint.bucket
     if endpoint.in_path:
-        # Encoded whole: no slash, dot segment or question mark of a user's may choose the path.
+        # Encoded whole, so that no slash or question mark of a value changes the path. The models refuse `.` and `..`.
         path = endpoint.template.format(**{name: quote(parameters.pop(name), safe="") for name in endpoint.in_path})
     parameters["game_id"] = credentials.game_id
     parameters["secret_key"] = credentials.secret_key
@@ -135,18 +130,18 @@ def encode(endpoint: Endpoint, request: Request, credentials: Credentials) -> Me
 
 
 def decode(endpoint: Endpoint, request: Request, status: int, headers: Mapping[str, str], body: bytes, now: float) -> Response:
-    """Turn an HTTP response into the response of an endpoint.
+    """Decode an HTTP response as the response of an endpoint.
 
     Args:
         endpoint: the request's.
-        request: what was asked.
+        request: a response that names other values than it does is another call's.
         status: HTTP status.
         headers: those of the response.
         body: of the response.
         now: this machine's wall clock, in seconds since 1970.
 
     Raises:
-        TeakError: what it means otherwise, with its delivery.
+        TeakError: for all but a success; its `delivery` says whether the call was done.
     """
     if status != endpoint.success:
         if status in _SUCCESSES and _is_success_of_any(parse_object(body) or {}):
@@ -161,8 +156,8 @@ def decode(endpoint: Endpoint, request: Request, status: int, headers: Mapping[s
         # It contradicts its own status code: neither Teak's success nor Teak's error.
         what = "its body has an error" if word == "ok" else f"its body says status {repr(word)[:80]}"
         raise unexpected_response(endpoint, status, headers, what, Delivery.UNKNOWN, now)
-    if (name := _another_calls(request, content)) is not None:
-        # A desynchronised proxy or a stale cache has sent it, and of this call it says nothing.
+    if (name := _key_of_another_call(request, content)) is not None:
+        # It comes from a desynchronised proxy or a stale cache, and says nothing about this call.
         what = f"the response is to another call, by its {name}"
         raise unexpected_response(endpoint, status, headers, what, Delivery.UNKNOWN, now, spoils_connection=True)
     if endpoint.says_ok and "status" not in content:
@@ -172,8 +167,8 @@ def decode(endpoint: Endpoint, request: Request, status: int, headers: Mapping[s
             return _STRUCTURE[endpoint.response](content, endpoint.response)
         except Exception as problem:  # noqa: BLE001 - cattrs and the hooks raise several kinds
             what = "; ".join(transform_error(problem, path="body"))
-    # The call was done, though its response cannot be read, where the documented status comes with what only Teak writes for
-    # this endpoint. A default backend or a portal writes `{}` or `{"status": "ok"}`, too.
+    # With keys that only Teak writes for this endpoint, the call was done, though its response cannot be read. A default
+    # backend or a portal writes `{}` or `{"status": "ok"}`, too.
     delivery = Delivery.DONE if _is_success_of(endpoint.response, content) else Delivery.UNKNOWN
     raise unexpected_response(endpoint, status, headers, what, delivery, now)
 
@@ -181,22 +176,22 @@ def decode(endpoint: Endpoint, request: Request, status: int, headers: Mapping[s
 _STRUCTURE: dict[type[Response], Callable[[Any, Any], Response]] = {
     endpoint.response: _converter.get_structure_hook(endpoint.response) for endpoint in ENDPOINTS.values()
 }
-"""Response → what makes it of a body."""
+"""Type of a response → the hook that makes one from a body."""
 _SUCCESSES = frozenset(endpoint.success for endpoint in ENDPOINTS.values())
 _KEYS = {
     endpoint.response: frozenset(attribute.name for attribute in fields(endpoint.response)) - {"repeated"}
     for endpoint in ENDPOINTS.values()
 }
-"""Response → what Teak documents of its body beside `status`."""
+"""Type of a response → the keys that Teak documents for its body beside `status`."""
 _NAMED = {
     request: tuple(name for name in ("user_id", "state", "channel", "category") if name in fields_dict(request))
     for request, _ in ENDPOINTS
 }
-"""Request → the parameters that a response names again."""
+"""Type of a request → the parameters that its response names again."""
 
 
 def _is_success_of(response: type[Response], content: dict[str, Any]) -> bool:
-    """Tell whether a body has at least two of a response's documented keys, which nobody else would write together."""
+    """Return whether a body has two of a response's documented keys, which nobody else would write together."""
     return len(_KEYS[response] & content.keys()) >= 2
 
 
@@ -204,8 +199,8 @@ def _is_success_of_any(content: dict[str, Any]) -> bool:
     return any(_is_success_of(response, content) for response in _KEYS)
 
 
-def _another_calls(request: Request, content: dict[str, Any]) -> str | None:
-    """Name the key by which a success is seen to be another call's, or return `None`."""
+def _key_of_another_call(request: Request, content: dict[str, Any]) -> str | None:
+    """Return the key that shows that a success belongs to another call, or `None`."""
     for name in _NAMED[type(request)]:
         if (found := content.get(name)) != (asked := getattr(request, name)) and _names_another(request, name, found, asked):
             return name
@@ -215,18 +210,18 @@ def _another_calls(request: Request, content: dict[str, Any]) -> str | None:
     if "category" in content:
         return "category"
     if isinstance(request, SetSubscription) and "previous_state" not in content:
-        # Whole otherwise, it is the response to a read: of a set it says nothing.
+        # A body with all the keys of a read is the response to one, and says nothing about a set.
         return "lack of previous_state" if _KEYS[SubscriptionStatus] <= content.keys() else None
     return None
 
 
 def _names_another(request: Request, name: str, found: Any, asked: str) -> bool:
-    """Tell whether a value that differs from what was asked names something else. What cannot be read names nothing."""
+    """Return whether a value that differs from the request's names something else; one of a wrong type names nothing."""
     if not isinstance(found, str):
         # Servers write identifiers as numbers, too.
         return type(found) is int and name in ("user_id", "category") and str(found) != asked
     if name == "state":
-        # Teak ignores an opt-out of what was reported as spam, which gets nothing anyway.
+        # Teak ignores an opt-out after a spam report: such a player gets nothing anyway.
         return not (found == "spam_report" and asked == "opt_out")
     # Teak's documentation describes a category's channel as `push` and shows it as `desktop_push`.
     return not (name == "channel" and found == "push" and isinstance(request, SetCategorySubscription))
@@ -236,5 +231,5 @@ def _to_json(plain: dict[str, Any]) -> bytes:
     try:
         return orjson.dumps(plain, option=orjson.OPT_SORT_KEYS)
     except orjson.JSONEncodeError:
-        # Half a character: orjson writes none, JSON can.
+        # orjson writes no lone surrogate; JSON can.
         return json.dumps(plain, sort_keys=True).encode()

@@ -1,4 +1,4 @@
-"""App ID and secret, and how the secret is taken out of what a server sends back."""
+"""App ID and secret, and the redaction of the secret in what a server sends back."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from html.entities import codepoint2name
 from attrs import field, frozen
 
 MIN_SECRET = 8
-"""Characters. Real secrets have many more."""
+"""Characters from which a secret is redacted. Real secrets have many more."""
 
 
 @frozen
@@ -21,26 +21,26 @@ class Credentials:
     _echo: re.Pattern[bytes] | None = field(init=False, repr=False, eq=False)
 
     def __attrs_post_init__(self) -> None:
-        # A secret of a few letters looks like the words around it, and to replace it would spoil the response.
-        known = len(self.secret_key) >= MIN_SECRET
-        echo = re.compile(b"".join(map(_forms_of, self.secret_key))) if known else None
+        # A short secret may be a part of ordinary words, and replacing it there would spoil the response.
+        is_redacted = len(self.secret_key) >= MIN_SECRET
+        echo = re.compile(b"".join(map(_forms_of, self.secret_key))) if is_redacted else None
         object.__setattr__(self, "_echo", echo)
 
     def redact(self, body: bytes) -> bytes:
-        """Take the secret out of a server's bytes, in whatever form it is written there."""
+        """Take the secret out of a server's bytes, in every form in which it may be written."""
         if self._echo is None:
             return body
-        # Most responses have nothing escaped, and to look for the secret as it is costs next to nothing.
+        # The pattern is slow. Most responses have nothing escaped, and a plain search costs next to nothing.
         if b"\\" in body or b"%" in body or b"&" in body or b"+" in body or self.secret_key.encode() in body:
             return self._echo.sub(b"[secret]", body)
         return body
 
 
 def _forms_of(letter: str) -> bytes:
-    """Give a pattern for each form of a character: itself, percent-encoded, escaped as in JSON, or as in HTML.
+    """Return a pattern for all forms of a character: itself, percent-encoded, escaped as in JSON, or as in HTML.
 
-    Each of them may be encoded or escaped once more, as an address within another address is. The repetitions are bounded, so
-    that no response takes long to search.
+    Each form may be encoded or escaped again, like a URL within a URL. The repetitions are bounded, so that no response takes
+    long to search.
     """
     number = ord(letter)
     percent = "".join(f"%(?:25){{0,2}}{_digits(byte, 2)}" for byte in letter.encode())
@@ -53,5 +53,5 @@ def _forms_of(letter: str) -> bytes:
 
 
 def _digits(number: int, places: int) -> str:
-    """Give a pattern for a hexadecimal number, in capitals or not."""
+    """Return a pattern for a hexadecimal number, in either case."""
     return "".join(f"[{digit}{digit.lower()}]" if digit.isalpha() else digit for digit in f"{number:0{places}X}")

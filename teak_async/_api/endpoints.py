@@ -1,12 +1,6 @@
-"""One table: what each request is on the wire.
+"""The endpoints, in one table: what each request is on the wire.
 
-A request's class, and its channel where it has one, name its endpoint. So each path has its own bucket, and logs, journals and
-traces tell the endpoints apart by name.
-
-Rules of this module:
-
-- A bucket has the path that the server's 429 names: reading and setting share one, all categories of a channel another.
-- What is in the path is no parameter of the body or the query.
+A request's class, and its channel if it has one, select its endpoint.
 
 A new push channel needs:
 
@@ -62,19 +56,19 @@ class Effect(Enum):
 
 @frozen
 class Endpoint:
-    """What one type of request is on the wire; a row of the table is for all channels, and `on` makes one channel's.
+    """One type of request on the wire. A row of the table is for all channels, and `on` makes the endpoint of one.
 
     Attributes:
-        name: its name in logs, messages and journals, where it names one endpoint only.
+        name: its name in logs, messages, traces and journals; no other endpoint has it.
         method: HTTP method; parameters go into the body of a `POST` and the query of a `GET`.
         template: path with the names of the request's fields as placeholders.
-        limit: which figure of `Limits` holds for its bucket.
-        effect: decides what may be repeated.
+        limit: the figure of `Limits` that holds for its bucket.
+        effect: decides when a call may be sent again.
         response: what a success is decoded into.
         success: the one documented success status.
         says_ok: whether the body of a success has `status: ok`.
-        bucket: the path as the server's 429 names it.
-        in_path: the request's fields that are in the path.
+        bucket: the path as the server's 429 names it: reading and setting share one, all categories of a channel another.
+        in_path: the request's fields that are in the path, and so in neither body nor query.
     """
 
     name: str
@@ -94,7 +88,7 @@ class Endpoint:
 
     def on(self, channel: Channel) -> Endpoint:
         """Make the endpoint of one channel."""
-        # The first channel has the bare names: existing journals and dashboards have them.
+        # The first channel keeps the bare names, which existing journals and dashboards have.
         name = self.name if channel is Channel.DESKTOP_PUSH else f"{self.name} ({channel})"
         return evolve(self, name=name, template=self.template.replace("{channel}", channel))
 
@@ -118,10 +112,10 @@ ENDPOINTS: dict[tuple[type[Request], Channel | None], Endpoint] = {
 
 
 def endpoint_of(request: Request) -> Endpoint:
-    """Give the endpoint of a request.
+    """Return the endpoint of a request.
 
     Raises:
-        InvalidRequest: when it is none that can be sent.
+        InvalidRequest: for anything that is not a request of the table.
     """
     channel = request.channel if isinstance(request, SubscriptionRequest) else None
     endpoint = ENDPOINTS.get((type(request), channel))

@@ -1,7 +1,7 @@
-"""HTTP responses that are no success, to errors. No I/O.
+"""Turn HTTP responses that are no success into errors. No I/O.
 
-Only Teak's own words prove that a call was not done: its documented status in its documented shape. A proxy between may say
-anything else after it has forwarded the request. A table names the statuses that nobody sends for a request that was processed.
+A documented status with a body in Teak's shape proves that a call was not done. Any other response may come from a proxy that
+has forwarded the request. Exceptions are the statuses of `NOT_PROCESSED`, which nobody sends for a request that was processed.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ from teak_async.errors import (
 from .endpoints import Endpoint
 
 MAX_RETRY_AFTER = 3600.0
-"""Seconds. A longer `Retry-After` is taken as this: a wrong clock somewhere must not stop a game for a year."""
-MAX_WORDS = 500
-"""Characters of a server's own message in an error's."""
+"""Seconds. A longer `Retry-After` is cut to this: a wrong clock somewhere must not stop a game for a year."""
+MAX_MESSAGE = 500
+"""Characters of a server's message that an error quotes."""
 
 
 @frozen
@@ -78,21 +78,21 @@ def error_of_status(endpoint: Endpoint, status: int, headers: Mapping[str, str],
     """Make the error of a status that is not the endpoint's success.
 
     Args:
-        endpoint: what was asked.
+        endpoint: the request's.
         status: HTTP status.
         headers: those of the response.
         body: of the response.
         now: this machine's wall clock, in seconds since 1970.
     """
     if 500 <= status < 600:
-        # It says nothing about the work.
+        # The server may have failed before the work or after it.
         what = f"{endpoint.name}: the server failed with status {status}"
         return ServerError(what, status=status, retry_after=retry_after(headers, now))
     content = parse_object(body) or {}
     if status == 429:
-        what = f"{endpoint.name}: {_words_of(content) or 'rate-limited'}"
+        what = f"{endpoint.name}: {_message_of(content) or 'rate-limited'}"
         return RateLimited(what, retry_after=retry_after(headers, now), status=status)
-    error = None if status in NOT_PROCESSED else _own_refusal(endpoint, status, content)
+    error = None if status in NOT_PROCESSED else _documented_error(endpoint, status, content)
     if error is not None:
         return error
     row = NOT_PROCESSED.get(status)
@@ -103,7 +103,7 @@ def error_of_status(endpoint: Endpoint, status: int, headers: Mapping[str, str],
         what = "not the documented success"
     else:
         hint = row.reason if row else "it is not in Teak's shape, so a proxy or firewall may have made it"
-        what = f"{words}; {hint}" if (words := _words_of(content)) else hint
+        what = f"{words}; {hint}" if (words := _message_of(content)) else hint
     delivery = Delivery.UNKNOWN if row is None else Delivery.REJECTED
     return unexpected_response(endpoint, status, headers, what, delivery, now, spoils_connection=status == 421)
 
@@ -129,14 +129,14 @@ def unexpected_response(
     )
 
 
-def _own_refusal(endpoint: Endpoint, status: int, content: dict[str, Any]) -> TeakError | None:
-    """Make the error of a refusal in Teak's own words, or `None` where they are somebody else's."""
-    if status == 404 and (words := _unknown_game(content)):
-        return GameNotFound(_about_game(endpoint, words), status=status)
-    errors = _own_errors(content)
+def _documented_error(endpoint: Endpoint, status: int, content: dict[str, Any]) -> TeakError | None:
+    """Make the error of a documented response, or return `None` for any other response."""
+    if status == 404 and (words := _read_unknown_game(content)):
+        return GameNotFound(_describe_unknown_game(endpoint, words), status=status)
+    errors = _read_errors(content)
     if not errors:
         return None
-    words = _listed(errors)
+    words = _join_messages(errors)
     what = f"{endpoint.name}: {words}"
     if status in (400, 422):
         return InvalidRequest(what, errors=errors, delivery=Delivery.REJECTED, status=status)
@@ -144,13 +144,13 @@ def _own_refusal(endpoint: Endpoint, status: int, content: dict[str, Any]) -> Te
         return Forbidden(f"{what} (is TEAK_SECRET_KEY this game's?)", status=status)
     if status == 404:
         if "game_id" in errors:
-            return GameNotFound(_about_game(endpoint, words), status=status)
+            return GameNotFound(_describe_unknown_game(endpoint, words), status=status)
         kind = PlayerNotFound if "user_id" in errors else UnknownState if "state" in errors else NotFound
         return kind(what, status=status)
     return None
 
 
-def _own_errors(content: dict[str, Any]) -> dict[str, tuple[str, ...]]:
+def _read_errors(content: dict[str, Any]) -> dict[str, tuple[str, ...]]:
     """Read `{"status": "error", "errors": {name: [message, …]}}`; give nothing for any other shape."""
     errors = content.get("errors")
     if content.get("status") != "error" or not isinstance(errors, dict):
@@ -162,42 +162,42 @@ def _own_errors(content: dict[str, Any]) -> dict[str, tuple[str, ...]]:
     return {name: tuple(messages) for name, messages in errors.items()}
 
 
-def _unknown_game(content: dict[str, Any]) -> str | None:
-    """Return the message of Teak's other shape of a 404, in which gateways say that they know no such path."""
+def _read_unknown_game(content: dict[str, Any]) -> str | None:
+    """Return the message of Teak's other shape of a 404. Gateways use that shape for unknown paths, so the text decides."""
     error = content.get("error")
     if not isinstance(error, dict) or error.get("code") != 404:
         return None
     message = error.get("message")
-    return _words(message) if isinstance(message, str) and message.startswith("Could not find game") else None
+    return _shorten(message) if isinstance(message, str) and message.startswith("Could not find game") else None
 
 
-def _about_game(endpoint: Endpoint, words: str) -> str:
+def _describe_unknown_game(endpoint: Endpoint, words: str) -> str:
     return f"{endpoint.name}: {words} (is TEAK_GAME_ID right?)"
 
 
-def _listed(errors: Mapping[str, tuple[str, ...]]) -> str:
-    return _words("; ".join(f"{name}: {message}" for name, messages in errors.items() for message in messages))
+def _join_messages(errors: Mapping[str, tuple[str, ...]]) -> str:
+    return _shorten("; ".join(f"{name}: {message}" for name, messages in errors.items() for message in messages))
 
 
-def _words_of(content: dict[str, Any]) -> str:
-    """Return the words for people in a foreign error, as far as they can be found."""
+def _message_of(content: dict[str, Any]) -> str:
+    """Return the message of an error of any shape, or an empty text."""
     errors = content.get("errors")
     if isinstance(errors, dict):
         listed = {name: tuple(messages if isinstance(messages, list) else [messages]) for name, messages in errors.items()}
-        return _listed(listed)
+        return _join_messages(listed)
     error = content.get("error")
     inner = error.get("message") if isinstance(error, dict) else None
-    said = (inner, content.get("message"), error, content.get("detail"), content.get("title"))
-    return next((_words(words) for words in said if isinstance(words, str) and words), "")
+    candidates = (inner, content.get("message"), error, content.get("detail"), content.get("title"))
+    return next((_shorten(text) for text in candidates if isinstance(text, str) and text), "")
 
 
-def _words(message: str) -> str:
+def _shorten(message: str) -> str:
     """Cut a server's message to a length and to characters that any log can take."""
-    return message[:MAX_WORDS].encode(errors="backslashreplace").decode()
+    return message[:MAX_MESSAGE].encode(errors="backslashreplace").decode()
 
 
 def _without_query(location: str) -> str:
-    """Shorten an address by its query, in which the secret may be."""
+    """Return the address of a redirect without its query, which may hold the secret."""
     try:
         target = urlsplit(location.partition(", ")[0])  # the first, where a response has several
         host = target.hostname
@@ -222,19 +222,19 @@ def retry_after(headers: Mapping[str, str], now: float) -> float | None:
         return None
     waits = []
     sent = None
-    for word in _listed_values(value):
+    for word in _split_values(value):
         if _SECONDS.fullmatch(word):
             waits.append(float(word))
         elif (until := _read_date(word)) is not None:
             if sent is None:
-                date = next(_listed_values(headers.get("Date", "")), "")
+                date = next(_split_values(headers.get("Date", "")), "")
                 sent = now if (own := _read_date(date)) is None else own
             waits.append(max(until - sent, 0.0))
     return min(max(waits), MAX_RETRY_AFTER) if waits else None
 
 
-def _listed_values(value: str) -> Iterator[str]:
-    """Split at commas, but not at the one behind a date's weekday."""
+def _split_values(value: str) -> Iterator[str]:
+    """Split a header at its commas, but not at the one behind a date's weekday."""
     weekday = ""
     for part in value.split(","):
         word = part.strip()
@@ -261,7 +261,7 @@ def parse_object(body: bytes) -> dict[str, Any] | None:
         content = orjson.loads(body)
     except orjson.JSONDecodeError:
         try:
-            # The stricter reader fails on half a character and on NaN; servers write both.
+            # orjson rejects lone surrogates and NaN; servers write both.
             content = json.loads(body)
         except (ValueError, RecursionError):
             return None
