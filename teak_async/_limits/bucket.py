@@ -3,16 +3,12 @@
 Theory of operation. `PermitWindow` says how many permits there are; this module hands them out on the event loop. Calls wait in
 two lanes. The live lane goes before the bulk lane, first come first served inside each. The bulk lane has a feeder, which
 asks `aiolimiter` for a turn before each permit, at a little less than what the permits can sustain: bulk work becomes an
-even stream that seldom takes the last permit, so a live call finds one free or about to be. Live calls skip the pace and
-may burst, since the permits hold; the feeder leaves out as many turns as they took.
-
-Rules of this module:
+even stream that seldom takes the last permit, so a live call finds a permit free, or nearly. Live calls skip the pace and
+may burst, since the permits keep the limit; the feeder skips as many turns as they took.
 
 - A call that waits gets its permit from `_dispatch`. Only a live call that finds a permit and an empty lane does not wait.
-- A rate-limited call comes again with its ticket and waits at the head of its lane, in the order of the first grants.
-- A caller cancelled in the instant in which it was granted gives its permit back unsent.
-- Nothing runs while nobody waits: one timer and, for bulk, one feeder, only as long as they are needed; and one more timer,
-  while the allowance is lowered and somebody listens for its being won back.
+- A timer, and for bulk the feeder, run only while calls wait. A second timer runs while the allowance is lowered and
+  somebody listens for its rise.
 """
 
 from __future__ import annotations
@@ -34,22 +30,22 @@ from teak_async.events import AllowanceChanged, BucketPaused
 from .permits import MIN_PAUSE, PermitWindow
 
 PACE = 0.995
-"""Bulk's share of what the permits can sustain: what is left over is why a live call during bulk finds a permit."""
+"""Bulk's share of the rate that the permits can sustain. The rest is why a live call during bulk finds a permit."""
 PACE_BURST = 0.02
 """Seconds of pace that may be caught up after a timer woke late; event loops sleep in whole milliseconds."""
 PACE_STEP = 0.005
-"""Share by which the sustainable rate must have moved before the pace follows."""
+"""Share by which the sustainable rate has to change before the pace follows."""
 
 GRANTS_A_TURN = 2
-"""Bulk grants in one turn of the loop at most. With no bound, a very high limit made turns of a tenth of a second. One a turn
-costs an eighth more processor time than two, and more than two save nothing and make turns longer."""
+"""Bulk grants in one turn of the event loop at most. Without a bound, a very high limit made turns of 0.1 s. One grant a turn
+costs 12 % more processor time than two; more than two save nothing and make turns longer."""
 
 ANNOUNCE_LATER = 0.005
-"""Seconds after a step of the allowance at which it is announced: timers may wake a moment early, before there is one."""
+"""Seconds after a step of the allowance at which it is announced: a timer may wake early, before the step."""
 
 
 class Lane(Enum):
-    """Who is asking."""
+    """The two queues for permits."""
 
     LIVE = "live"
     BULK = "bulk"
@@ -60,16 +56,16 @@ class Rate:
     """A bucket at one moment.
 
     Attributes:
-        limit: requests a second that the session may make.
-        allowance: requests a second that the session makes now: `limit`, or less after a 429.
-        in_window: permits in use, by requests on the wire and those answered within about the last second.
+        limit: requests per second that the session may make.
+        allowance: requests per second that the session makes at most now: `limit`, or less after a 429.
+        in_window: permits in use: of requests on the wire, and of those answered within about the last second.
         waiting_live: calls waiting for a permit.
         waiting_bulk: calls of bulk runs waiting for a permit.
-        rate_limited: answers 429 since the session was opened.
-        credit: seconds, from 0 to 0.5, by which permits come back earlier than one second after the answer.
+        rate_limited: 429 responses since the session was opened.
+        credit: seconds, from 0 to 0.5, by which permits come back earlier than one second after the response.
         paused: seconds until anything may be sent again; 0 when nothing is paused.
-        shared_with_others: whether somebody else spends a part of the limit, going by refusals within it.
-        left: requests a second that somebody else leaves, as far as is known; `limit` when nobody else is seen.
+        shared_with_others: whether another client spends a part of the limit, to judge by a 429 within it.
+        left: requests per second that the other client leaves, as far as is known; `limit` when there is none.
     """
 
     limit: int
@@ -85,46 +81,46 @@ class Rate:
 
 
 class _Queue:
-    """The calls waiting in one lane: those rate-limited before by their tickets, then the others as they came."""
+    """The waiting calls of one lane: the rate-limited ones by their tickets, then the others in order of arrival."""
 
-    __slots__ = ("_again", "_first", "waiting")
+    __slots__ = ("_new", "_rate_limited", "waiting")
 
     def __init__(self) -> None:
-        self._again: list[tuple[int, asyncio.Future[int]]] = []
-        self._first: deque[asyncio.Future[int]] = deque()
+        self._rate_limited: list[tuple[int, asyncio.Future[int]]] = []
+        self._new: deque[asyncio.Future[int]] = deque()
         self.waiting = 0
 
     def add(self, future: asyncio.Future[int], ticket: int | None) -> None:
         if ticket is None:
-            self._first.append(future)
+            self._new.append(future)
         else:
-            heapq.heappush(self._again, (ticket, future))
+            heapq.heappush(self._rate_limited, (ticket, future))
 
     def grant(self, number: int) -> None:
-        """Give a permit to the call that `head` gave."""
-        future = heapq.heappop(self._again)[1] if self._again else self._first.popleft()
+        """Grant a permit to the call that `head` returned."""
+        future = heapq.heappop(self._rate_limited)[1] if self._rate_limited else self._new.popleft()
         future.set_result(number)
 
     def head(self) -> asyncio.Future[int] | None:
-        """The call that is next, after dropping the ones that gave up."""
-        while self._again:
-            if not (future := self._again[0][1]).done():
+        """Return the next call, and drop those before it that gave up."""
+        while self._rate_limited:
+            if not (future := self._rate_limited[0][1]).done():
                 return future
-            heapq.heappop(self._again)
-        while self._first:
-            if not (future := self._first[0]).done():
+            heapq.heappop(self._rate_limited)
+        while self._new:
+            if not (future := self._new[0]).done():
                 return future
-            self._first.popleft()
+            self._new.popleft()
         return None
 
 
 class Bucket:
-    """The permits of one path, shared by all who use the session.
+    """The permits of one path.
 
     Args:
         name: the path as the server's 429 names it.
-        limit: requests a second.
-        notifier: takes the events of its pauses and of its allowance.
+        limit: requests per second.
+        notifier: gets the events of its pauses and of its allowance.
     """
 
     def __init__(self, name: str, limit: int, notifier: Notifier | None = None) -> None:
@@ -148,7 +144,7 @@ class Bucket:
         self._closed = False
 
     def rate(self) -> Rate:
-        """A snapshot for dashboards."""
+        """Return a snapshot for dashboards."""
         now = self._loop.time()
         window = self.window
         left = window.left(now)
@@ -169,9 +165,10 @@ class Bucket:
         """Wait for a permit.
 
         Args:
-            lane: who is asking.
-            ticket: what an earlier `acquire` of the same call gave, when that attempt was rate-limited.
-            holder: for whom; see `end_calls_of`.
+            lane: where to wait.
+            ticket: that of an earlier `acquire` for the same call, whose attempt was rate-limited: the call waits at the head
+                of its lane.
+            holder: whose call it is; see `end_calls_of`.
 
         Returns:
             The ticket of this grant. Exactly one of `release_unused`, `release_answered` and `release_lost` has to follow.
@@ -180,7 +177,7 @@ class Bucket:
             SessionClosed: when the bucket is or gets closed, or its holder leaves.
         """
         if self._closed:
-            raise _closed()
+            raise _closed_error()
         if lane is Lane.LIVE:
             now = self._loop.time()
             self.window.expect_live(now)
@@ -200,10 +197,10 @@ class Bucket:
             granted: int = await future
             if self._closed:
                 self.release_unused()
-                raise _closed()
+                raise _closed_error()
         except asyncio.CancelledError:
             if future.done() and not future.cancelled() and future.exception() is None:
-                self.release_unused()
+                self.release_unused()  # granted in the instant of the cancellation
             raise
         finally:
             del self._holders[future]
@@ -219,34 +216,34 @@ class Bucket:
         self._dispatch()
 
     def release_answered(self, on_wire: float, round_trip: float = 0.0, *, warm: bool = False) -> None:
-        """Say that the answer to a request came; see `PermitWindow.release_answered`."""
+        """Give back the permit of a request that got its response; see `PermitWindow.release_answered`."""
         self.window.release_answered(self._loop.time(), on_wire, round_trip, warm=warm)
         if self._live.waiting or self._bulk.waiting:
             self._dispatch()
 
     def release_lost(self) -> None:
-        """Say that a request which may have been sent gets no answer."""
+        """Give back the permit of a request that may have been sent and gets no response."""
         self.window.release_lost(self._loop.time())
         self._dispatch()
 
     def charge(self, count: int) -> None:
-        """Count requests that a run which was killed may have made in its last moments."""
+        """Count requests that a killed run may have made in its last moments."""
         self.window.charge(self._loop.time(), count)
 
     def record_rate_limit(self, sent_at: float, wait: float | None) -> None:
-        """Say, before `release_answered`, that the response is a 429, which asks for `wait` seconds."""
+        """Record, before `release_answered`, that the response is a 429, which asks for `wait` seconds."""
         now = self._loop.time()
         paused_until = self.window.paused_until
         self._announce_allowance()
         self.window.record_rate_limit(now, sent_at, wait)
         longer = self.window.paused_until - max(paused_until, now)
-        # All that were on the wire may come back rate-limited: each moves the end by a little, which is no news.
+        # All requests on the wire may come back rate-limited. Each moves the end of the pause a little, which is no news.
         if (paused_until <= now or longer >= MIN_PAUSE) and self._notifier.is_enabled(logging.INFO):
             self._notifier.emit(BucketPaused(self.name, self.window.paused_until - now))
         self._announce_allowance()
 
     def _announce_allowance(self) -> None:
-        """Emit what the allowance has become, now and until it is the limit again."""
+        """Emit a change of the allowance, now and at each step until it is the limit again."""
         now, window = self._loop.time(), self.window
         before, self._announced = self._announced, window.allowance(now)
         if self._announced != before and self._notifier.is_enabled(
@@ -268,15 +265,15 @@ class Bucket:
         self._timer = self._recovery = None
         for queue in self._queues.values():
             while (future := queue.head()) is not None:
-                future.set_exception(_closed())
+                future.set_exception(_closed_error())
 
     def end_calls_of(self, holder: object) -> None:
         """End the waiting calls of one holder with `SessionClosed`."""
         for future in [future for future, waiting in self._holders.items() if waiting is holder and not future.done()]:
-            future.set_exception(_closed())
+            future.set_exception(_closed_error())
 
     def _dispatch(self) -> None:
-        """Grant what can be granted now, and see to it that the next chance is not missed."""
+        """Grant what can be granted now, and set the timer for the next chance."""
         while True:
             turn = self._turn
             if self._live.head() is not None:
@@ -304,7 +301,7 @@ class Bucket:
         if self._closed or when is None:
             return
         if self._timer is not None:
-            # Kept beside the handle: that of uvloop does not know when it is due.
+            # `_timer_due` is kept beside the handle, since uvloop's handle does not know when it is due.
             if self._timer_due <= when:
                 return
             self._timer.cancel()
@@ -315,7 +312,7 @@ class Bucket:
         self._dispatch()
 
     def _count_live(self) -> None:
-        # No more than a burst of them: while the live lane is full it pushes bulk back as it is, and owes nothing after.
+        # At most a burst: a full live lane holds bulk back by itself, and bulk need not skip those turns again.
         self._live_turns = min(self._live_turns + 1, self._burst)
 
     def _feed(self) -> None:
@@ -345,5 +342,5 @@ class Bucket:
                 await asyncio.sleep(0)
 
 
-def _closed() -> SessionClosed:
+def _closed_error() -> SessionClosed:
     return SessionClosed("the session was closed before this call was sent")

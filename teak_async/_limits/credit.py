@@ -1,4 +1,4 @@
-"""How much earlier than one second after its answer a permit may come back. No clock: `now` is always an argument.
+"""How much earlier than one second after its response a permit may come back. No clock: `now` is always an argument.
 
 When m is no more than the shortest time up plus the shortest time down, a permit may come back m earlier and the proof in
 `permits.py` still holds. No client can know m for sure. `RttCredit` takes the shortest round trip it has seen, less a margin
@@ -11,28 +11,28 @@ from math import inf
 
 
 class RttCredit:
-    """How many seconds earlier than one second after the answer a permit may come back.
+    """How many seconds earlier than one second after the response a permit may come back.
 
-    The samples are kept as a generation's count, shortest and sum, so a sample costs no memory.
+    Of a generation of samples only count, shortest and sum are kept, so a sample costs no memory.
     """
 
     GENERATION = 100
-    """Samples of a generation at least."""
+    """Samples of a generation, at least."""
     LASTS = 0.5
-    """Seconds that a generation lasts at least, so that a moment's haste at a high limit is not taken for the network."""
+    """Seconds of a generation, at least: at a high limit a fast moment must not be taken for the network."""
     MOST = 0.5
-    """Seconds. Nothing in this network is that far away; a longer round trip is a slow server, which may get faster."""
+    """Seconds of credit, at most. No route is longer; a longer round trip is a slow server's, which may get faster."""
     STALE = 10.0
-    """Seconds without a sample after which what was learnt is forgotten."""
+    """Seconds without a sample after which all that was learnt is forgotten."""
     RISE = 0.0001
-    """Seconds by which the floor rises in a second. A route that flaps between 40 and 60 ms every half minute is taken for
-    one of 40 to 46 ms, and the margin covers what is left of that."""
+    """Seconds by which the floor rises per second. A route that flaps between 40 and 60 ms every half minute is taken for
+    one of 40 to 46 ms, and the margin covers the difference."""
     SHARE = 0.95
     FIXED = 0.002
     """Share of the floor that is credited, and seconds that are not: found by trials."""
     SPREAD = 1 / 8
-    """Share of (mean - shortest) that is not credited. The shortest of a hundred sums of two random times lies above the sum
-    of the two shortest: with times spread evenly by an eighth of the spread."""
+    """Share of (mean - shortest) that is not credited. The shortest of 100 sums of two random times lies above the sum of
+    the two shortest: by an eighth of the spread, if the times are evenly spread."""
 
     __slots__ = ("_began", "_count", "_credit", "_earned", "_floor", "_last", "_margin", "_risen_at", "_shortest", "_sum")
 
@@ -43,7 +43,7 @@ class RttCredit:
         self.forget()
 
     def forget(self) -> None:
-        """Earn the credit anew: the route may have changed. The floor stays, since a low one is the safe one."""
+        """Drop the credit until it is earned again: the route may have changed. The floor stays, since a low one is safe."""
         self._count = 0
         self._sum = 0.0
         self._shortest = inf
@@ -53,7 +53,7 @@ class RttCredit:
         self._credit = 0.0
 
     def learn(self, now: float, round_trip: float) -> None:
-        """Take the round trip of one answer on a warm connection."""
+        """Take the round trip of one response on a warm connection."""
         if now - self._last > self.STALE:
             self.forget()
             self._floor = inf
@@ -68,7 +68,7 @@ class RttCredit:
                 self._floor = round_trip
                 self._update()
         if self._count >= self.GENERATION and now - self._began >= self.LASTS:
-            # A slower route counts little by little: it may be a fast one again before its first fast answer can tell.
+            # A slower route counts little by little: it may be fast again before the first fast response shows it.
             self._floor = min(self._shortest, self._floor + self.RISE * (now - self._risen_at))
             self._risen_at = now
             self._margin = self.FIXED + self.SPREAD * (self._sum / self._count - self._shortest)
@@ -77,7 +77,7 @@ class RttCredit:
             self._update()
 
     def at(self, now: float) -> float:
-        """The credit in seconds; 0 until a whole generation was seen."""
+        """Return the credit in seconds; 0 until a whole generation was seen."""
         return 0.0 if now - self._last > self.STALE else self._credit
 
     def _update(self) -> None:

@@ -1,11 +1,11 @@
 """The buckets of a session: its own, or those of another session that it shares.
 
-Limits are per game, and buckets hold them for what goes through them. So two sessions for one game in one process either
-share their buckets, or each has to be given its part of the limits. Two that do neither are warned about in the log.
+Limits are per game, and a bucket keeps a limit only for the calls that go through it. So two sessions for one game in one
+process have to share their buckets, or to split the limits. The log warns of two that do neither.
 
-- Buckets belong to the session that made them. Another one that closes ends its own calls only; when the owner closes, the
-  others can make no more calls.
-- Buckets live on one event loop, and so do all sessions that share them.
+- Buckets belong to the session that made them, the owner. A sharing session that closes ends its own calls only; when the
+  owner closes, no session can make more calls with them.
+- All sessions that share buckets run on one event loop.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from .bucket import Bucket, Lane
 
 @frozen
 class Limits:
-    """Requests per second that the session may make, from 1 on. Lower figures take a share, where others call for the game.
+    """Requests per second that the session may make, from 1 on. Lower figures leave a part to other clients of the game.
 
     Attributes:
         identify: for `POST /v2/identify`. Default: 200, as Teak documents.
-        subscription: for reads and sets, which share one bucket, and as many more for category sets, which have another.
+        subscription: for reads and sets, which share one bucket, and again for category sets, which have their own.
             Default: 300, as Teak documents.
     """
 
@@ -40,7 +40,7 @@ class Limits:
 
 
 class BucketHandle:
-    """A session's hold on a bucket: closing it ends the session's waiting calls, and the owner's closes the bucket."""
+    """A session's handle on a bucket: closing it ends the session's waiting calls; closing the owner's closes the bucket."""
 
     __slots__ = ("_closed", "_owns", "bucket")
 
@@ -79,22 +79,22 @@ class BucketHandle:
 
 
 class SessionLimits:
-    """What one session spends from.
+    """The buckets that one session uses.
 
     Args:
         game_id: whose limits they are.
         server: where they are counted.
-        limits: requests per second; `None` for what Teak documents, or for what the owner has.
-        notifier: takes the events of the buckets, when they are its own.
+        limits: requests per second; `None` for those that Teak documents, or for the owner's.
+        notifier: gets the events of the session's own buckets.
         owner: whose buckets to share; `None` for buckets of its own.
 
     Attributes:
-        buckets: by the path as the server's 429 names it; empty before it is opened.
+        buckets: path, as the server's 429 names it → handle; empty until opened.
         limits: requests per second.
-        loop: where they live; `None` unless open.
+        loop: where the buckets run; `None` unless open.
 
     Raises:
-        ValueError: when it cannot share with the owner.
+        ValueError: when the session cannot share with the owner.
     """
 
     def __init__(
@@ -116,7 +116,7 @@ class SessionLimits:
         self.loop: asyncio.AbstractEventLoop | None = None
 
     def open(self) -> None:
-        """Make the buckets, on the running loop.
+        """Make the buckets, or share the owner's, on the running loop.
 
         Raises:
             SessionClosed: when the owner is not open.
@@ -156,13 +156,13 @@ class SessionLimits:
 
 
 _OPEN: WeakSet[SessionLimits] = WeakSet()
-"""Those with buckets of their own, of the whole process."""
+"""Those of the process that have buckets of their own."""
 _LOCK = threading.Lock()
-"""Sessions may be opened on loops of several threads."""
+"""Held around `_OPEN`: sessions may be opened on loops of several threads."""
 
 
 def _register(new: SessionLimits) -> None:
-    """Note what was opened, and warn when it makes too much together with others."""
+    """Add an opened session, and warn when the limits of all for its game are together too high."""
     with _LOCK:
         others = [old.limits for old in _OPEN if (old.game_id, old.server) == (new.game_id, new.server) and old.alive]
         _OPEN.add(new)
@@ -172,7 +172,7 @@ def _register(new: SessionLimits) -> None:
 
 def _warn(new: SessionLimits, all_limits: list[Limits]) -> None:
     together = Limits(sum(limits.identify for limits in all_limits), sum(limits.subscription for limits in all_limits))
-    most = [Limits(), *all_limits]  # who has split the limits has taken the remedy
+    most = [Limits(), *all_limits]  # sessions that split the limits need no warning
     if together.identify <= max(limits.identify for limits in most) and together.subscription <= max(
         limits.subscription for limits in most
     ):
