@@ -1,13 +1,8 @@
 """The SQLite file under a journal: its schema, its lock, and its queries.
 
-While a run goes on, and after a kill, the newest rows are in the log beside the file (`-wal`). The file by itself says that its
-log is missing, and the log overrules that, so a file that was moved without its log is refused.
-
-Rules of this module:
-
-- No other module has SQL.
-- A group is one statement, so one transaction and one sync (WAL, `synchronous=FULL`).
-- Reading opens a connection of its own and disturbs no run.
+During a run, and after a kill, the newest rows are in the log beside the file (`-wal`). The file alone says that its log is
+missing, and the log overrules that, so a file that was moved without its log is refused. Readers of a summary or an export open
+a connection of their own and disturb no run.
 """
 
 from __future__ import annotations
@@ -32,17 +27,17 @@ from teak_async.errors import JournalError
 from .row import SETS, JournalRow, KnownRow, Text, text_of
 
 APPLICATION = 0x7465616B
-"""What marks a SQLite file as ours: "teak"."""
+"""The `application_id` of a journal: "teak"."""
 VERSION = 2
 GROUP = 66
-"""Rows written together at most, in one statement: older SQLites take no more than 999 values."""
+"""Rows of one statement, so of one transaction and one sync, at most: older SQLites take no more than 999 values."""
 CHUNK = 250
-"""Rows of an earlier run read at a time: the loop is held up for no longer than it takes to pass over so many."""
+"""Rows of an earlier run read at a time: to pass over them holds up the event loop."""
 PAGE_SIZE = 1024
 """Bytes of a page of a new journal. A group puts each page that it changes into the log: with SQLite's 4096 bytes the log grew
 by 2.0 kB a row where these take 1.2 kB."""
 RECENT = 2.0
-"""Seconds after which a send of an earlier run is out of every window."""
+"""Seconds after which a request of an earlier run no longer counts against a limit."""
 
 _SCHEMA = f"""
 PRAGMA application_id = {APPLICATION};
@@ -71,7 +66,7 @@ CREATE TABLE rows (
 );
 """
 OWN_NAMES = ("created", "log", "member")
-"""What the table `run` has of the journal itself."""
+"""The journal's own names in the table `run`."""
 _FIELDS = [column.name for column in fields(JournalRow)]
 _COLUMNS = ", ".join("row" if name == "index" else name for name in _FIELDS)
 _ROW = f"({', '.join('?' * len(_FIELDS))})"
@@ -92,26 +87,26 @@ def _insert(rows: int) -> str:
 def write(connection: sqlite3.Connection, rows: list[JournalRow]) -> None:
     """Write at most a `GROUP` of rows; durable on return."""
     if rows:
-        # SQLite lets go of the interpreter after each statement: with one for each row a journal cost twice as much.
+        # SQLite lets go of the interpreter after each statement: with one statement a row, a journal cost twice as much.
         connection.execute(_insert(len(rows)), [value for row in rows for value in _values_of(row)])
 
 
 def checkpoint(connection: sqlite3.Connection, check_log: Callable[[], None] = lambda: None) -> bool:
-    """Bring the log into the file, which by itself says from then on that it is missing; say whether all of it was brought.
+    """Bring the log into the file, and return whether all of it was. Alone, the file says from then on that its log is missing.
 
     Args:
         connection: the one that writes.
-        check_log: raises if what was brought was not the journal's own log.
+        check_log: raises if the log was not the journal's own.
     """
-    connection.execute("PRAGMA wal_checkpoint")  # takes the time, so that the next one takes little
-    check_log()  # now: the next statement may begin the log anew, and hide what another program wrote over its beginning
+    connection.execute("PRAGMA wal_checkpoint")  # takes most of the time, so that the next one takes little
+    check_log()  # now: the next statement may restart the log, and hide what another program wrote over its beginning
     connection.execute("UPDATE run SET value = 'missing' WHERE name = 'log'")
     try:
-        # A kill between these two statements leaves a file that says so even after another program has brought the log in.
-        busy, frames, folded = connection.execute("PRAGMA wal_checkpoint").fetchone()
+        # A kill between the updates leaves a file that says `missing` even after another program's checkpoint.
+        busy, frames, moved = connection.execute("PRAGMA wal_checkpoint").fetchone()
     finally:
         connection.execute("UPDATE run SET value = 'here' WHERE name = 'log'")
-    return not busy and frames == folded
+    return not busy and frames == moved
 
 
 def acquire_lock(file: Path, path: Path) -> sqlite3.Connection:
@@ -150,7 +145,7 @@ def _close_on_error(connection: sqlite3.Connection, problem: str) -> Iterator[No
 
 
 def is_new(path: str | Path) -> bool:
-    """Say whether a run would make a journal there, since there is no file, or an empty one."""
+    """Return whether a run would make a journal there, since there is no file, or an empty one."""
     return not _size(Path(os.path.realpath(path)))
 
 
@@ -158,7 +153,7 @@ def check_place(path: str | Path) -> None:
     """Check, before SQLite sees the file, that a journal can be there and was not emptied after a kill.
 
     Raises:
-        JournalError: when it cannot, or was.
+        JournalError: when none can be there, or it was emptied.
     """
     try:
         os.fsencode(path)
@@ -179,7 +174,7 @@ def check_place(path: str | Path) -> None:
 
 def _check_log(path: str | Path) -> None:
     if is_new(path) and _size(log := _log_of(path)):
-        # SQLite takes the log for the rest of an older file and removes it, even where it only reads.
+        # SQLite takes the log for the rest of an older file and removes it, even if it only reads.
         raise JournalError(f"{path}: empty, and {log.name} is not: put the journal back, or remove both to begin anew")
 
 
@@ -248,12 +243,12 @@ def _check_format(connection: sqlite3.Connection, path: Path) -> None:
 
 
 def describe_run(path: Path, about: Mapping[Any, Any]) -> dict[str, str]:
-    """Give what a run says of itself as the journal keeps it: as text.
+    """Return the description of a run as the journal keeps it: as text.
 
     Raises:
-        JournalError: when something of it has no text, or a name that is the journal's own.
+        JournalError: when a value has no text, or a name is the journal's own.
     """
-    said = {}
+    texts = {}
     for name, value in about.items():
         try:
             key, text = text_of(name, "a name in about="), text_of(value, f"about[{name!r}]")
@@ -266,12 +261,12 @@ def describe_run(path: Path, about: Mapping[Any, Any]) -> dict[str, str]:
             ) from None
         if key in OWN_NAMES:
             raise JournalError(f"{path}: about[{name!r}] is the journal's own; give it another name")
-        said[key] = text
-    return said
+        texts[key] = text
+    return texts
 
 
 def check_run(path: Path, found: Mapping[str, str], about: Mapping[str, str]) -> None:
-    """Check that a journal says the same of its run as the run that is about to start.
+    """Check that a journal describes the run that is about to start.
 
     Raises:
         JournalError: when it is of another run.
@@ -283,7 +278,7 @@ def check_run(path: Path, found: Mapping[str, str], about: Mapping[str, str]) ->
 
 
 def read_overtaken(connection: sqlite3.Connection) -> frozenset[int]:
-    """Find the sets that may have been done, and of whose player a later one was: to make them again would undo that."""
+    """Find sets that may have been done and whose player has a later set that was done: sending them again would undo it."""
     sets = ", ".join(f"'{name}'" for name in SETS)
     # One pass over the rows, and no index: such rows are few.
     select = f"""WITH doubtful AS (SELECT row, user_id FROM rows WHERE state IN ('intent', 'in_doubt') AND call IN ({sets})),
@@ -310,9 +305,9 @@ class JournalSummary:
     """What a journal says of its run.
 
     Attributes:
-        about: what the run is.
+        about: the run's description.
         states: rows by state.
-        failed_done: of those that failed, rows that were done: their response cannot be understood.
+        failed_done: failed rows that were done: their response cannot be understood.
         last_written: when a row was last written, in ISO 8601; empty for a journal without rows.
     """
 
@@ -323,7 +318,7 @@ class JournalSummary:
 
 
 def read_summary(path: str | Path) -> JournalSummary:
-    """Read what a journal says of its run, also while that goes on.
+    """Read what a journal says of its run, also during the run.
 
     Raises:
         JournalError: when it is no journal.
@@ -341,12 +336,12 @@ def read_summary(path: str | Path) -> JournalSummary:
 
 
 def describe_time(moment: float) -> str:
-    """Give seconds of Unix time as ISO 8601, in UTC."""
+    """Return seconds of Unix time as ISO 8601, in UTC."""
     return datetime.fromtimestamp(moment, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 def iter_sources(path: str | Path, *states: str) -> Iterator[Text]:
-    """Give the sources of the rows in some states, in the input's order; of failed rows those that were not done."""
+    """Yield the sources of the rows in some states, in the input's order; of failed rows only those that were not done."""
     with _open_to_read(path) as connection:
         marks = ", ".join("?" * len(states))
         chosen = f"state IN ({marks}) AND (state = 'succeeded' OR delivery IS NOT 'done')"
@@ -356,7 +351,7 @@ def iter_sources(path: str | Path, *states: str) -> Iterator[Text]:
 
 
 def iter_states(path: str | Path) -> Iterator[tuple[int, KnownRow]]:
-    """Give each row's index and what is known of it, in the input's order."""
+    """Yield each row's index and what is known of it, in the input's order."""
     with _open_to_read(path) as connection:
         overtaken = read_overtaken(connection)
         for index, digest, state in connection.execute("SELECT row, digest, state FROM rows ORDER BY row"):

@@ -1,12 +1,12 @@
-"""The journal of a bulk run: a SQLite file that knows of every row whether it was meant to be sent, and how it ended.
+"""The journal of a bulk run: a SQLite file that has, for each row, the intent to send it and its result.
 
-A row's *intent* is on disk before the row is sent, its *result* after its answer. A killed run so leaves three kinds of rows:
-ended ones, ones that were never intended, and those in between, whose fate only the server knows. Few rows are intended ahead
-of their send (see `IntentSlots`), so a kill leaves in doubt what was on the wire and no more than a group.
+A row's *intent* is on disk before the row is sent, its *result* after its response. So a killed run leaves three kinds of rows:
+those with a result, those without an intent, and those in between, whose fate only the server knows. `IntentSlots` bounds how
+many intents are ahead of their sends, so a kill leaves in doubt the rows on the wire and at most a group more.
 
 Rules of this package:
 
-- A row is known by its place in the input and by a digest of what it asks. A journal met with other input is an error.
+- A row is known by its place in the input and a digest of its request. Other input for the same journal is an error.
 - A row whose attempt certainly did nothing, and that will be sent again, is `not_sent` until its next intent.
 - One process at a time: the file beside it that ends in `-lock` is held as long as the journal is open, and stays.
 - The secret is not in it. The rows are, so it is as confidential as the input.
@@ -41,8 +41,8 @@ class Journal:
 
     Attributes:
         last_known: the highest index of an earlier run; -1 for a new journal.
-        recently_sent: calls by endpoint's name that an earlier run may have sent within the last moments.
-        ended: is done when nothing is written any more, with what prevented it.
+        recently_sent: endpoint's name → calls that an earlier run may have sent in the last moments.
+        ended: done when nothing more is written; its result is the error that prevented it, or `None`.
     """
 
     def __init__(self, writer: Writer, last: int, recently_sent: Counter[str], overtaken: frozenset[int]) -> None:
@@ -60,7 +60,7 @@ class Journal:
 
         Args:
             path: of the SQLite file.
-            about: what the run is, kept as text; an existing journal has to say the same.
+            about: description of the run, kept as text; that of an existing journal has to be the same.
 
         Raises:
             JournalError: when it is of another run, in use, no journal, or cannot be written.
@@ -81,7 +81,7 @@ class Journal:
             raise
 
     async def take_known_row(self, index: int) -> KnownRow | None:
-        """Find what an earlier run wrote of a row, for one row after the other in the input's order."""
+        """Return what an earlier run wrote of a row; to be called for one row after the other, in the input's order."""
         while index >= self._known_until and self._known_until <= self.last_known:
             start, self._known_until = self._known_until, self._known_until + CHUNK
             self._known = await self._writer.read(partial(read_known, start))
@@ -93,11 +93,11 @@ class Journal:
         await self._writer.write(row.with_state("intent"))
 
     def retract_intent(self, row: JournalRow, error: Exception | None = None) -> None:
-        """Write that an intended row was certainly not done, and may be sent again.
+        """Write that a row with an intent was certainly not done, and may be sent again.
 
         Args:
             row: the row.
-            error: why not; `None` where it was only left.
+            error: why not; `None` if the run only abandoned it.
         """
         self._writer.put(Write(row.with_state("not_sent", error=error)))
 
@@ -113,7 +113,7 @@ class Journal:
         """Write the rest and close the file.
 
         Raises:
-            JournalError: when what was put could not be written.
+            JournalError: when something could not be written.
         """
         self.end()
         failure = await asyncio.shield(self._writer.ended)

@@ -17,14 +17,14 @@ from teak_async._api.endpoints import ENDPOINTS, Effect, endpoint_of
 from teak_async.models import Request
 
 Text = str | bytes | None
-"""Bytes hold a text that is no UTF-8."""
+"""The source of a row: bytes if it is no UTF-8."""
 
 FINISHED = ("succeeded", "failed")
 """States of a row that an earlier run finished."""
 MAYBE_DONE = ("intent", "in_doubt")
 """States in which an earlier run leaves a row that may have been done."""
 SETS = tuple(endpoint.name for endpoint in ENDPOINTS.values() if endpoint.effect is Effect.SET)
-"""The calls that undo one another."""
+"""Names of the calls that overwrite one another."""
 
 
 @frozen
@@ -39,11 +39,11 @@ class KnownRow:
 
 @define
 class JournalRow:
-    """A row as the table `rows` has it, column by column.
+    """A row of the table `rows`, column by column.
 
-    Written over an earlier row of its key, it changes nothing of what is asked, adds its attempts and pauses, keeps the first
-    error, and replaces the rest.
-    Nothing changes one. It is not frozen, since a run makes three of each row, and a frozen one takes four times as long.
+    Written over an earlier row of its key, it keeps that row's request and first error, adds its attempts and pauses, and
+    replaces the rest.
+    No code changes one. It is not frozen, since a run makes three for each row, and a frozen one takes four times as long.
     """
 
     index: int
@@ -90,14 +90,14 @@ class JournalRow:
         error: Exception | None = None,
         response: str | None = None,
     ) -> JournalRow:
-        """Copy the row into a state that it has from now on."""
+        """Return a copy of the row in a state that it has from now on."""
         asked = (self.index, self.part, self.call, self.channel, self.user_id, self.digest, self.source)
         first, last = _describe(first_error), _describe(error)
         return JournalRow(*asked, state, attempts, pauses, delivery, first or last, last, response, time.time())
 
 
 def text_of(value: Any, what: str) -> str:
-    """Give the text of a value that has one: of a number its digits, of bytes what they spell.
+    """Return the text of a value that has one: of a number its digits, of bytes their characters.
 
     Raises:
         TypeError: when the value has no one text.
@@ -108,7 +108,7 @@ def text_of(value: Any, what: str) -> str:
         return bytes(value).decode(errors="surrogateescape")
     if isinstance(value, Number | UUID | PurePath):
         return str(value)
-    # The text of any other object may have its address, and then a resumed run would take the row for another one.
+    # The text of any other object may have its memory address, and then a resumed run would take the row for another one.
     raise TypeError(f"{what} is of the type {type(value).__name__}; give it as text")
 
 
@@ -119,13 +119,13 @@ def _digest(name: str, asked: str) -> str:
 def _storable(source: str | None) -> Text:
     if source is None or _escape(source) == source:
         return source
-    with suppress(UnicodeEncodeError):  # no file can have held half a character
+    with suppress(UnicodeEncodeError):  # other lone surrogates come from no file
         return source.encode(errors="surrogateescape")
     return _escape(source)
 
 
 def _describe(error: Exception | None) -> str | None:
-    # It may quote half a character.
+    # The message may quote a lone surrogate.
     return None if error is None else _escape(f"{type(error).__name__}: {error}")
 
 

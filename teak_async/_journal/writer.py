@@ -1,13 +1,13 @@
 """The thread that writes a journal.
 
-The loop gathers work into groups and hands each group over at once, so the thread wakes up, and takes the interpreter from the
-loop, once for a group. The thread writes the group, answers its reads, and has the loop resolve the futures of both.
+The event loop gathers work and hands it over in groups, so the thread wakes up, and takes the interpreter from the loop, once
+for a group. The thread writes the group, runs its queries, and has the loop resolve the futures of both.
 
 Rules of this module:
 
 - One thread owns the connection that writes.
-- A future is resolved when its row is durable, or with what prevented that.
-- After the first failure the thread writes nothing more. Files that are not what was written are a failure (see `guard`).
+- A future is resolved when its row is durable, or with the error that prevented it.
+- After the first failure, which may be the guard's, the thread writes nothing more.
 """
 
 from __future__ import annotations
@@ -33,18 +33,18 @@ from .guard import FileGuard
 from .row import JournalRow
 
 GATHER = 0.03
-"""Seconds for which a group is gathered that is less than half full; at the documented limits that is a dozen rows."""
+"""Seconds for which a group is gathered until it is half full; at the documented limits a dozen rows come in them."""
 CHECKPOINT_EVERY = 200
-"""Groups after which the log is brought into the file, and begins anew: some megabytes."""
+"""Groups from one checkpoint to the next: some megabytes of log."""
 LOG_BOUND = 64_000_000
-"""Bytes of the log from which a reader that holds it is warned of: some 50,000 rows were written since it began to read."""
+"""Bytes of the log from which a warning names its cause, a reader: some 50,000 rows were written since it began to read."""
 REMEDIES = {
     "SQLITE_FULL": "make room, then repeat the run",
     "SQLITE_IOERR": "the disk failed, or is at a limit (a quota, the largest file): mend that, then repeat the run",
     "SQLITE_BUSY": "another program is writing to it: end that, then repeat the run",
     "SQLITE_READONLY": "make its folder one that may be written to again, then repeat the run",
 }
-"""What to do about an error, by the beginning of SQLite's name for it."""
+"""Beginning of SQLite's name for an error → what to do about it."""
 
 
 @frozen
@@ -57,14 +57,14 @@ class Write:
 
 @frozen
 class Read:
-    """A query to answer after all that was put before it."""
+    """A query to run after all work that was put before it."""
 
     query: Callable[[sqlite3.Connection], Any]
     done: asyncio.Future[Any]
 
 
 class Writer(threading.Thread):
-    """Owns the connection. The thread has `run` and what that calls, the loop all other methods."""
+    """Owns the connection that writes. The thread runs `run` and its helpers, the event loop all other methods."""
 
     def __init__(self, path: Path, about: dict[str, str], loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(name="teak_async journal", daemon=True)
@@ -80,7 +80,7 @@ class Writer(threading.Thread):
         self.ended: asyncio.Future[JournalError | None] = loop.create_future()
 
     def put(self, work: Write | Read) -> None:
-        """Have work done with the next group; a read closes its group."""
+        """Add work to the next group; a read closes its group."""
         self._group.append(work)
         if len(self._group) >= GROUP // 2 or isinstance(work, Read):
             self._hand_over()
@@ -94,7 +94,7 @@ class Writer(threading.Thread):
         return done
 
     def read(self, query: Callable[[sqlite3.Connection], Any]) -> asyncio.Future[Any]:
-        """Have a query answered, at once."""
+        """Have a query run, at once."""
         done: asyncio.Future[Any] = self._loop.create_future()
         self.put(Read(query, done))
         return done
@@ -123,7 +123,7 @@ class Writer(threading.Thread):
             ):
                 self._call_on_loop(_resolve, [self.opened], [None], None)
                 self._work(connection, guard)
-        except Exception as error:  # noqa: BLE001 - `opened` or `ended` tells it on the loop
+        except Exception as error:  # noqa: BLE001 - `opened` or `ended` reports it on the loop
             self._failure = self._failure or self._as_journal_error(error)
             self._call_on_loop(_resolve, [self.opened], [None], self._failure)
         self._call_on_loop(_resolve, [self.ended], [self._failure], None)
@@ -135,30 +135,30 @@ class Writer(threading.Thread):
             works, last = self._take()
             for start in range(0, len(works), GROUP):
                 group = works[start : start + GROUP]
-                answers: Iterable[Any] = repeat(None, len(group))
+                results: Iterable[Any] = repeat(None, len(group))
                 if self._failure is None:
                     try:
                         guard.check_untouched()
                         groups += 1
                         if groups % CHECKPOINT_EVERY == 0:
-                            self._fold(guard)
+                            self._checkpoint(guard)
                         if rows := [work.row for work in group if isinstance(work, Write)]:
                             write(connection, rows)
                             guard.check_written(rows)
-                        answers = [work.query(connection) if isinstance(work, Read) else None for work in group]
+                        results = [work.query(connection) if isinstance(work, Read) else None for work in group]
                     except Exception as error:  # noqa: BLE001 - a row that SQLite cannot take must not end the thread
                         self._failure = self._find_cause(error, guard)
-                self._call_on_loop(_resolve, [work.done for work in group], answers, self._failure)
+                self._call_on_loop(_resolve, [work.done for work in group], results, self._failure)
         if self._failure is None:
             guard.check_untouched()
 
-    def _fold(self, guard: FileGuard) -> None:
-        if not guard.fold() and guard.log_size > LOG_BOUND and not self._warned:
+    def _checkpoint(self, guard: FileGuard) -> None:
+        if not guard.checkpoint() and guard.log_size > LOG_BOUND and not self._warned:
             self._warned = True
             self._call_on_loop(_warn, self._path, guard.log_size)
 
     def _find_cause(self, error: Exception, guard: FileGuard) -> JournalError:
-        """Say what prevented a group: what was done to the files, if that is it."""
+        """Return what prevented a group: damage to the files, if that is the cause."""
         if isinstance(error, sqlite3.Error):
             try:
                 guard.check_untouched()
@@ -167,7 +167,7 @@ class Writer(threading.Thread):
         return self._as_journal_error(error)
 
     def _take(self) -> tuple[list[Write | Read], bool]:
-        """Take all that was handed over since the last time; say whether it is the last."""
+        """Take all that was handed over since the last time, and return whether it is the last."""
         works: list[Write | Read] = []
         group = self._groups.get()
         with suppress(queue.Empty):
@@ -188,12 +188,12 @@ class Writer(threading.Thread):
             self._loop.call_soon_threadsafe(function, *arguments)
 
 
-def _resolve(futures: Iterable[asyncio.Future[Any] | None], answers: Iterable[Any], failure: JournalError | None) -> None:
-    for future, answer in zip(futures, answers, strict=True):
+def _resolve(futures: Iterable[asyncio.Future[Any] | None], results: Iterable[Any], failure: JournalError | None) -> None:
+    for future, result in zip(futures, results, strict=True):
         if future is None or future.done():  # a future is cancelled with the task that waits for it
             continue
         if failure is None:
-            future.set_result(answer)
+            future.set_result(result)
         else:
             future.set_exception(failure)
 
