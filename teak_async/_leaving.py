@@ -1,7 +1,8 @@
-"""Leaving what has to end in order, however often the caller is cancelled meanwhile.
+"""Wait for a task that has to end in order, however often the caller is cancelled meanwhile.
 
 Scopes of anyio, and so of Starlette and FastAPI, cancel a task again at every await until it leaves. That is one decision to
-leave, delivered many times: all of its cancellations carry the same message. A bare `cancel()` carries none, and each is one.
+leave, delivered many times: all of its cancellations carry the same message. A bare `cancel()` carries none, and each is a
+new decision.
 """
 
 from __future__ import annotations
@@ -12,10 +13,10 @@ from typing import Any
 
 
 class Decisions:
-    """Distinguishes a new decision to leave from another delivery of an earlier one.
+    """The decisions to leave so far, which tell a new one from another delivery of an earlier one.
 
     Args:
-        first: what the caller leaves with, if anything; a cancellation is a decision that is made already.
+        first: the exception that the caller leaves with, if any; a cancellation is a decision that is known already.
     """
 
     def __init__(self, first: BaseException | None = None) -> None:
@@ -24,7 +25,7 @@ class Decisions:
             self.is_new(first)
 
     def is_new(self, cancelled: asyncio.CancelledError) -> bool:
-        """Say whether a cancellation is a decision that is not known yet."""
+        """Return whether a cancellation is a new decision, and remember it."""
         message = tuple(map(repr, cancelled.args))
         if not message:
             return True

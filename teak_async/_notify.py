@@ -1,11 +1,11 @@
-"""Events on their way to the session's `on_event` and to the logger `teak_async`.
+"""Deliver events to the session's `on_event` and to the logger `teak_async`.
 
 A line of the log has the attributes of its event as fields: `teak_event`, the kind in lower case, and `teak_` before the name
 of each attribute: `teak_endpoint`, `teak_attempt`, `teak_wait`, `teak_status`, `teak_allowance` …
 
 Rules of this module:
 
-- What a listener raises ends here: no call and no permit depends on a listener.
+- An error that a listener raises ends here: no call and no permit depends on a listener.
 - The caller of `emit` asks `is_enabled` first, so it makes no event without a listener.
 - The log is silent until the application gives it a handler.
 - WARNING is what needs attention: a rate-limited attempt, a limit lowered by it, an identify of unknown fate. INFO is what the
@@ -33,7 +33,7 @@ Hook = Callable[[Event], object]
 
 
 def log(level: int, message: str, *args: object) -> None:
-    """Write a line, whatever a handler or a filter of the application raises: that must cost no call its truth."""
+    """Write a line. An error of the application's handlers and filters must not reach the call."""
     with suppress(Exception):
         LOG.log(level, message, *args)
 
@@ -51,7 +51,7 @@ class Notifier:
         TypeError: when the hook cannot be called, or would have to be awaited.
     """
 
-    __slots__ = ("_blamed", "_hook")
+    __slots__ = ("_hook", "_is_reported")
 
     def __init__(self, hook: Hook | None) -> None:
         if hook is not None and not callable(hook):
@@ -59,22 +59,22 @@ class Notifier:
         if iscoroutinefunction(hook) or iscoroutinefunction(getattr(hook, "__call__", None)):  # noqa: B004 - may be async itself
             raise TypeError("on_event is called, not awaited: give a plain function, which may start a task")
         self._hook = hook
-        self._blamed = False
+        self._is_reported = False
 
     def is_enabled(self, level: int = logging.DEBUG) -> bool:
-        """Whether anybody would hear an event that is logged at this level."""
+        """Return whether anybody listens to events that are logged at this level."""
         return self._hook is not None or LOG.isEnabledFor(level)
 
     def emit(self, event: Event) -> None:
-        """Tell an event to the hook and to the log."""
+        """Give an event to the hook and to the log."""
         if self._hook is not None:
             try:
                 self._hook(event)
-            except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - the call has no part in it
-                self._blame(error, event)
+            except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - it must not reach the call
+                self._report(error, event)
         match event:
             case ResponseReceived() | AttemptFailed() if event.delivery is Delivery.UNKNOWN and event.endpoint in _RECORDS:
-                level = logging.WARNING  # an event cannot tell: only the table of endpoints knows what a second time would do
+                level = logging.WARNING  # only the table of endpoints knows what sending it again would do
             case _:
                 level = event.level
         if LOG.isEnabledFor(level):
@@ -83,15 +83,15 @@ class Notifier:
     def _log(self, level: int, event: Event) -> None:
         values = asdict(event)
         fields = {"teak_event": type(event).__name__.lower(), **{f"teak_{name}": value for name, value in values.items()}}
-        # A handler or a filter of the application may raise as well, and then there is nobody left to tell.
+        # A handler or a filter of the application may raise, too, and nobody is left to report that to.
         with suppress(Exception):
             LOG.log(level, event.message, values, extra=fields)
 
-    def _blame(self, error: BaseException, event: Event) -> None:
-        """Say once that the hook fails; it may do so thousands of times a second."""
-        if self._blamed:
+    def _report(self, error: BaseException, event: Event) -> None:
+        """Log once that the hook raises; it may do so thousands of times a second."""
+        if self._is_reported:
             return
-        self._blamed = True
+        self._is_reported = True
         with suppress(Exception):
             LOG.error(
                 "on_event raised %s at %s; calls go on, and this is said once for a session",

@@ -1,8 +1,7 @@
 """`TeakSession`: the public client.
 
-It puts the parts together, names the calls, and hands each one to the `CallExecutor`, which says how a call goes. A session is
-made anywhere, opened once, on a running loop, and closed. It has one bucket per limited path, or shares another session's, and
-one connection pool.
+It puts the parts together, has a method for each call, and hands the calls to the `CallExecutor`. A session is opened once, on
+a running loop, and closed. It has one bucket per limited path, or shares another session's, and one connection pool.
 """
 
 from __future__ import annotations
@@ -50,7 +49,7 @@ R = TypeVar("R", bound=Response)
 class TeakSession:
     """A session with Teak's server API for one game.
 
-    Open one for the whole program: `async with TeakSession() as teak:`. Its rate limits hold for what goes through it.
+    Open one for the whole program: `async with TeakSession() as teak:`. It keeps the limits for the calls that go through it.
 
     Args:
         game_id: Teak App ID. Default: `TEAK_GAME_ID` in the environment.
@@ -58,8 +57,8 @@ class TeakSession:
         base_url: address of the server, `https://…` or `http://…`. Default: `TEAK_BASE_URL` in the environment, else Teak's
             own. The secret is sent there, whatever server it is.
         limits: requests per second. Default: what Teak documents, `Limits(identify=200, subscription=300)`.
-        retry: how often and how late a failed attempt is repeated. Default: `RetryPolicy()`, five attempts. `None`: one
-            attempt a call, and no wait in an outage.
+        retry: how often and after which waits a failed attempt is retried. Default: `RetryPolicy()`, five attempts. `None`:
+            one attempt a call, and no wait in an outage.
         timeout: bounds of one attempt. Default: `Timeout(connect=10, response=30)`, in seconds.
         http: the caller's `aiohttp.ClientSession`. It is used and never closed. Default: a connection pool of the session's
             own. The middlewares of `http` are left out, since one that retries would break the limits. No credit is earned
@@ -69,8 +68,8 @@ class TeakSession:
         drain_timeout: seconds from 0 on, or a `timedelta`, for which closing waits for submitted calls. Default: 10.
         on_event: called with each event of `teak_async.events`, on the loop, so it has to be quick. An error that it raises
             is logged once and harms no call. Default: none.
-        share: an open `TeakSession` for the same game on the same loop; the limits of that one hold for both together. Close
-            that one last. Default: limits of its own.
+        share: an open `TeakSession` for the same game on the same loop; its limits hold for both together. Close it last.
+            Default: limits of its own.
 
     Attributes:
         undelivered: the submitted calls that had no response when the session was closed: pairs of the request and the error
@@ -88,7 +87,7 @@ class TeakSession:
         *,
         base_url: str | None = None,
         limits: Limits | None = None,
-        retry: RetryPolicy | None = RetryPolicy(),  # noqa: B008 - frozen, so all sessions may have the same
+        retry: RetryPolicy | None = RetryPolicy(),  # noqa: B008 - frozen, so all sessions may share it
         timeout: Timeout = Timeout(),  # noqa: B008 - frozen, too
         http: aiohttp.ClientSession | None = None,
         ssl: SSLContext | None = None,
@@ -112,7 +111,7 @@ class TeakSession:
         if isinstance(backlog, bool) or not isinstance(backlog, int) or backlog < 1:
             raise TypeError(f"backlog must be a whole number from 1 on, not {backlog!r}")
         if base_url is None:
-            # As the credentials: what the environment of a program, a command or a test says holds for all three of them.
+            # Like the credentials: a program, a command or a test sets all three in its environment.
             base_url = os.environ.get("TEAK_BASE_URL", "").strip() or API
         transport = Transport(base_url, timeout, f"teak_async/{__version__}", self._credentials.redact, http, ssl)
         self._transport = transport
@@ -156,19 +155,19 @@ class TeakSession:
             self._limits.close()
             raise
         self._lifetime.begin()
-        # Not of this object, which could never go then: what is left of a session that nobody closes.
+        # Given the parts and not this session, which could never be collected then.
         self._unclosed = weakref.finalize(self, _report_unclosed, self._transport, self._backlog, self.game_id, os.getpid())
 
     async def close(self) -> None:
         """Close the session; `async with` does it.
 
         Submitted calls have `drain_timeout` seconds. Then calls that wait for a permit end with `SessionClosed`, and those on
-        the wire get their responses. `undelivered` has the submitted calls that were left.
+        the wire get their responses. `undelivered` has the submitted calls without a response.
         """
         await self._close(None)
 
     async def _close(self, error: BaseException | None) -> None:
-        """Close it, however often the caller is cancelled meanwhile: a new decision to leave cuts short what is waited for."""
+        """Close the session, however often the caller is cancelled meanwhile. A new decision to leave cuts the waits short."""
         if self._closing is None:
             if self._lifetime.ended:
                 return
@@ -177,7 +176,7 @@ class TeakSession:
             self._draining = True
             if not self._backlog.busy:
                 self._end_waiting()
-            # A task of its own: the account of what was submitted must not end because its caller is in a hurry.
+            # A task of its own: a cancelled caller must not end the account of the submitted calls.
             self._closing = asyncio.create_task(self._finish())
         hurried = False
 
@@ -256,7 +255,7 @@ class TeakSession:
         return cast(R, await self._executor.execute(Call(request, Lane.LIVE, _due(deadline))))
 
     def submit(self, request: Request[R], *, deadline: Deadline = None) -> asyncio.Future[R]:
-        """Have one call made, and do not wait for it: for a tick loop that cannot await.
+        """Make one call without waiting for it: for a tick loop that cannot await.
 
         Leaving the session waits `drain_timeout` seconds for it. A call without a response by then is in `undelivered`.
 
@@ -300,7 +299,7 @@ class TeakSession:
             country_code: two letters (ISO 3166-1), in place of `client_ip`.
             timezone_id: IANA name such as `Europe/Paris`. Default: the server takes UTC.
             email: stored for the player. Default: none.
-            deep_link: a link that the response gives back resolved. Default: none.
+            deep_link: a link that the response returns resolved. Default: none.
             deadline: as for `call`.
 
         Returns:
@@ -336,8 +335,8 @@ class TeakSession:
         Await the run for its `BulkReport`; or read its outcomes with `async with teak.bulk(…) as run`, `async for … in run`.
 
         Args:
-            requests: any iterable or async iterable, also an endless one; it is read as fast as is sent. An `InvalidRequest`
-                in it stands for a row that could not be read, and becomes a failed outcome. A `Row` brings its source along.
+            requests: any iterable or async iterable, also an endless one; it is read as fast as its calls are sent. An
+                `InvalidRequest` stands for a row that could not be read and becomes a failed outcome. A `Row` adds a source.
             journal: path of a SQLite file that makes the run survive a kill: the same call with the same journal goes on
                 where it was. One process at a time. Default: no journal.
             resend_in_doubt: whether to send identifies again that an earlier run left in doubt; some players may then have
@@ -351,8 +350,8 @@ class TeakSession:
         Raises:
             TypeError: `requests` is no iterable.
             ValueError: `deadline` has no time zone, or is not finite.
-            JournalError, Outage, SessionClosed, Forbidden, GameNotFound, CertificateError: from the run, where no row could do
-                better; and what the input raises.
+            JournalError, Outage, SessionClosed, Forbidden, GameNotFound, CertificateError: from the run, when no other row
+                could succeed; and any error that the input raises.
         """
         known = {**(about or {}), "game_id": self.game_id}
         due = _due(deadline)
@@ -388,12 +387,12 @@ def _check_type(name: str, value: object, kinds: tuple[type, ...], example: str)
 
 
 def _credential(given: str | int | None, variable: str) -> str:
-    """A credential, or nothing where there is none that can be sent; the error is not raised here, beside its value."""
+    """Return a credential, or an empty text if none can be sent. The error is not raised here, in a frame with its value."""
     value = os.environ.get(variable, "") if given is None else given
     if isinstance(value, int) and not isinstance(value, bool):
         value = str(value)
     # A key that was read from a file or copied from a mail brings white space along.
     value = value.strip() if isinstance(value, str) else ""
     if len(value) > 1 and value[0] == value[-1] and value[0] in "\"'":
-        log(logging.WARNING, "%s begins and ends with a quotation mark: is it a part of it?", variable)
+        log(logging.WARNING, "%s begins and ends with a quotation mark: does the mark belong to the value?", variable)
     return value if value.encode(errors="ignore").decode() == value else ""

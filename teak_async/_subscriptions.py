@@ -89,17 +89,17 @@ class SubscriptionsProperty(property):
 
     def __init__(self, channel: Channel, doc: str) -> None:
         super().__init__(lambda session: Subscriptions(session, channel))
-        self.__doc__ = doc  # some Pythons let the class's own win over the argument
+        self.__doc__ = doc  # in some versions of Python the class's own wins over the argument
 
-    # On the class, the members of a subscription are of use, and not the property itself.
-    @overload  # type: ignore[override] # a property gives itself there
+    # On the class, callers need the members of `Subscriptions`, and not the property.
+    @overload  # type: ignore[override] # a property returns itself there
     def __get__(self, session: None, owner: type | None = None, /) -> type[Subscriptions]: ...
 
     @overload
     def __get__(self, session: Any, owner: type | None = None, /) -> Subscriptions: ...
 
     def __get__(self, session: Any, owner: type | None = None, /) -> Subscriptions | type[Subscriptions]:
-        """Give what the session has; without one the class, which is what `create_autospec` looks at."""
+        """Return the session's subscriptions; without a session the class, which `create_autospec` reads."""
         if session is None:
             return Subscriptions
         subscriptions: Subscriptions = super().__get__(session, owner)

@@ -1,7 +1,7 @@
-"""Values to their one plain text. Pure.
+"""Convert values to their one plain text. Pure.
 
-A value that has one plain text is that text in a query, a body, a path and a journal alike. A value that has none, or that may
-have been changed on its way (a float), stays as it is, and its request refuses it.
+A value with one plain text is that text in a query, a body, a path and a journal alike. A value that has none, or that may
+have been changed on its way (a float), stays as it is, and the request is invalid.
 """
 
 from __future__ import annotations
@@ -17,26 +17,26 @@ from typing import Any, SupportsIndex, TypeAlias, cast
 from uuid import UUID
 
 PlainText: TypeAlias = str | Enum | UUID | IPv4Address | IPv6Address | tzinfo
-"""What is taken as text; an enumeration's member by its value."""
+"""The types taken as text; an enumeration's member by its value."""
 PlainId: TypeAlias = PlainText | SupportsIndex | Decimal
-"""What is taken as the text of an identifier: whole numbers, too, of any library."""
+"""The types taken as the text of an identifier: whole numbers, too, of any library."""
 
 MAX_BITS = 4096
-"""Python writes out no number of thousands of digits, and no identifier is one."""
+"""Bits of a whole number below which it is converted: Python refuses to write out numbers of thousands of digits."""
 
 
 def to_text(value: PlainText) -> str:
-    """Convert to text what has one; return the rest unchanged."""
+    """Return the plain text of a value that has one, and any other value unchanged."""
     return value if type(value) is str else cast(str, _text_of(value, numbers=False))
 
 
 def to_optional_text(value: PlainText | None) -> str | None:
-    """Convert to text what has one; return the rest unchanged, `None` too."""
+    """Return the plain text of a value that has one, and any other value, `None` too, unchanged."""
     return value if value is None or type(value) is str else cast(str, _text_of(value, numbers=False))
 
 
 def to_id(value: PlainId) -> str:
-    """Convert to text what has one, whole numbers too; return the rest unchanged."""
+    """Return the plain text of a value that has one, whole numbers too, and any other value unchanged."""
     return value if type(value) is str else cast(str, _text_of(value, numbers=True))
 
 
@@ -78,7 +78,7 @@ def _whole_number(value: Any) -> int | None:
 
 
 def problem_of(value: object, *, numbers: bool) -> str:
-    """Say why a value has no plain text, and what to do."""
+    """Return why a value has no plain text, and what to do."""
     wanted = "text or a whole number" if numbers else "text"
     kind = type(value).__name__
     plain = value.value if isinstance(value, Enum) else value
@@ -94,7 +94,7 @@ def problem_of(value: object, *, numbers: bool) -> str:
 
 
 _NO_ADDRESS = {"unknown", "null", "none", "nan", "nil", "undefined", "n/a", "na", "<na>", "-", "\\n", "_"}
-"""What programs write where they know no address."""
+"""Words that programs write in place of an unknown address."""
 _KINDS: tuple[tuple[str, str], ...] = (
     (r"\w+://.*", "a URL"),
     (r"(?i)(.*;)?\s*(for|by)=.*", "a Forwarded header; give the address in it"),
@@ -119,8 +119,8 @@ _IPV4 = re.compile(r"(?:(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])(?:\.(?!\
 
 
 def kind_of_address(text: str) -> str | None:
-    """Name the kind of a text that is no IP address, or return `None` for one that is."""
-    if _IPV4.fullmatch(text):  # nearly every address, and a third of the time that `ip_address` takes
+    """Return the kind of a text that is no IP address, or `None` for an IP address."""
+    if _IPV4.fullmatch(text):  # matches nearly every address, in a third of the time that `ip_address` takes
         return None
     try:
         ip_address(text)

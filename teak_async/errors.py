@@ -5,7 +5,6 @@ Rules of this module:
 - Every error is a `TeakError` and carries a `Delivery`: the truth about whether the server did the work.
 - An error keeps plain data only (strings, numbers, dicts), never another library's exception, so it pickles, copies and
   cannot carry the secret key that a request's address or body holds.
-- `attempts` is how many tries were made on the wire or towards it when the call gave up.
 """
 
 from __future__ import annotations
@@ -66,7 +65,7 @@ class TeakError(Exception):
         return type(self) is type(other) and _public(self) == _public(other)
 
     def __hash__(self) -> int:
-        # Not of the delivery or the attempts: a call changes them as long as it goes on.
+        # Without delivery and attempts, which a call changes as long as it goes on.
         return hash((type(self), self.message, self.status))
 
 
@@ -75,7 +74,7 @@ def _public(error: TeakError) -> dict[str, Any]:
 
 
 class InvalidRequest(TeakError, ValueError):
-    """A request that cannot be right: found here (`NOT_SENT`), or by the server with a 400 or 422 (`REJECTED`).
+    """A request with a wrong parameter: found by the client (`NOT_SENT`), or by the server with a 400 or 422 (`REJECTED`).
 
     Attributes:
         errors: every problem at once, parameter name → messages. A missing country and address is named `location`.
@@ -96,7 +95,7 @@ class InvalidRequest(TeakError, ValueError):
 
 
 class Forbidden(TeakError):
-    """403 of Teak's own: the secret key is not this game's."""
+    """403 in Teak's shape: the secret key is not this game's."""
 
     default_delivery = Delivery.REJECTED
 
@@ -126,7 +125,7 @@ class RateLimited(TeakError):
 
 
 class ServerError(TeakError):
-    """5xx: the server, or something before it, failed; the work may have been done."""
+    """5xx: the server, or a proxy before it, failed; the work may have been done."""
 
 
 class UnexpectedResponse(TeakError):
@@ -151,11 +150,11 @@ class UnexpectedResponse(TeakError):
 
 
 class TransportError(TeakError):
-    """No answer came."""
+    """No response came."""
 
 
 class ConnectFailed(TransportError):
-    """No connection could be had: name resolution, refusal, TLS, or closed before a byte was written."""
+    """No connection could be made: name resolution, refusal, TLS, or closed before a byte was written."""
 
     default_delivery = Delivery.NOT_SENT
 
@@ -165,15 +164,15 @@ class CertificateError(ConnectFailed):
 
 
 class ConnectionLost(TransportError):
-    """The connection ended after the request was sent and before its answer was whole."""
+    """The connection ended after the request was sent and before its response was whole."""
 
 
 class TimedOut(TransportError):
-    """The time for connecting (`NOT_SENT`) or for the answer (`UNKNOWN`) ran out."""
+    """The time for connecting (`NOT_SENT`) or for the response (`UNKNOWN`) ran out."""
 
 
 class DeadlinePassed(TimedOut):
-    """The deadline that the caller gave passed before the call was sent."""
+    """The caller's deadline passed before the call was sent."""
 
     default_delivery = Delivery.NOT_SENT
 
@@ -185,7 +184,7 @@ class Outage(TeakError):
 
 
 class JournalError(TeakError):
-    """The journal of a bulk run cannot be used; nothing was sent because of it."""
+    """The journal of a bulk run cannot be used; calls that need it are not sent."""
 
     default_delivery = Delivery.NOT_SENT
 

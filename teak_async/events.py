@@ -1,14 +1,14 @@
-"""What a session reports of its calls and limits while it works, for metrics and logs. Pure.
+"""The events that a session emits about its calls and limits, for metrics and logs. Pure.
 
 `TeakSession(on_event=…)` calls its hook with each event; the logger `teak_async` writes each as a line. An event has the line's
 `message`, a %-format of its attributes, and its `level`, which the log raises to WARNING for an identify of unknown fate.
 
 Rules of this module:
 
-- An event describes the traffic, never a player: no user id, no address, no email, no words of the server, and never the
-  secret. The hook is called in the context of a call's caller, so a `contextvars.ContextVar` set before it says whose it is.
+- An event describes the traffic, never a player: no user id, no address, no email, no text of the server, and never the
+  secret. The hook is called in the context of a call's caller: a `contextvars.ContextVar` set before the call identifies it.
 - Exactly one of `ResponseReceived` and `AttemptFailed` follows each `AttemptStarted`. Other events lie between or beside.
-- Tools group log lines by `message`, so a value is a named place in it.
+- Tools group log lines by `message`, so a value is a named placeholder in it.
 - Seconds are floats of the running loop's clock. Numbers of calls are unique in the process.
 """
 
@@ -25,11 +25,11 @@ _PREFIX = "%(endpoint)s, attempt %(attempt)d of call %(call)d: "
 
 
 @frozen
-class _OfAttempt:
-    """One attempt of one call.
+class _AttemptEvent:
+    """An event of one attempt of one call.
 
     Attributes:
-        endpoint: which call: `identify`, `read status`, `set state`, `set category state`.
+        endpoint: its name: `identify`, `read status`, `set state`, `set category state`.
         lane: `live`, or `bulk` for the rows of a bulk run.
         call: number of the call, the same for all of its attempts.
         attempt: number of the attempt, from 1.
@@ -42,7 +42,7 @@ class _OfAttempt:
 
 
 @frozen
-class PermitAcquired(_OfAttempt):
+class PermitAcquired(_AttemptEvent):
     """The attempt has its permit.
 
     Attributes:
@@ -56,7 +56,7 @@ class PermitAcquired(_OfAttempt):
 
 
 @frozen
-class AttemptStarted(_OfAttempt):
+class AttemptStarted(_AttemptEvent):
     """The attempt begins.
 
     Attributes:
@@ -70,7 +70,7 @@ class AttemptStarted(_OfAttempt):
 
 
 @frozen
-class ResponseReceived(_OfAttempt):
+class ResponseReceived(_AttemptEvent):
     """The attempt has a response, a success or not.
 
     Attributes:
@@ -78,7 +78,7 @@ class ResponseReceived(_OfAttempt):
         delivery: what became of this attempt.
         error: class name of the error that the response means; `None` when it is a success.
         round_trip: seconds from the first byte out to the last byte in; 0 where that is not known.
-        on_wire: seconds since the permit was had; connecting is part of it.
+        on_wire: seconds since the permit was acquired; connecting is part of it.
     """
 
     level: ClassVar[int] = DEBUG
@@ -96,13 +96,13 @@ class ResponseReceived(_OfAttempt):
 
 
 @frozen
-class AttemptFailed(_OfAttempt):
+class AttemptFailed(_AttemptEvent):
     """The attempt ended without a response: no connection, a lost one, no time left, or its caller left before the send.
 
     Attributes:
         delivery: `NOT_SENT`, or `UNKNOWN` when it was sent.
         error: class name: `ConnectFailed`, `ConnectionLost`, `TimedOut`, `SessionClosed`, `CancelledError`.
-        on_wire: seconds since the permit was had.
+        on_wire: seconds since the permit was acquired.
     """
 
     message: ClassVar[str] = _PREFIX + "no response, %(error)s, after %(on_wire).3f s: %(delivery)s"
@@ -117,13 +117,13 @@ class AttemptFailed(_OfAttempt):
 
 
 @frozen
-class RateLimitHit(_OfAttempt):
+class RateLimitHit(_AttemptEvent):
     """The response was 429. Emitted beside `ResponseReceived`.
 
     Attributes:
         bucket: the limited path.
         retry_after: seconds that the server asked to wait; `None` where it did not say.
-        allowance: requests a second that the session now makes on that path at most.
+        allowance: requests per second that the session now makes on that path at most.
     """
 
     level: ClassVar[int] = WARNING
@@ -139,7 +139,7 @@ class RateLimitHit(_OfAttempt):
 
 
 @frozen
-class RetryScheduled(_OfAttempt):
+class RetryScheduled(_AttemptEvent):
     """The attempt failed, and another one follows.
 
     Attributes:
@@ -156,7 +156,7 @@ class RetryScheduled(_OfAttempt):
 
 @frozen
 class BucketPaused:
-    """A 429 stops what is sent on a path for a while. Emitted when a pause begins, and when it becomes longer.
+    """A 429 stops all requests on a path for a while. Emitted when a pause begins, and when it becomes longer.
 
     Attributes:
         bucket: the limited path.
@@ -172,13 +172,13 @@ class BucketPaused:
 
 @frozen
 class AllowanceChanged:
-    """A 429 lowered what the session takes of a limit, or the session won a part of it back.
+    """A 429 lowered the allowance of a path, or the session won a part of it back.
 
     Attributes:
         bucket: the limited path.
-        limit: requests a second that the session may make when all is well.
-        before: what it made at most until now.
-        allowance: what it makes at most from now on.
+        limit: requests per second that the session may make.
+        before: requests per second that it made at most until now.
+        allowance: requests per second that it makes at most from now on.
     """
 
     bucket: str

@@ -52,7 +52,7 @@ _COUNTRY = re.compile("[A-Z]{2}")
 
 @frozen
 class Response:
-    """What the server says to a request that it has done."""
+    """The server's response to a call that it has done."""
 
 
 @frozen
@@ -98,7 +98,7 @@ class _Change(Response):
     Attributes:
         user_id: the player.
         channel: the push channel as the server names it, such as `desktop_push`.
-        previous_state: the state before this call; before an earlier attempt of it when `repeated`.
+        previous_state: the state before this call, or, when `repeated`, before its last attempt.
         state: the state after it.
         reachable: whether any device of the channel is registered.
     """
@@ -114,7 +114,7 @@ class _Change(Response):
 class SubscriptionChange(_Change):
     """The response to `SetSubscription`, with `categories` as `SubscriptionStatus` has them.
 
-    `previous_state` is the state before this call, or its own where an earlier attempt may have been applied: `repeated`.
+    `previous_state` is the state before this call. When `repeated`, it may be this call's own, set by an earlier attempt.
     """
 
     categories: Mapping[str, State] = field(hash=False)
@@ -125,7 +125,7 @@ class SubscriptionChange(_Change):
 class CategorySubscriptionChange(_Change):
     """The response to `SetCategorySubscription`, with the identifier of the `category`.
 
-    `previous_state` is the state before this call, or its own where an earlier attempt may have been applied: `repeated`.
+    `previous_state` is the state before this call. When `repeated`, it may be this call's own, set by an earlier attempt.
     """
 
     category: str
@@ -141,7 +141,7 @@ class _Problems(dict[str, tuple[str, ...]]):
         self[name] = (message,)
 
     def check_text(self, name: str, value: object, *, numbers: bool = False) -> str | None:
-        """Check one parameter that must be text, or a number too before its conversion; give it back when it is."""
+        """Check a parameter that must be text, or with `numbers` a whole number before its conversion; return a valid one."""
         if type(value) is str and value.isascii() and not value.isspace() and value:  # as most are
             return value
         if not isinstance(value, str):
@@ -155,7 +155,7 @@ class _Problems(dict[str, tuple[str, ...]]):
         return None
 
     def check_member(self, name: str, value: object, kind: type[StrEnum]) -> None:
-        """Check one parameter that must be a member of an enumeration."""
+        """Check a parameter that must be a member of an enumeration."""
         if not isinstance(value, kind):
             self.add(name, f"must be {' or '.join(repr(member.value) for member in kind)}, not {value!r}")
 
@@ -166,7 +166,7 @@ class _Problems(dict[str, tuple[str, ...]]):
             raise InvalidRequest(f"{type(request).__name__}: {listed}", errors=dict(self))
 
 
-# A converter returns what it cannot convert as it is, and `__attrs_post_init__` names it with the other problems.
+# A converter returns a value that it cannot convert unchanged, and `__attrs_post_init__` names it with the other problems.
 
 
 def _to_country(value: PlainText | None) -> str | None:
@@ -186,11 +186,11 @@ def _to_channel(value: Channel | PlainText) -> Channel:
 
 @frozen
 class Request(Generic[R_co]):
-    """What can be asked of the server about one player; `R_co` is the type of the response.
+    """A request about one player; `R_co` is the type of its response.
 
     Args:
-        user_id: the game's own player id. What has one plain text is that text: a whole number, a `UUID`, an enumeration's
-            member by its value. A float is refused.
+        user_id: the game's own player id. A value with one plain text is taken as that: a whole number, a `UUID`, an
+            enumeration's member by its value. A float is invalid.
 
     Raises:
         InvalidRequest: with every problem in `.errors`.
@@ -242,7 +242,7 @@ class Identify(Request[PlayerSession]):
             problems.add("client_ip", f"must be one IPv4 or IPv6 address, not {kind}")
         code = self.country_code
         if code is not None and problems.check_text("country_code", code) and not _COUNTRY.fullmatch(code):
-            # Quoted where it is a slip. What is longer may be another column.
+            # Quoted if it is short, as a slip is. A longer text may be of another column.
             quoted = f", not {code!r}" if len(code) <= 3 else ""
             problems.add("country_code", f"must be a two-letter ISO country{quoted}")
         for name in ("timezone_id", "email", "deep_link"):
@@ -252,7 +252,7 @@ class Identify(Request[PlayerSession]):
 
 @frozen
 class SubscriptionRequest(Request[R_co]):
-    """What can be asked about a player's subscription on one channel.
+    """A request about a player's subscription on one channel.
 
     Args:
         user_id: the game's own player id; a number is taken as its text.

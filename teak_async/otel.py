@@ -5,12 +5,12 @@
 One may be given to several sessions. Names follow OpenTelemetry's semantic conventions for HTTP clients:
 
 - One client span for each attempt, `POST /v2/identify`, below the span that is current where the call is made. It begins when
-  the attempt has its permit, and ends when its response is read or given up. An attempt after the first has its number of
-  resends.
+  the attempt has its permit, and ends when its response is read or given up. An attempt after the first has the
+  number of resends.
 - `http.client.request.duration`, a histogram: the same seconds.
 - `teak.permit.wait`, a histogram: seconds for which an attempt waited for its permit, by `teak.endpoint` and `teak.lane`.
-- `teak.rate_limited`, a counter: responses 429, by `teak.endpoint`.
-- `teak.retries`, a counter: attempts that another one follows, by `teak.endpoint` and `error.type`.
+- `teak.rate_limited`, a counter: 429 responses, by `teak.endpoint`.
+- `teak.retries`, a counter: failed attempts that another one follows, by `teak.endpoint` and `error.type`.
 
 `error.type` is the status for one of 400 and above, else the class name of the error: `ConnectFailed`, `ConnectionLost`,
 `TimedOut`, `UnexpectedResponse`, `SessionClosed`, or `CancelledError` where the caller left before the send.
@@ -19,7 +19,7 @@ Rules of this module:
 
 - An attempt is recorded when it ends, in its caller's context.
 - No user id, no query and no category is in any attribute: `url.full` ends before the query, which has the secret in it.
-  An instrumentation of aiohttp itself would write that query down, so leave it out for these calls.
+  An instrumentation of aiohttp itself would record that query, so leave it out for these calls.
 - Only the API of OpenTelemetry is imported. Without its SDK nothing is recorded.
 """
 
@@ -50,7 +50,7 @@ FAILED = Status(StatusCode.ERROR)
 
 
 class _Target:
-    """What all attempts of one endpoint at one server have in common; the attributes are made once."""
+    """One endpoint at one server: the attributes that all its attempts share, made once."""
 
     def __init__(self, endpoint_name: str, server: str) -> None:
         endpoint = _ENDPOINTS[endpoint_name]
@@ -67,12 +67,12 @@ class _Target:
         self._waits = {lane: {"teak.endpoint": endpoint_name, "teak.lane": lane} for lane in ("live", "bulk")}
         self._ends: dict[tuple[int | None, str | None, str], tuple[Attributes, Attributes]] = {}
 
-    def waits(self, lane: str) -> Attributes:
-        """Name the attributes of an attempt's wait for its permit."""
+    def wait_attributes(self, lane: str) -> Attributes:
+        """Return the attributes of an attempt's wait for its permit."""
         return self._waits[lane]
 
-    def ended(self, status: int | None, error: str | None, delivery: str) -> tuple[Attributes, Attributes]:
-        """Name the attributes of the span and of the duration of an attempt that ended so."""
+    def end_attributes(self, status: int | None, error: str | None, delivery: str) -> tuple[Attributes, Attributes]:
+        """Return the attributes of an attempt's span and of its duration, for one way to end."""
         key = status, error, delivery
         if key not in self._ends:
             known: dict[str, str | int] = {} if status is None else {"http.response.status_code": status}
@@ -84,7 +84,7 @@ class _Target:
 
 @define
 class _Attempt:
-    """An attempt under way; it began at a nanosecond of Unix time."""
+    """An attempt under way; `began` is in nanoseconds of Unix time."""
 
     wait: float
     began: int
@@ -92,7 +92,7 @@ class _Attempt:
 
 
 class OpenTelemetry:
-    """Reports to OpenTelemetry what a session does, as its `on_event`.
+    """The `on_event` of a session that reports its traffic to OpenTelemetry.
 
     Args:
         tracer_provider: whose spans; the global one when left out.
@@ -140,7 +140,7 @@ class OpenTelemetry:
 
     def _record(self, attempt: _Attempt, end: ResponseReceived | AttemptFailed) -> None:
         status = end.status if isinstance(end, ResponseReceived) else None
-        of_span, of_metric = attempt.target.ended(status, end.error, end.delivery.value)
+        of_span, of_metric = attempt.target.end_attributes(status, end.error, end.delivery.value)
         if end.attempt > 1:
             of_span = {**of_span, "http.request.resend_count": end.attempt - 1}
         span = self._tracer.start_span(attempt.target.name, None, SpanKind.CLIENT, of_span, start_time=attempt.began)
@@ -148,4 +148,4 @@ class OpenTelemetry:
             span.set_status(FAILED)
         span.end()
         self._duration.record(end.on_wire, of_metric)
-        self._wait.record(attempt.wait, attempt.target.waits(end.lane))
+        self._wait.record(attempt.wait, attempt.target.wait_attributes(end.lane))

@@ -1,4 +1,4 @@
-"""The pytest plugin: a Teak server for every test, and a session on it. Installed with the package, it needs pytest only.
+"""The pytest plugin: a Teak server for every test, and a session on it. Installed with the package, it needs only pytest.
 
     async def test_arrival(teak_session, teak_sandbox):
         await teak_session.identify("p1", country_code="US")
@@ -6,7 +6,7 @@
 
 The servers run in a thread with an event loop of its own, started when a test first asks, so a test may be asynchronous under
 any plugin, or synchronous, or block. A session belongs to the loop that uses it, which only its first call knows; so the
-test's session opens itself then. It closes at the end of that loop or of the test, whichever is first.
+test's session opens itself with that call. It closes at the end of that loop or of the test, whichever is first.
 
 Rules of this module:
 
@@ -52,7 +52,7 @@ R = TypeVar("R", bound="Response")
 
 
 class TeakSandbox:
-    """One test's server, as the test sees it from outside.
+    """One test's server, as its test uses it.
 
     Attributes:
         url: its address.
@@ -78,7 +78,7 @@ class TeakSandbox:
 
     @property
     def requests(self) -> list[Received]:
-        """What was received so far, in its order."""
+        """The requests received so far, in their order."""
         return self._run_on_loop(lambda: list(self._server.requests))
 
     @property
@@ -89,7 +89,7 @@ class TeakSandbox:
         return {name: self._server.seen[path] for name, path in CALLS.items()}
 
     def add_player(self, user_id: str, *, state: str = "opt_in", categories: dict[str, str] | None = None) -> Player:
-        """Make a player known without a session; an earlier one of that id is forgotten."""
+        """Add a player without a session; an earlier player of that id is forgotten."""
         return self._run_on_loop(lambda: self._server.add_player(user_id, state=state, categories=categories))
 
     def fail_next(self, call: str, *faults: Fault) -> None:
@@ -108,7 +108,7 @@ class TeakSandbox:
         self._run_on_loop(lambda: self._server.set_faults(faults))
 
     def set_limits(self, *, identify: int = PLENTY, subscription: int = PLENTY) -> None:
-        """Respond 429 to what exceeds these limits a second, in a sliding window that begins now."""
+        """Respond 429 to requests beyond these limits per second, in a sliding window that begins now."""
         self._run_on_loop(lambda: self._server.set_limits(identify, subscription))
 
     def session(
@@ -118,7 +118,7 @@ class TeakSandbox:
         retry: RetryPolicy = RetryPolicy(initial_wait=0.01, outage=0),  # noqa: B008 - frozen
         timeout: Timeout = Timeout(connect=2, response=2),  # noqa: B008 - frozen
     ) -> SandboxSession:
-        """Make another session on it, by default a fast and impatient one; the end of the test closes it."""
+        """Make another session on the server, by default with short waits; the end of the test closes it."""
         session = SandboxSession(self.game_id, self.secret_key, base_url=self.url, limits=limits, retry=retry, timeout=timeout)
         self._sessions.append(session)
         return session
@@ -152,7 +152,7 @@ class SandboxSession(TeakSession):
         _check_backend()
         await super().close()
 
-    # Each of these looks at the loop's clock before it sees whether the session is open.
+    # Each of these reads the loop's clock before it checks that the session is open.
 
     async def call(self, request: Request[R], *, deadline: Deadline = None) -> R:
         _check_backend()
@@ -162,7 +162,7 @@ class SandboxSession(TeakSession):
         _check_backend()
         return super().submit(request, deadline=deadline)
 
-    if not TYPE_CHECKING:  # which is to see the session's own signature
+    if not TYPE_CHECKING:  # a type checker sees the session's own signature
 
         def bulk(self, *arguments: Any, deadline: Deadline = None, **options: Any) -> BulkRun:
             # A run may be made where no loop runs yet, though not with a deadline.
@@ -190,7 +190,7 @@ class SandboxSession(TeakSession):
             await self.close()
 
     def finish(self) -> None:
-        """Close it from outside of its loop, unless the end of the loop has."""
+        """Close the session from outside of its loop, unless the end of the loop has closed it."""
 
         async def end() -> None:
             await self._end.aclose()
@@ -210,7 +210,7 @@ def _is_trio_running() -> bool:
 
 
 def _check_backend() -> None:
-    """See that an asyncio loop runs this test, and not another library's.
+    """Check that an asyncio loop runs this test, and not another library's.
 
     Raises:
         RuntimeError: when none does; the message says what to set.
