@@ -151,7 +151,7 @@ def _documented_error(endpoint: Endpoint, status: int, content: dict[str, Any]) 
 
 
 def _read_errors(content: dict[str, Any]) -> dict[str, tuple[str, ...]]:
-    """Read `{"status": "error", "errors": {name: [message, …]}}`; give nothing for any other shape."""
+    """Read `{"status": "error", "errors": {name: [message, …]}}`; return an empty dict for any other shape."""
     errors = content.get("errors")
     if content.get("status") != "error" or not isinstance(errors, dict):
         return {}

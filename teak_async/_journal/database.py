@@ -128,7 +128,7 @@ def acquire_lock(file: Path, path: Path) -> sqlite3.Connection:
         if "locked" in str(error):
             raise JournalError(f"{path}: in use by another run; let that one end, or give this one its own journal") from None
         remedy = "a network file system may have no locks: name a file on a local disk"
-        raise JournalError(f"{path}: its lock, {file}-lock, cannot be had: {error}; {remedy}") from None
+        raise JournalError(f"{path}: its lock, {file}-lock, cannot be taken: {error}; {remedy}") from None
     return lock
 
 

@@ -38,7 +38,7 @@ class Received:
         path: the endpoint's; the request counts against its limit.
         user_id: the player it names.
         stamp: seconds of the server's monotonic clock.
-        status: that of the work; a fault after the work replaces it in the response.
+        status: HTTP status; a fault after the work replaces it in the response.
         done: whether the work was done.
         fault: what went wrong with it.
         parameters: those of path, query and body, without the credentials.
