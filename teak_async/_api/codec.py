@@ -103,14 +103,22 @@ for _request in {request for request, _ in ENDPOINTS}:
     _converter.register_unstructure_hook(_request, make_dict_unstructure_fn(_request, _converter, _cattrs_omit_if_default=True))
 
 
+_UNSTRUCTURE: dict[type, Callable[[Any], Any]] = {
+    kind: _converter.get_unstructure_hook(kind)
+    for (request, _), endpoint in ENDPOINTS.items()
+    for kind in (request, endpoint.response)
+}
+"""Request or response → its function to a dict."""
+
+
 def as_json(value: Request | Response) -> str:
     """Return a request or response as JSON, the same for equal values: a journal knows a row by it."""
-    return _to_json(_converter.unstructure(value)).decode()
+    return _to_json(unstructure(value)).decode()
 
 
 def unstructure(value: Request | Response) -> dict[str, Any]:
     """Return a request or response as a dict, ready for JSON; a request without its default values."""
-    plain: dict[str, Any] = _converter.unstructure(value)
+    plain: dict[str, Any] = _UNSTRUCTURE[type(value)](value)
     return plain
 
 

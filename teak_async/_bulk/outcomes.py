@@ -28,6 +28,21 @@ class Row:
     selected: bool = True
 
 
+@frozen
+class FinishedRows:
+    """Rows of the input that the journal of an earlier run has as they stand, and as finished.
+
+    Attributes:
+        count: how many, one after the other.
+        skipped: how many of them are selected.
+        failed: how many of the selected ones failed.
+    """
+
+    count: int
+    skipped: int
+    failed: int
+
+
 REST_LEFT = Row(InvalidRequest("the rest of the input is left"), selected=False)
 """What a source gives last when its input goes on behind the last selected row."""
 
@@ -138,10 +153,10 @@ class Tally:
         self.sent += outcome.attempts > 0
         self.retries += max(outcome.attempts - 1, 0)
 
-    def skip(self, *, failed: bool) -> None:
-        """Count a row that an earlier run finished."""
-        self.skipped += 1
-        self.failed_earlier += failed
+    def skip(self, rows: FinishedRows) -> None:
+        """Count rows that an earlier run finished."""
+        self.skipped += rows.skipped
+        self.failed_earlier += rows.failed
 
     def report(self, now: float) -> BulkReport:
         """Return the count so far."""

@@ -7,19 +7,23 @@ would have to be held back for that.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, AsyncIterable, Generator, Iterable
 from contextlib import aclosing
 from enum import Enum, auto
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from teak_async._api.endpoints import Effect
-from teak_async._journal.row import FINISHED, MAYBE_DONE, JournalRow, KnownRow
+from teak_async._journal.row import FINISHED, MAYBE_DONE, JournalRow, KnownRow, digest_of
 from teak_async.errors import InvalidRequest, JournalError
+from teak_async.models import Request
 
-from .outcomes import REST_LEFT, Row
+from .outcomes import REST_LEFT, FinishedRows, Row
 from .row_call import InvalidRow, RowCall, RunContext
 
+TURN = 250
+"""Rows of an earlier run passed over in one turn of the loop."""
 MAX_HELD = 10_000
 """Unfinished rows of an earlier run held back at most, some 3 kB each, until the whole input has shown to be the same."""
 
@@ -63,15 +67,15 @@ def disposition(known: KnownRow | None, effect: Effect | None, *, resend_in_doub
 
 
 def check_same_row(
-    path: Path | str | None, known: KnownRow, row: JournalRow, line: int, sent: str = "nothing was sent"
+    path: Path | str | None, known: KnownRow, index: int, digest: str, line: int, sent: str = "nothing was sent"
 ) -> None:
-    """See that a row is the one that an earlier run met at its place.
+    """See that a row asks for what an earlier run met at its place.
 
     Raises:
-        JournalError: when it is not.
+        JournalError: when it does not.
     """
-    if known.digest != row.digest:
-        where = f"line {line}" if line else f"row {row.index}"
+    if known.digest != digest:
+        where = f"line {line}" if line else f"row {index}"
         raise JournalError(f"{path}: the journal of another input: {where} is not what it was; {sent}")
 
 
@@ -85,15 +89,19 @@ def check_whole_input(path: Path | str | None, known: int, rows: int) -> None:
         raise JournalError(f"{path}: the journal of a longer input: {known:,} rows, and here are {rows:,}")
 
 
+Planned: TypeAlias = tuple[RowCall | InvalidRow, Disposition]
+
+
 async def plan_rows(
     source: Iterable[Any] | AsyncIterable[Any], context: RunContext, path: Path | str | None, *, resend_in_doubt: bool
-) -> AsyncGenerator[tuple[RowCall | InvalidRow, Disposition], None]:
+) -> AsyncGenerator[Planned | FinishedRows, None]:
     """Give each row of the input with what to do with it; those to skip at once, the others as soon as they may be sent.
 
     Raises:
         JournalError: when the journal is not this input's.
     """
-    held: list[tuple[RowCall | InvalidRow, Disposition]] = []
+    held: list[Planned] = []
+    passed = _PassedOver()
     sent = "nothing was sent"
     journal = context.journal
     last = -1 if journal is None else journal.last_known
@@ -103,30 +111,68 @@ async def plan_rows(
             if item is REST_LEFT:
                 last = index  # rows that the journal knows behind this one are no sign of another input
                 break
+            if isinstance(item, FinishedRows):
+                index += item.count
+                yield item
+                continue
             index += 1
-            row = _read_row(index, item if isinstance(item, Row) else Row(item), context)
+            row = item if isinstance(item, Row) else Row(item)
             known = None
             if journal is not None and index <= last:
-                assert row.journal_row is not None
-                known = await journal.take_known_row(index)
-                if known is not None:
-                    check_same_row(path, known, row.journal_row, row.line, sent)
-            if isinstance(item, Row) and not item.selected:
+                if not index % TURN:
+                    yield passed.take()
+                    await asyncio.sleep(0)
+                known = await journal.find_known_row(index)
+            if known is not None and known.state in FINISHED and (digest := _digest_of(row.request)) is not None:
+                # As most rows of a run that goes on: what it asks is compared, and nothing is made of it.
+                check_same_row(path, known, index, digest, row.line, sent)
+                passed.add(row, known)
                 continue
-            effect = row.call.endpoint.effect if isinstance(row, RowCall) else None
-            planned = row, disposition(known, effect, resend_in_doubt=resend_in_doubt)
-            if planned[1] in (Disposition.SKIP, Disposition.SKIP_FAILED):
-                yield planned
+            call = _read_row(index, row, context)
+            if known is not None:
+                assert call.journal_row is not None
+                check_same_row(path, known, index, call.journal_row.digest, row.line, sent)
+            if not row.selected:
                 continue
-            held.append(planned)
+            effect = call.call.endpoint.effect if isinstance(call, RowCall) else None
+            what = disposition(known, effect, resend_in_doubt=resend_in_doubt)
+            if known is not None and what in (Disposition.SKIP, Disposition.SKIP_FAILED):
+                passed.add(row, known)
+                continue
+            held.append((call, what))
             if index > last or len(held) >= MAX_HELD:
                 sent = "what was sent before it is in the journal"
                 for one in held:
                     yield one
                 held.clear()
+    yield passed.take()
     check_whole_input(path, last + 1, index + 1)
     for one in held:
         yield one
+
+
+class _PassedOver:
+    """Counts rows that an earlier run finished, so that they are told together."""
+
+    def __init__(self) -> None:
+        self._count = self._failed = 0
+
+    def add(self, row: Row, known: KnownRow) -> None:
+        self._count += row.selected
+        self._failed += row.selected and known.state == "failed"
+
+    def take(self) -> FinishedRows:
+        taken = FinishedRows(self._count, self._count, self._failed)
+        self._count = self._failed = 0
+        return taken
+
+
+def _digest_of(request: object) -> str | None:
+    """Give the digest of what a row asks, or `None` where it asks for nothing that can be sent."""
+    try:
+        return digest_of(request) if isinstance(request, Request) else None
+    except InvalidRequest:
+        return None
 
 
 def _read_row(index: int, row: Row, context: RunContext) -> RowCall | InvalidRow:

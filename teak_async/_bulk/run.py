@@ -33,7 +33,7 @@ from teak_async._limits.bucket import GRANTS_A_TURN
 from teak_async._limits.session_limits import Limits
 from teak_async.errors import JournalError, SessionClosed, TeakError
 
-from .outcomes import BulkReport, Outcome, Tally
+from .outcomes import BulkReport, FinishedRows, Outcome, Tally
 from .players import Players
 from .results import Results
 from .resume import Disposition, plan_rows
@@ -251,13 +251,13 @@ class BulkRun(Coroutine[Any, Any, BulkReport]):
         options = self._options
         planned = plan_rows(options.source, self._context, options.path, resend_in_doubt=options.resend_in_doubt)
         async with aclosing(planned) as rows:
-            async for row, what in rows:
+            async for item in rows:
                 if self._players.stopping:
                     return  # the input has swallowed our cancelling it
-                if what in (Disposition.SKIP, Disposition.SKIP_FAILED):
-                    self._tally.skip(failed=what is Disposition.SKIP_FAILED)
+                if isinstance(item, FinishedRows):
+                    self._tally.skip(item)
                 else:
-                    await self._start_row(row, what)
+                    await self._start_row(*item)
 
     async def _start_row(self, row: RowCall | InvalidRow, what: Disposition) -> None:
         await self._capacity.acquire()

@@ -112,7 +112,8 @@ async def _count_rows(job: Job, known: Iterator[tuple[int, KnownRow]]) -> DryRun
                     before = None
                     if index == place:
                         before = following
-                        check_same_row(job.journal, before, JournalRow.of(place, request, row.source), row.line)
+                        digest = JournalRow.of(place, request, row.source).digest
+                        check_same_row(job.journal, before, place, digest, row.line)
                         index, following = next(known, (-1, None))
                     effect = None if request is None else endpoint_of(request).effect
                     what = disposition(before, effect, resend_in_doubt=job.resend_in_doubt)

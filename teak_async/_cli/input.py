@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import csv
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from importlib.util import find_spec
 from itertools import chain
 from pathlib import Path
@@ -26,7 +26,7 @@ from .columns import meant_by
 from .errors import InputError
 from .kinds import find_foreign, how_to_convert, sql_line
 from .making import fail
-from .records import DELIMITERS, SHOWN, CsvReader, Lines, find_delimiter, json_records, read_object
+from .records import DELIMITERS, SHOWN, CsvReader, Lines, Records, find_delimiter, json_records, read_object
 from .schema import RowSchema
 from .source import Reading, RowSource
 from .sql import columns_of
@@ -186,23 +186,20 @@ class RowReader(RowSource):
         if isinstance(found, dict):
             self._columns.resolve_some(list(found), f"{self.name}, line {line}")
 
-    def _rows(self) -> Iterator[Row]:
-        parse = self._csv_values if self.format == "csv" else self._json_values
+    def _records(self) -> Records:
         if self.format == "csv":
-            records = self._csv.records(self._lines, self._width)
-        else:
-            records = json_records(self._lines, as_written=self._reading.as_is)
-        make = self._maker.make
-        for line, source, record in records:
-            if record is None:
-                yield fail(line, source, InvalidRequest(f"longer than {text.MAX_LINE} characters"))
-            elif not source.isascii() and _is_broken(source):
-                yield fail(line, source, InvalidRequest("not UTF-8 text"))
-            elif isinstance(record, InvalidRequest):
-                yield fail(line, source, record)
-            else:
-                values = parse(record)
-                yield fail(line, source, values) if isinstance(values, InvalidRequest) else make(line, source, values)
+            return self._csv.records(self._lines, self._width)
+        return json_records(self._lines, as_written=self._reading.as_is)
+
+    def _make_row(self, line: int, source: str, record: Any) -> Row:
+        if record is None:
+            return fail(line, source, InvalidRequest(f"longer than {text.MAX_LINE} characters"))
+        if not source.isascii() and _is_broken(source):
+            return fail(line, source, InvalidRequest("not UTF-8 text"))
+        if isinstance(record, InvalidRequest):
+            return fail(line, source, record)
+        values = self._csv_values(record) if self.format == "csv" else self._json_values(record)
+        return fail(line, source, values) if isinstance(values, InvalidRequest) else self._maker.make(line, source, values)
 
     def _csv_values(self, cells: list[str]) -> list[tuple[str, Any]] | InvalidRequest:
         if len(cells) != self._width:

@@ -110,6 +110,7 @@ async def run_job(job: Job, session: TeakSession) -> tuple[Exit, BulkReport]:
 
 async def _run(job: Job, session: TeakSession, interrupts: list[int], listening: ExitStack) -> BulkReport:
     resumed = job.journal is not None and job.journal.exists()
+    job.rows.journal = job.journal if resumed else None
     total = await asyncio.to_thread(job.rows.count)
     run = session.bulk(
         job.rows,

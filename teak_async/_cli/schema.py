@@ -24,6 +24,7 @@ class RowSchema:
         make: turns them into a request.
         needed: columns of which the header needs one, and how a message says so.
         filled: columns in which no cell may be empty.
+        category: of all rows, where the command has one.
     """
 
     command: str
@@ -31,6 +32,7 @@ class RowSchema:
     make: Callable[[dict[str, Any]], Request]
     needed: tuple[tuple[tuple[str, ...], str], ...]
     filled: tuple[str, ...] = ()
+    category: str | None = None
 
 
 def identify_schema() -> RowSchema:
@@ -56,4 +58,4 @@ def state_schema(state: State, category: str | None) -> RowSchema:
 
     # An empty cell in a column of categories is a slip, and must not opt the player out of everything.
     filled = () if category else ("category",)
-    return RowSchema(state.value.replace("_", "-"), ("user_id", "category"), make, (_USER_ID,), filled)
+    return RowSchema(state.value.replace("_", "-"), ("user_id", "category"), make, (_USER_ID,), filled, category)

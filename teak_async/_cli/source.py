@@ -6,16 +6,18 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing
 from pathlib import Path
+from typing import Any
 
 from attrs import evolve, field, frozen
 
-from teak_async._bulk.outcomes import REST_LEFT, Row
+from teak_async._bulk.outcomes import REST_LEFT, FinishedRows, Row
 from teak_async.errors import InvalidRequest
 from teak_async.models import Request
 
 from . import ahead
 from .columns import ColumnMap
 from .errors import InputError
+from .finished import FINISHED_AT_ONCE, FinishedSources
 from .making import RowMaker
 from .schema import RowSchema
 from .selection import ALL, Part, RepeatCounter, SeenPlayers
@@ -48,6 +50,15 @@ class Reading:
     count_repeated: bool = False
     allow_empty: bool = True
 
+    def describe(self, schema: RowSchema) -> str:
+        """Write the options that decide what a row asks, always the same for the same."""
+        pairs = [("column", f"{name}={column}") for name, column in self.columns.items()]
+        pairs += [("constant", f"{name}={value}") for name, value in self.constants.items()]
+        pairs += [("null", word) for word in self.null_words]
+        pairs += [("as-is", "")] if self.as_is else []
+        pairs += [("category", schema.category)] if schema.category else []
+        return " ".join(f"--{name} {value}".rstrip() for name, value in sorted(pairs))
+
 
 class RowSource(ABC):
     """The rows of an input. Iterating gives them as a bulk run takes them.
@@ -57,6 +68,8 @@ class RowSource(ABC):
         format: `csv` or `jsonl`, in which the rows' sources are.
         header: of a CSV.
         seen: the players, where they are counted.
+        journal: of an earlier run, once it is known to be this input's: rows that it has as they stand, and as finished, are
+            given as `FinishedRows`.
     """
 
     def __init__(self, name: str, schema: RowSchema, reading: Reading, *, in_query: bool = False) -> None:
@@ -64,6 +77,7 @@ class RowSource(ABC):
         self.format = "jsonl"
         self.header = ""
         self.seen = SeenPlayers() if reading.once else RepeatCounter() if reading.count_repeated else None
+        self.journal: Path | None = None
         self._schema = schema
         self._reading = reading
         self._columns = ColumnMap(schema, reading.columns, reading.constants, reading.ignore_extra, in_query)
@@ -82,8 +96,8 @@ class RowSource(ABC):
 
     @property
     def about(self) -> dict[str, str]:
-        """What a journal is to hold of the input."""
-        return {"form": self.format, "header": self.header}
+        """What a journal is to hold of the input: by all of it, the same text is the same request."""
+        return {"form": self.format, "header": self.header, "options": self._reading.describe(self._schema)}
 
     @abstractmethod
     def count(self) -> int | None:
@@ -94,8 +108,12 @@ class RowSource(ABC):
         """Tell whether the rows are read from this very file."""
 
     @abstractmethod
-    def _rows(self) -> Iterator[Row]:
-        """Read all rows."""
+    def _records(self) -> Iterator[tuple[int, str, Any]]:
+        """Read all records: the number of the line, the text, and what `_make_row` makes the row of."""
+
+    @abstractmethod
+    def _make_row(self, line: int, source: str, record: Any) -> Row:
+        """Make the row of a record."""
 
     @abstractmethod
     def _release(self) -> None:
@@ -107,14 +125,14 @@ class RowSource(ABC):
         if not self._begun:
             self._release()
 
-    async def __aiter__(self) -> AsyncGenerator[Row, None]:
+    async def __aiter__(self) -> AsyncGenerator[Any, None]:
         async with aclosing(self.batches(1)) as batches:
             async for batch in batches:
                 for row in batch:
                     yield row
 
-    async def batches(self, most: int = ahead.READ_AHEAD) -> AsyncGenerator[list[Row], None]:
-        """Give the rows that are there, so many at once at most.
+    async def batches(self, most: int = ahead.READ_AHEAD) -> AsyncGenerator[list[Any], None]:
+        """Give the rows that are there, so many at once at most: each a `Row`, or some `FinishedRows` where `journal` is set.
 
         Raises:
             InputError: when the input cannot be read any further, or has no rows.
@@ -124,19 +142,30 @@ class RowSource(ABC):
             async for batch in batches:
                 yield batch
 
-    def _select(self) -> Iterator[Row]:
+    def _select(self) -> Iterator[Row | FinishedRows]:
         """Give all rows, marked where they are not to be sent, up to the last that may be."""
         part, seen = self._reading.part, self.seen
+        # Who counts players has to read each row.
+        finished = FinishedSources(self.journal if seen is None else None)
         found = False
-        for index, row in enumerate(self._rows()):
-            if part.ends_before(index, row.line):
+        for index, (line, source, record) in enumerate(self._records()):
+            if part.ends_before(index, line):
+                yield from finished.take()
                 yield REST_LEFT
                 break
-            selected = part is ALL or part.has(index, row.line)
+            selected = part is ALL or part.has(index, line)
+            if finished.has(index, source, selected=selected):
+                found = found or selected
+                if finished.count == FINISHED_AT_ONCE:
+                    yield from finished.take()
+                continue
+            yield from finished.take()
+            row = self._make_row(line, source, record)
             if seen is not None and not isinstance(row.request, InvalidRequest):
                 selected = (seen.add(_player_of(row.request), row.line) or not self._reading.once) and selected
             found = found or selected
             yield row if selected else evolve(row, selected=False)
+        yield from finished.take()
         if not found:
             self._refuse_empty()
 

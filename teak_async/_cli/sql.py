@@ -127,18 +127,19 @@ class SqlReader(RowSource):
                     f"--sql: the column {column} is of the type {kind}, of which a value has no one text; write: {cast}"
                 )
 
-    def _rows(self) -> Iterator[Row]:
-        make, names = self._maker.make, self._names
+    def _records(self) -> Iterator[tuple[int, str, list[str | None]]]:
         index = 0
         fetched, self._first = self._first, []
         while fetched:
             for values in fetched:
                 index += 1
                 texts = [_text_of(value) for value in values]
-                source = json.dumps(dict(zip(self._header, texts, strict=True)), ensure_ascii=False)
-                given = [(name, text or None) for name, text in zip(names, texts, strict=True) if name is not None]
-                yield make(index, source, given)
+                yield index, json.dumps(dict(zip(self._header, texts, strict=True)), ensure_ascii=False), texts
             fetched = self._fetch(index)
+
+    def _make_row(self, line: int, source: str, record: Any) -> Row:
+        given = [(name, text or None) for name, text in zip(self._names, record, strict=True) if name is not None]
+        return self._maker.make(line, source, given)
 
     def _fetch(self, index: int) -> list[tuple[Any, ...]]:
         try:

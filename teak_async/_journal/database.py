@@ -31,8 +31,10 @@ APPLICATION = 0x7465616B
 VERSION = 2
 GROUP = 66
 """Rows of one statement, so of one transaction and one sync, at most: older SQLites take no more than 999 values."""
-CHUNK = 250
-"""Rows of an earlier run read at a time: to pass over them holds up the event loop."""
+CHUNK = 2_000
+"""Rows of an earlier run read at a time."""
+FINISHED_CHUNK = 2_000
+"""Sources of finished rows read at a time, by the thread that reads the input."""
 PAGE_SIZE = 1024
 """Bytes of a page of a new journal. A group puts each page that it changes into the log: with SQLite's 4096 bytes the log grew
 by 2.0 kB a row where these take 1.2 kB."""
@@ -298,6 +300,14 @@ def read_resume_point(connection: sqlite3.Connection) -> tuple[int, Counter[str]
 def read_known(start: int, connection: sqlite3.Connection) -> dict[int, KnownRow]:
     select = "SELECT row, digest, state FROM rows WHERE row >= ? AND row < ?"
     return {index: KnownRow(digest, state) for index, digest, state in connection.execute(select, (start, start + CHUNK))}
+
+
+def read_finished(path: str | Path, start: int) -> dict[int, tuple[Text, bool]]:
+    """Read the sources of finished rows, and whether they failed, by index: those of `FINISHED_CHUNK` rows from one on."""
+    select = "SELECT row, source, state = 'failed' FROM rows WHERE row >= ? AND row < ? AND state IN ('succeeded', 'failed')"
+    with _open_to_read(path) as connection:
+        found = connection.execute(select, (start, start + FINISHED_CHUNK))
+        return {index: (source, bool(failed)) for index, source, failed in found}
 
 
 @frozen

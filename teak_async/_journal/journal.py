@@ -80,11 +80,11 @@ class Journal:
             await wait_for_end(writer.ended, Decisions(error), lambda: None)
             raise
 
-    async def take_known_row(self, index: int) -> KnownRow | None:
-        """Return what an earlier run wrote of a row; to be called for one row after the other, in the input's order."""
-        while index >= self._known_until and self._known_until <= self.last_known:
-            start, self._known_until = self._known_until, self._known_until + CHUNK
-            self._known = await self._writer.read(partial(read_known, start))
+    async def find_known_row(self, index: int) -> KnownRow | None:
+        """Find what an earlier run wrote of a row; later calls ask about later rows."""
+        if index >= self._known_until:
+            self._known = await self._writer.read(partial(read_known, index))
+            self._known_until = index + CHUNK
         known = self._known.pop(index, None)
         return evolve(known, overtaken=True) if known is not None and index in self._overtaken else known
 

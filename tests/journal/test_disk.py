@@ -75,7 +75,7 @@ async def test_what_was_durable_is_there_after_a_limit_was_met(path: Path, limit
     assert said.endswith("mend that, then repeat the run")
     assert len(durable) >= 40
     journal = await Journal.open(path, {"game_id": "1"})
-    found = {str(index): await journal.take_known_row(index) for index in range(journal.last_known + 1)}
+    found = {str(index): await journal.find_known_row(index) for index in range(journal.last_known + 1)}
     more = JournalRow.of(9999, next(identifies(1)), None)
     await journal.write_intent(more)
     await journal.close()

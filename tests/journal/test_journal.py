@@ -110,7 +110,7 @@ async def test_known_rows_are_told_in_order(path: Path) -> None:
     await journal.close()
     journal = await Journal.open(path, ABOUT)
     assert journal.last_known == 1298
-    found = [await journal.take_known_row(index) for index in range(1300)]
+    found = [await journal.find_known_row(index) for index in range(1300)]
     await journal.close()
     assert found == [KnownRow(entries[index].digest, "intent") if index in entries else None for index in range(1300)]
     assert dict(iter_states(path)) == {index: KnownRow(entry.digest, "intent") for index, entry in entries.items()}
