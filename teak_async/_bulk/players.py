@@ -13,8 +13,9 @@ from teak_async.errors import CertificateError, Forbidden, GameNotFound, Journal
 from teak_async.models import Response
 
 from .breaker import CircuitBreaker
+from .hand import Hand, Player
 from .results import Results
-from .row_call import RowCall
+from .row_call import InvalidRow, RowCall
 
 ENDING = (SessionClosed, JournalError, Outage, CertificateError)
 """Errors of a row that every other row would get, too."""
@@ -109,30 +110,50 @@ class Players:
     Args:
         executor: makes the calls.
         results: takes how rows end.
+        hand: the rows of the run.
 
     Attributes:
         stopping: whether nothing new is sent any more.
     """
 
-    def __init__(self, executor: CallExecutor, results: Results) -> None:
+    def __init__(self, executor: CallExecutor, results: Results, hand: Hand) -> None:
         self._executor = executor
         self._results = results
+        self._hand = hand
         self.gate = Gate(executor.retry.outage)
-        self._queues: dict[str, deque[RowCall]] = {}
         self._tasks: dict[asyncio.Task[None], RowCall] = {}
+        self._room: asyncio.Future[None] | None = None
         self._denials = 0
         self.stopping = False
 
-    async def add(self, row: RowCall) -> None:
-        """Have a row sent after the others of its player; waits for room when it is the player's first."""
-        player = row.call.request.user_id
-        if (queue := self._queues.get(player)) is not None:
-            queue.append(row)
+    async def wait_for_room(self) -> None:
+        """Wait until another row may be read."""
+        while not self._hand.has_room:
+            self._room = asyncio.get_running_loop().create_future()
+            await self._room
+
+    def add(self, row: RowCall) -> None:
+        """Have a row sent after the others of its player."""
+        row.in_hand = True
+        if (player := self._hand.add(row)) is not None:
+            self._start(player)
+
+    def take(self, row: RowCall | InvalidRow) -> None:
+        """Take in that the reader of the run has the outcome of a row."""
+        self._hand.take(row)
+        self._use_room()
+
+    def _use_room(self) -> None:
+        if self.stopping:
             return
-        await row.reserve_lookahead()
-        self._queues[player] = deque([row])
+        for player in self._hand.admit_waiting():
+            self._start(player)
+        if self._room is not None and not self._room.done() and self._hand.has_room:
+            self._room.set_result(None)
+
+    def _start(self, player: Player) -> None:
         task = asyncio.create_task(self._run_player(player))
-        self._tasks[task] = row
+        self._tasks[task] = player.queue[0]
         task.add_done_callback(self._tasks.pop)
 
     def stop(self) -> None:
@@ -152,10 +173,11 @@ class Players:
         """Wait until no row is in flight."""
         while self._tasks:
             await asyncio.wait(self._tasks)
+        self._results.leave(self._hand.waiting_rows())
         self.gate.close()
 
-    async def _run_player(self, player: str) -> None:
-        queue = self._queues[player]
+    async def _run_player(self, player: Player) -> None:
+        queue = player.queue
         task = asyncio.current_task()
         assert task is not None
         try:
@@ -176,12 +198,12 @@ class Players:
                     else:
                         self._results.record(row, None, error)
                 finally:
-                    row.release_slots()
+                    self._release(row)
         except Exception as error:  # noqa: BLE001 - raised again in the reader of the outcomes
             self._results.fail(error)
         finally:
             self._results.leave(queue)
-            del self._queues[player]
+            player.running = False
 
     def _ends_run(self, error: TeakError) -> bool:
         """Say whether wrong credentials are the run's: a firewall's word about one row is not."""
@@ -197,7 +219,7 @@ class Players:
             probe = await self._enter_gate(row)
 
             def take_permit(probe: bool = probe) -> bool:
-                row.release_slots()
+                self._release(row)
                 return gate.admits(probe=probe)
 
             try:
@@ -215,6 +237,12 @@ class Players:
             if not call.uncertain:
                 row.retract_intent()
             await executor.pause(call, wait)
+
+    def _release(self, row: RowCall) -> None:
+        """Make room for other rows: this one has its permit, or is left."""
+        row.release_slot()
+        if self._hand.permit(row):
+            self._use_room()
 
     async def _enter_gate(self, row: RowCall) -> bool:
         deadline = row.call.deadline

@@ -31,7 +31,7 @@ class Results:
         self._context = context
         self._tally = tally
         self._stop = stop
-        self._queue: asyncio.Queue[Outcome | None] = asyncio.Queue()
+        self._queue: asyncio.Queue[tuple[RowCall | InvalidRow, Outcome] | None] = asyncio.Queue()
         self.error: BaseException | None = None
         self._seen = False
 
@@ -45,24 +45,24 @@ class Results:
         outcome = outcome_of(row, response, error)
         journal = self._context.journal
         if journal is None or row.journal_row is None:
-            self.deliver(outcome)
+            self.deliver(row, outcome)
         elif isinstance(row, RowCall) and outcome.state == "not_sent":
             row.retract_intent()  # no result: a resumed run with a later deadline sends it
-            self.deliver(outcome)
+            self.deliver(row, outcome)
         else:
 
             def deliver(written: asyncio.Future[None]) -> None:
                 if (failure := written.exception()) is not None:
                     self.fail(failure)
-                self.deliver(outcome)
+                self.deliver(row, outcome)
 
             journal.record_result(result_of(row, row.journal_row, outcome)).add_done_callback(deliver)
 
-    def deliver(self, outcome: Outcome) -> None:
+    def deliver(self, row: RowCall | InvalidRow, outcome: Outcome) -> None:
         """Count an outcome, and give it to the reader."""
         self._tally.add(outcome)
         self._context.trouble = None
-        self._queue.put_nowait(outcome)
+        self._queue.put_nowait((row, outcome))
 
     @property
     def any_succeeded(self) -> bool:
@@ -91,15 +91,15 @@ class Results:
         """Deliver no more."""
         self._queue.put_nowait(None)
 
-    async def next(self) -> Outcome:
-        """Wait for the next outcome.
+    async def next(self) -> tuple[RowCall | InvalidRow, Outcome]:
+        """Wait for the next row that ends, and its outcome.
 
         Raises:
             StopAsyncIteration: after the last one, or what ended the run early.
         """
-        outcome = await self._queue.get()
-        if outcome is not None:
-            return outcome
+        ended = await self._queue.get()
+        if ended is not None:
+            return ended
         self._queue.put_nowait(None)
         self._seen = True
         if self.error is not None:

@@ -64,14 +64,12 @@ class RunContext:
     """What the rows in flight of one run have in common.
 
     Attributes:
-        lookahead: room for players who wait for their first permit.
         deadline: after which nothing is sent any more.
         journal: where intents go; `None` for a run without one.
         slots: who has an intent and is not yet sent.
         trouble: why a row was last tried again, or left, until one ends.
     """
 
-    lookahead: asyncio.Semaphore
     deadline: DueTime | None
     journal: Journal | None = None
     slots: IntentSlots = field(factory=IntentSlots)
@@ -86,11 +84,14 @@ class RowCall:
         row: what to send.
         context: what it has in common with the others.
 
+    Attributes:
+        in_hand: whether the hand has it, and not only its outcome.
+
     Raises:
         InvalidRequest: when the row asks for nothing that can be sent.
     """
 
-    __slots__ = ("_context", "_durable", "_has_slot", "_intended", "_reserved", "call", "index", "journal_row", "line")
+    __slots__ = ("_context", "_durable", "_has_slot", "_intended", "call", "in_hand", "index", "journal_row", "line")
 
     def __init__(self, index: int, row: Row, context: RunContext) -> None:
         self.call = Call(cast(Request, row.request), Lane.BULK, context.deadline)
@@ -98,7 +99,7 @@ class RowCall:
         self.line = row.line
         self.journal_row = None if context.journal is None else JournalRow.of(index, self.call.request, row.source)
         self._context = context
-        self._reserved = self._intended = self._has_slot = self._durable = False
+        self.in_hand = self._intended = self._has_slot = self._durable = False
 
     @property
     def attempts(self) -> int:
@@ -115,11 +116,6 @@ class RowCall:
         """How the first attempt that failed ended."""
         return self.call.first_error
 
-    async def reserve_lookahead(self) -> None:
-        """Wait until there is room for one more player, whose first row in flight this is."""
-        await self._context.lookahead.acquire()
-        self._reserved = True
-
     async def write_intent(self) -> None:
         """Make it durable that the row is about to be sent, unless it is already."""
         journal = self._context.journal
@@ -131,18 +127,15 @@ class RowCall:
         self._context.slots.mark_durable()
         self._durable = True
 
-    def release_slots(self) -> None:
+    def release_slot(self) -> None:
         """Make room for other rows: this one has its permit, or is left."""
-        if self._reserved:
-            self._context.lookahead.release()
-            self._reserved = False
         if self._has_slot:
             self._context.slots.release(durable=self._durable)
             self._has_slot = self._durable = False
 
     def retract_intent(self) -> None:
         """Write that the row was certainly not done, and may be sent by another attempt or a later run."""
-        self.release_slots()
+        self.release_slot()
         self._context.trouble = self.call.error
         # An intent of an earlier run stays: that one may have sent it.
         if self._context.journal is not None and self.journal_row is not None and self._intended and not self.call.resent:

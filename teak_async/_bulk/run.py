@@ -1,9 +1,9 @@
 """Bulk runs: thousands of calls at once, under the limits, as a stream of outcomes.
 
-Theory of operation. A puller takes rows from the input as long as fewer than `capacity` are in flight; a row is in flight from
-then until its outcome is taken by the reader of the run. That one bound is why memory does not grow with the input and why a
-slow reader slows the run. `resume` says what to do with each row, `Players` sends them, `Results` records and delivers how
-they ended. The session does the rest, in its bulk lane.
+Theory of operation. A puller takes rows from the input as long as the hand has room; a row is in hand from then until its
+outcome is taken by the reader of the run. That is why memory does not grow with the input and why a slow reader slows the
+run. `resume` says what to do with each row, `Players` sends them, `Results` records and delivers how they ended. The session
+does the rest, in its bulk lane.
 
 - With a journal, an intent is durable before its row is sent, and an outcome is delivered when its result is durable.
 - A row that fails is an outcome. A run ends early, and finishes what was sent, only when no row could do better: the input
@@ -17,7 +17,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterable, AsyncIterator, Coroutine, Generator, Iterable, Mapping
 from contextlib import aclosing, suppress
-from math import ceil
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -33,17 +32,15 @@ from teak_async._limits.bucket import GRANTS_A_TURN
 from teak_async._limits.session_limits import Limits
 from teak_async.errors import JournalError, SessionClosed, TeakError
 
+from .hand import Hand
 from .outcomes import BulkReport, FinishedRows, Outcome, Tally
 from .players import Players
 from .results import Results
 from .resume import Disposition, plan_rows
 from .row_call import InvalidRow, RowCall, RunContext, in_doubt_error, outcome_of
 
-MAX_IN_FLIGHT = 500
-"""Rows in flight at most, whatever the limit: each may have a connection of its own, and systems allow about a thousand."""
-MAX_LOOKAHEAD = 250
-"""Players in flight at most who wait for their first permit; half a second's worth, at most limits, of an input that comes in
-pages. With 500, at a very high limit, Python's collector of garbage went through them all time and again, for 5 ms each."""
+ENDED = (Disposition.OVERTAKEN, Disposition.IN_DOUBT, Disposition.STILL_IN_DOUBT)
+"""Of a row that is not sent, since an earlier run may have done it."""
 BUCKETS = {endpoint.name: endpoint.bucket for endpoint in ENDPOINTS.values()}
 
 
@@ -80,14 +77,13 @@ class BulkRun(Coroutine[Any, Any, BulkReport]):
     ) -> None:
         if not isinstance(requests, Iterable | AsyncIterable):
             raise TypeError(f"requests must be an iterable or an async iterable, not {type(requests).__name__}")
-        limit = max(limits.identify, limits.subscription)
         self._executor = executor
         self._options = RunOptions(requests, path, dict(about), resend_in_doubt)
-        self._capacity = asyncio.Semaphore(min(limit, MAX_IN_FLIGHT))
-        self._context = RunContext(asyncio.Semaphore(min(ceil(limit / 2), MAX_LOOKAHEAD)), deadline)
+        self._context = RunContext(deadline)
         self._tally = Tally()
         self._results = Results(self._context, self._tally, self.stop)
-        self._players = Players(executor, self._results)
+        self._hand = Hand(limits)
+        self._players = Players(executor, self._results, self._hand)
         self._puller: asyncio.Task[None] | None = None
         self._main: asyncio.Task[None] | None = None
         self._drained: Coroutine[Any, Any, BulkReport] | None = None
@@ -152,8 +148,8 @@ class BulkRun(Coroutine[Any, Any, BulkReport]):
     async def __anext__(self) -> Outcome:
         if self._main is None:
             raise TypeError(_OPEN_FIRST)
-        outcome = await self._results.next()
-        self._capacity.release()
+        row, outcome = await self._results.next()
+        self._players.take(row)
         return outcome
 
     def __await__(self) -> Generator[Any, None, BulkReport]:
@@ -260,9 +256,11 @@ class BulkRun(Coroutine[Any, Any, BulkReport]):
                     await self._start_row(*item)
 
     async def _start_row(self, row: RowCall | InvalidRow, what: Disposition) -> None:
-        await self._capacity.acquire()
+        await self._players.wait_for_room()
         if not self._tally.began:
             self._tally.began = asyncio.get_running_loop().time()
+        if isinstance(row, InvalidRow) or what in ENDED:
+            self._hand.add_ended()
         if isinstance(row, InvalidRow):
             self._results.record(row, None, row.error)
         elif what is Disposition.OVERTAKEN:
@@ -272,13 +270,13 @@ class BulkRun(Coroutine[Any, Any, BulkReport]):
         elif what is Disposition.IN_DOUBT:
             self._results.record(row, None, in_doubt_error())
         elif what is Disposition.STILL_IN_DOUBT:
-            self._results.deliver(outcome_of(row, None, in_doubt_error()))  # the journal has it, and why
+            self._results.deliver(row, outcome_of(row, None, in_doubt_error()))  # the journal has it, and why
         else:
             if what is Disposition.RESEND:
                 row.call.resent = True
                 # It stays in doubt until the server says that it was done.
                 row.call.uncertain = row.call.endpoint.effect is Effect.RECORD
-            await self._players.add(row)
+            self._players.add(row)
         if row.index % GRANTS_A_TURN == 0:
             await asyncio.sleep(0)  # as the grants: rows of players in flight, and those that cannot be sent, wait for nothing
 

@@ -64,7 +64,7 @@ async def journal(tmp_path: Path) -> AsyncIterator[Journal]:
 
 
 def make_context(journal: Journal | None = None) -> RunContext:
-    return RunContext(asyncio.Semaphore(1), None, journal, IntentSlots(1, 1))
+    return RunContext(None, journal, IntentSlots(1, 1))
 
 
 def make_row(context: RunContext) -> RowCall:
@@ -93,22 +93,9 @@ async def test_a_slot_is_released_once(journal: Journal) -> None:
     row = make_row(context)
     await row.write_intent()
     assert await acquire_all(context.slots) == 0
-    row.release_slots()
-    row.release_slots()
+    row.release_slot()
+    row.release_slot()
     assert await acquire_all(context.slots) == 1
-
-
-async def test_room_ahead_is_for_the_first_permit() -> None:
-    """Only a player's first row in hand waits for room ahead, and only its first permit makes room."""
-    context = make_context()
-    row = make_row(context)
-    await row.reserve_lookahead()
-    assert context.lookahead.locked()
-    row.release_slots()
-    assert not context.lookahead.locked()
-    await context.lookahead.acquire()
-    row.release_slots()
-    assert context.lookahead.locked()
 
 
 async def test_without_a_journal_nothing_is_intended() -> None:

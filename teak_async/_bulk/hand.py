@@ -1,0 +1,177 @@
+"""The rows in hand: read from the input, and their outcomes not taken by the reader of the run yet. Pure.
+
+A row in hand waits, or is its player's: one task makes a player's rows one after the other. Two bounds hold for each bucket,
+so that one that pauses does not stop the others:
+
+- Players are few, since each may have a connection of its own. Fewer still have no permit yet: what they prepare may wait long.
+- Rows are at most `MOST_ROWS`. Of a file sorted by player that many are read, so that enough players are in hand.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from math import ceil
+
+from attrs import define, field
+
+from teak_async._limits.session_limits import Limits
+
+from .row_call import InvalidRow, RowCall
+
+MOST_PLAYERS = 500
+"""Players of one bucket in hand at most, whatever the limit: systems allow a process about a thousand connections."""
+MOST_UNPERMITTED = 250
+"""Players of one bucket in hand at most who wait for their first permit; at most limits half a second's worth. With 500, at a
+very high limit, Python's collector of garbage went through them all time and again, for 5 ms each."""
+MOST_ROWS = 5_000
+"""Rows of one bucket in hand at most."""
+
+
+@define
+class Player:
+    """A player in hand.
+
+    Attributes:
+        name: of the player.
+        bucket: on whose account.
+        queue: rows that were not begun.
+        rows: in hand, whatever became of them.
+        running: whether a task makes the rows.
+        permitted: whether a row has had a permit.
+    """
+
+    name: str
+    bucket: _Bucket
+    queue: deque[RowCall]
+    rows: int
+    running: bool = False
+    permitted: bool = False
+
+
+@define
+class _Bucket:
+    """The rows in hand for one bucket.
+
+    Attributes:
+        most_players: players that may be in hand.
+        most_unpermitted: of these, players without a permit.
+        players: in hand.
+        unpermitted: of these, without a permit.
+        rows: in hand; those of waiting players, too.
+        waiting: players for whom there is no room yet, with their rows.
+    """
+
+    most_players: int
+    most_unpermitted: int
+    players: int = 0
+    unpermitted: int = 0
+    rows: int = 0
+    waiting: dict[str, deque[RowCall]] = field(factory=dict)
+
+    @property
+    def has_room(self) -> bool:
+        """Whether another player may be in hand."""
+        return self.players < self.most_players and self.unpermitted < self.most_unpermitted
+
+
+class Hand:
+    """Says which row may be read, and which player's rows may be made.
+
+    Args:
+        limits: requests per second.
+    """
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._buckets: dict[str, _Bucket] = {}
+        self._players: dict[str, Player] = {}
+        self._waiting_in: dict[str, _Bucket] = {}
+        self._ended = 0
+
+    @property
+    def has_room(self) -> bool:
+        """Whether another row may be read."""
+        buckets = self._buckets.values()
+        if self._ended >= MOST_PLAYERS or any(bucket.rows >= MOST_ROWS for bucket in buckets):
+            return False
+        return not buckets or any(bucket.has_room for bucket in buckets)
+
+    def add(self, row: RowCall) -> Player | None:
+        """Take a row in hand, behind all others of its player; return the player if the rows are to be made from now on."""
+        name = row.call.request.user_id
+        bucket = self._bucket_of(row)
+        bucket.rows += 1
+        if (player := self._players.get(name)) is not None:
+            player.queue.append(row)
+            player.rows += 1
+            return self._run(player)
+        if (waits_in := self._waiting_in.get(name)) is not None:
+            waits_in.waiting[name].append(row)
+            return None
+        if bucket.has_room:
+            return self._admit(name, bucket, deque([row]))
+        bucket.waiting[name] = deque([row])
+        self._waiting_in[name] = bucket
+        return None
+
+    def add_ended(self) -> None:
+        """Take a row in hand of which nothing is made: it has its outcome."""
+        self._ended += 1
+
+    def permit(self, row: RowCall) -> bool:
+        """Take in that a row has its permit, or is left; say whether it is its player's first."""
+        player = self._players[row.call.request.user_id]
+        if player.permitted:
+            return False
+        player.permitted = True
+        player.bucket.unpermitted -= 1
+        return True
+
+    def take(self, row: RowCall | InvalidRow) -> None:
+        """Take a row out of hand: the reader has its outcome."""
+        if isinstance(row, InvalidRow) or not row.in_hand:
+            self._ended -= 1
+            return
+        self._bucket_of(row).rows -= 1
+        player = self._players[row.call.request.user_id]
+        player.rows -= 1
+        if not player.rows:
+            del self._players[player.name]
+            player.bucket.players -= 1
+            player.bucket.unpermitted -= not player.permitted
+
+    def admit_waiting(self) -> list[Player]:
+        """Give the players for whom there is room by now, and whose rows are to be made."""
+        admitted = []
+        for bucket in self._buckets.values():
+            while bucket.waiting and bucket.has_room:
+                name = next(iter(bucket.waiting))
+                del self._waiting_in[name]
+                if (player := self._admit(name, bucket, bucket.waiting.pop(name))) is not None:
+                    admitted.append(player)
+        return admitted
+
+    def waiting_rows(self) -> list[RowCall]:
+        """Give the rows of players for whom there was no room."""
+        return [row for bucket in self._buckets.values() for queue in bucket.waiting.values() for row in queue]
+
+    def _admit(self, name: str, bucket: _Bucket, queue: deque[RowCall]) -> Player | None:
+        player = self._players[name] = Player(name, bucket, queue, len(queue))
+        bucket.players += 1
+        bucket.unpermitted += 1
+        return self._run(player)
+
+    @staticmethod
+    def _run(player: Player) -> Player | None:
+        if player.running:
+            return None
+        player.running = True
+        return player
+
+    def _bucket_of(self, row: RowCall) -> _Bucket:
+        endpoint = row.call.endpoint
+        bucket = self._buckets.get(endpoint.bucket)
+        if bucket is None:
+            limit = getattr(self._limits, endpoint.limit)
+            bucket = self._buckets[endpoint.bucket] = _Bucket(min(limit, MOST_PLAYERS), min(ceil(limit / 2), MOST_UNPERMITTED))
+        return bucket
