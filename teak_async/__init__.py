@@ -14,8 +14,12 @@ if TYPE_CHECKING:
     from ._client.transport import Timeout as Timeout
     from ._limits.bucket import Rate as Rate
     from ._limits.session_limits import Limits as Limits
+    from ._parts.categories import Categories as Categories
+    from ._parts.email import Email as Email
+    from ._parts.exclusions import Exclusions as Exclusions
+    from ._parts.exclusions import Players as Players
+    from ._parts.subscriptions import Subscriptions as Subscriptions
     from ._session import TeakSession as TeakSession
-    from ._subscriptions import Subscriptions as Subscriptions
     from .errors import BacklogFull as BacklogFull
     from .errors import CertificateError as CertificateError
     from .errors import ConnectFailed as ConnectFailed
@@ -39,16 +43,50 @@ if TYPE_CHECKING:
     from .errors import UnknownState as UnknownState
     from .models import CategorySubscriptionChange as CategorySubscriptionChange
     from .models import Channel as Channel
+    from .models import ClearDeliveryFault as ClearDeliveryFault
+    from .models import CreateExclusion as CreateExclusion
+    from .models import DeleteExclusion as DeleteExclusion
+    from .models import DeliveryFaultCleared as DeliveryFaultCleared
+    from .models import EmailAction as EmailAction
+    from .models import EmailAddress as EmailAddress
+    from .models import EmailAddressChange as EmailAddressChange
+    from .models import EmailCategoryChange as EmailCategoryChange
+    from .models import EmailChange as EmailChange
+    from .models import EmailState as EmailState
+    from .models import EmailStatus as EmailStatus
+    from .models import Exclusion as Exclusion
+    from .models import ExclusionAction as ExclusionAction
+    from .models import ExclusionChange as ExclusionChange
+    from .models import ExclusionEnd as ExclusionEnd
+    from .models import ExclusionPage as ExclusionPage
+    from .models import ExclusionStatus as ExclusionStatus
+    from .models import GetEmailAddress as GetEmailAddress
+    from .models import GetEmailSubscription as GetEmailSubscription
+    from .models import GetExclusion as GetExclusion
     from .models import GetSubscription as GetSubscription
     from .models import Identify as Identify
+    from .models import ListCategories as ListCategories
+    from .models import ListExclusions as ListExclusions
+    from .models import ListUnsubscriptions as ListUnsubscriptions
+    from .models import OptOutCategories as OptOutCategories
+    from .models import OptOutCategory as OptOutCategory
+    from .models import PlayerRemoval as PlayerRemoval
     from .models import PlayerSession as PlayerSession
+    from .models import PurgedChannels as PurgedChannels
+    from .models import RemoveEmailAddress as RemoveEmailAddress
+    from .models import RemovePlayer as RemovePlayer
     from .models import Request as Request
     from .models import Response as Response
     from .models import SetCategorySubscription as SetCategorySubscription
+    from .models import SetEmailAddress as SetEmailAddress
+    from .models import SetEmailCategorySubscription as SetEmailCategorySubscription
+    from .models import SetEmailSubscription as SetEmailSubscription
     from .models import SetSubscription as SetSubscription
     from .models import State as State
     from .models import SubscriptionChange as SubscriptionChange
     from .models import SubscriptionStatus as SubscriptionStatus
+    from .models import Unsubscription as Unsubscription
+    from .models import UnsubscriptionPage as UnsubscriptionPage
 
 # The command's help needs none of these, and importing aiohttp takes half a second: each is imported when it is asked for.
 _NAMES = {
@@ -58,13 +96,26 @@ _NAMES = {
     "_client.transport": "Timeout",
     "_limits.bucket": "Rate",
     "_limits.session_limits": "Limits",
+    "_parts.categories": "Categories",
+    "_parts.email": "Email",
+    "_parts.exclusions": "Exclusions Players",
+    "_parts.subscriptions": "Subscriptions",
     "_session": "TeakSession",
-    "_subscriptions": "Subscriptions",
     "errors": "BacklogFull CertificateError ConnectFailed ConnectionLost DeadlinePassed Delivery Forbidden GameNotFound"
     " InvalidRequest JournalError NotFound Outage PlayerNotFound RateLimited ServerError SessionClosed TeakError TimedOut"
     " TransportError UnexpectedResponse UnknownState",
-    "models": "CategorySubscriptionChange Channel GetSubscription Identify PlayerSession Request Response"
-    " SetCategorySubscription SetSubscription State SubscriptionChange SubscriptionStatus",
+    "models.base": "Request Response",
+    "models.categories": "ListCategories OptOutCategories OptOutCategory",
+    "models.email": "ClearDeliveryFault DeliveryFaultCleared EmailAction EmailAddress EmailAddressChange"
+    " EmailCategoryChange EmailChange EmailState EmailStatus GetEmailAddress GetEmailSubscription"
+    " ListUnsubscriptions RemoveEmailAddress SetEmailAddress SetEmailCategorySubscription"
+    " SetEmailSubscription Unsubscription UnsubscriptionPage",
+    "models.exclusions": "CreateExclusion DeleteExclusion Exclusion ExclusionAction ExclusionChange ExclusionEnd"
+    " ExclusionPage ExclusionStatus GetExclusion ListExclusions PlayerRemoval PurgedChannels"
+    " RemovePlayer",
+    "models.sessions": "Identify PlayerSession",
+    "models.subscriptions": "CategorySubscriptionChange Channel GetSubscription SetCategorySubscription SetSubscription"
+    " State SubscriptionChange SubscriptionStatus",
 }
 _HOMES = {name: module for module, names in _NAMES.items() for name in names.split()}
 _MODULES = ("errors", "events", "models")

@@ -33,10 +33,10 @@ from ._leaving import Decisions, wait_for_end
 from ._limits.bucket import Lane, Rate
 from ._limits.session_limits import BucketHandle, Limits, SessionLimits
 from ._notify import Hook, Notifier, log
-from ._subscriptions import SubscriptionsProperty
+from ._parts.parts import SessionParts
 from ._version import __version__
 from .errors import InvalidRequest, SessionClosed, TeakError
-from .models import Channel, Identify, PlayerSession, Request, Response
+from .models import Identify, PlayerSession, Request, Response
 
 if TYPE_CHECKING:
     from typing import Self
@@ -46,7 +46,7 @@ API = "https://api.gocarrot.com"
 R = TypeVar("R", bound=Response)
 
 
-class TeakSession:
+class TeakSession(SessionParts):
     """A session with Teak's server API for one game.
 
     Open one for the whole program: `async with TeakSession() as teak:`. It keeps the limits for the calls that go through it.
@@ -56,7 +56,7 @@ class TeakSession:
         secret_key: Teak Server Secret. Default: `TEAK_SECRET_KEY` in the environment.
         base_url: address of the server, `https://…` or `http://…`. Default: `TEAK_BASE_URL` in the environment, else Teak's
             own. The secret is sent there, whatever server it is.
-        limits: requests per second. Default: what Teak documents, `Limits(identify=200, subscription=300)`.
+        limits: requests per second. Default: what Teak documents; so a figure that `Limits(…)` leaves out.
         retry: how often and after which waits a failed attempt is retried. Default: `RetryPolicy()`, five attempts. `None`:
             one attempt a call, and no wait in an outage.
         timeout: bounds of one attempt. Default: `Timeout(connect=10, response=30)`, in seconds.
@@ -126,10 +126,6 @@ class TeakSession:
         self._backlog = Backlog(backlog)
         self._drain_timeout = as_seconds("drain_timeout", drain_timeout)
         self.undelivered: tuple[tuple[Request, TeakError], ...] = ()
-
-    desktop_push = SubscriptionsProperty(
-        Channel.DESKTOP_PUSH, "Players' desktop web push subscriptions: `status`, `set_state`, `opt_out`, `opt_in` and more."
-    )
 
     async def open(self) -> Self:
         """Open the session on the running loop; `async with` does it.
@@ -239,12 +235,12 @@ class TeakSession:
         """Make one call, before any call of a bulk run.
 
         Args:
-            request: an `Identify`, `GetSubscription`, `SetSubscription` or `SetCategorySubscription`.
+            request: one of `teak_async.models`, such as an `Identify` or a `SetSubscription`.
             deadline: when the call has to end: seconds from now, a `timedelta`, or a `datetime` with a time zone. Default:
                 none; each attempt has the session's `timeout`.
 
         Returns:
-            The response: a `PlayerSession`, `SubscriptionStatus`, `SubscriptionChange` or `CategorySubscriptionChange`.
+            The response to the request, such as a `PlayerSession` or a `SubscriptionChange`.
 
         Raises:
             DeadlinePassed: the deadline passed before the call was sent (`NOT_SENT`), or sent again after an attempt in doubt

@@ -26,6 +26,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
+from attrs import fields_dict
 
 from ._client.retry import RetryPolicy
 from ._client.transport import Timeout
@@ -44,6 +45,8 @@ if TYPE_CHECKING:
 
 PLENTY = 100_000
 """Requests per second that the server allows: more than a test makes."""
+QUICK = Limits(**dict.fromkeys(fields_dict(Limits), 5000))
+"""Requests per second that a test's session makes at most."""
 PATIENCE = 60.0
 """Seconds after which a server or session that does not respond fails the test; none ever takes as long."""
 
@@ -107,14 +110,20 @@ class TeakSandbox:
         """Let shares of all requests go wrong, or make the network slow; see `teak_async.sandbox.Faults`."""
         self._run_on_loop(lambda: self._server.set_faults(faults))
 
-    def set_limits(self, *, identify: int = PLENTY, subscription: int = PLENTY) -> None:
-        """Respond 429 to requests beyond these limits per second, in a sliding window that begins now."""
-        self._run_on_loop(lambda: self._server.set_limits(identify, subscription))
+    def set_limits(self, **limits: int) -> None:
+        """Respond 429 to requests beyond these limits per second, in a sliding window that begins now.
+
+        Args:
+            limits: by the names of `teak_async.Limits`, such as `identify=200`; one that is left out is never reached.
+        """
+        from .sandbox import LIMITS  # noqa: PLC0415 - every run of pytest imports this module
+
+        self._run_on_loop(lambda: self._server.set_limits({**dict.fromkeys(LIMITS, PLENTY), **limits}))
 
     def session(
         self,
         *,
-        limits: Limits = Limits(5000, 5000),  # noqa: B008 - frozen
+        limits: Limits = QUICK,
         retry: RetryPolicy = RetryPolicy(initial_wait=0.01, outage=0),  # noqa: B008 - frozen
         timeout: Timeout = Timeout(connect=2, response=2),  # noqa: B008 - frozen
     ) -> SandboxSession:
@@ -244,9 +253,9 @@ def _teak_loop() -> Iterator[asyncio.AbstractEventLoop]:
 @pytest.fixture
 def teak_sandbox(_teak_loop: asyncio.AbstractEventLoop) -> Iterator[TeakSandbox]:
     """A stand-in for Teak's server, new for this test. TEAK_BASE_URL and the credentials in the environment are its own."""
-    from .sandbox import Sandbox  # noqa: PLC0415 - every run of pytest imports this module
+    from .sandbox import LIMITS, Sandbox  # noqa: PLC0415 - every run of pytest imports this module
 
-    server = Sandbox(identify=PLENTY, subscription=PLENTY)
+    server = Sandbox(limits=dict.fromkeys(LIMITS, PLENTY))
     _run_in_thread(server.__aenter__(), _teak_loop)
     sandbox = TeakSandbox(server, _teak_loop)
     try:

@@ -15,7 +15,7 @@ PACKAGE = ROOT / "teak_async"
 LAYERS = [
     "_cli",
     "_session",
-    "_subscriptions _bulk",
+    "_parts _bulk",
     "_client",
     "_limits _journal",
     "_notify _leaving",
@@ -44,11 +44,11 @@ MAX_LINES = 400
 
 PURE = [
     "_values.py",
-    "models.py",
     "errors.py",
     "events.py",
     "_api/endpoints.py",
     "_api/codec.py",
+    "_api/structure.py",
     "_api/refusals.py",
     "_api/credentials.py",
     "_limits/allowance.py",
@@ -58,6 +58,7 @@ PURE = [
 ]
 IMPURE = {"asyncio", "aiohttp", "time", "random"}
 
+PURE += [f"models/{path.name}" for path in (PACKAGE / "models").glob("[!_]*.py")]
 MODULES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py"))
 
 

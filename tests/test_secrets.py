@@ -54,11 +54,14 @@ from teak_async import (
     Outage,
     PlayerNotFound,
     RateLimited,
+    RemovePlayer,
     Request,
     RetryPolicy,
     ServerError,
     SessionClosed,
     SetCategorySubscription,
+    SetEmailAddress,
+    SetEmailSubscription,
     SetSubscription,
     TeakError,
     TeakSession,
@@ -349,6 +352,9 @@ def requests() -> list[Request]:
         GetSubscription("p1"),
         SetSubscription("p1", "opt_out"),
         SetCategorySubscription("p1", "sales", "opt_out"),
+        SetEmailSubscription(EMAIL, "opt_out"),
+        SetEmailAddress("p1", EMAIL),
+        RemovePlayer("p1"),
     ]
 
 
@@ -550,7 +556,7 @@ def test_submitted(ear: Ear) -> None:
     """A call that nobody waited for tells its failure without the secret, in the log and in what the session left."""
 
     async def calls() -> None:
-        teak = session(SECRET, server.url, backlog=4, drain_timeout=0.05)
+        teak = session(SECRET, server.url, backlog=len(requests()), drain_timeout=0.05)
         async with teak:
             for request in requests():
                 teak.submit(request)

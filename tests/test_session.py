@@ -142,8 +142,8 @@ async def test_a_request_knows_the_type_of_its_response(teak: TeakSession, sandb
     assert type(assert_type(change, SubscriptionChange)) is SubscriptionChange
     category_change = await teak.submit(SetCategorySubscription("p1", "sales", "opt_in"))
     assert type(assert_type(category_change, CategorySubscriptionChange)) is CategorySubscriptionChange
-    requests = [Identify("p1", country_code="US"), GetSubscription("p1")]
-    responses = [await teak.call(request) for request in assert_type(requests, list[Request])]
+    requests: list[Request] = [Identify("p1", country_code="US"), GetSubscription("p1")]
+    responses = [await teak.call(request) for request in requests]
     assert [type(response) for response in assert_type(responses, list[Response])] == [PlayerSession, SubscriptionStatus]
 
 

@@ -23,7 +23,7 @@ class Credentials:
     def __attrs_post_init__(self) -> None:
         # A short secret may be a part of ordinary words, and replacing it there would spoil the response.
         is_redacted = len(self.secret_key) >= MIN_SECRET
-        echo = re.compile(b"".join(map(_forms_of, self.secret_key))) if is_redacted else None
+        echo = re.compile(pattern_of(self.secret_key)) if is_redacted else None
         object.__setattr__(self, "_echo", echo)
 
     def redact(self, body: bytes) -> bytes:
@@ -34,6 +34,11 @@ class Credentials:
         if b"\\" in body or b"%" in body or b"&" in body or b"+" in body or self.secret_key.encode() in body:
             return self._echo.sub(b"[secret]", body)
         return body
+
+
+def pattern_of(text: str) -> bytes:
+    """Return a pattern for a text in all forms in which a server may write it."""
+    return b"".join(map(_forms_of, text))
 
 
 def _forms_of(letter: str) -> bytes:

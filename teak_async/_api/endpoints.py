@@ -33,16 +33,43 @@ from teak_async.errors import InvalidRequest
 from teak_async.models import (
     CategorySubscriptionChange,
     Channel,
+    ClearDeliveryFault,
+    CreateExclusion,
+    DeleteExclusion,
+    DeliveryFaultCleared,
+    EmailAddress,
+    EmailAddressChange,
+    EmailCategoryChange,
+    EmailChange,
+    EmailStatus,
+    ExclusionChange,
+    ExclusionEnd,
+    ExclusionPage,
+    ExclusionStatus,
+    GetEmailAddress,
+    GetEmailSubscription,
+    GetExclusion,
     GetSubscription,
     Identify,
+    ListCategories,
+    ListExclusions,
+    ListUnsubscriptions,
+    OptOutCategories,
+    PlayerRemoval,
     PlayerSession,
+    RemoveEmailAddress,
+    RemovePlayer,
     Request,
     Response,
     SetCategorySubscription,
+    SetEmailAddress,
+    SetEmailCategorySubscription,
+    SetEmailSubscription,
     SetSubscription,
     SubscriptionChange,
     SubscriptionRequest,
     SubscriptionStatus,
+    UnsubscriptionPage,
 )
 
 
@@ -60,31 +87,31 @@ class Endpoint:
 
     Attributes:
         name: its name in logs, messages, traces and journals; no other endpoint has it.
-        method: HTTP method; parameters go into the body of a `POST` and the query of a `GET`.
+        method: HTTP method; parameters go into the body of a `POST`, and into the query of the others.
         template: path with the names of the request's fields as placeholders.
         limit: the figure of `Limits` that holds for its bucket.
         effect: decides when a call may be sent again.
         response: what a success is decoded into.
         success: the one documented success status.
-        says_ok: whether the body of a success has `status: ok`.
+        statuses: the values of `status` in the body of a success; empty where it has none.
         bucket: the path as the server's 429 names it: reading and setting share one, all categories of a channel another.
         in_path: the request's fields that are in the path, and so in neither body nor query.
     """
 
     name: str
-    method: Literal["GET", "POST"]
+    method: Literal["GET", "POST", "DELETE"]
     template: str
-    limit: Literal["identify", "subscription"]
+    limit: Literal["identify", "subscription", "email", "unsubscriptions", "exclusions", "removals", "categories"]
     effect: Effect
     response: type[Response]
     success: int
-    says_ok: bool = True
+    statuses: tuple[str, ...] = ("ok",)
     bucket: str = field(init=False)
     in_path: tuple[str, ...] = field(init=False)
 
     def __attrs_post_init__(self) -> None:
         object.__setattr__(self, "in_path", tuple(re.findall(r"{(\w+)}", self.template)))
-        object.__setattr__(self, "bucket", self.template.replace("{category}", ":category_identifier"))
+        object.__setattr__(self, "bucket", re.sub(r"{(\w+)}", _placeholder, self.template))
 
     def on(self, channel: Channel) -> Endpoint:
         """Make the endpoint of one channel."""
@@ -93,15 +120,59 @@ class Endpoint:
         return evolve(self, name=name, template=self.template.replace("{channel}", channel))
 
 
+def _placeholder(found: re.Match[str]) -> str:
+    """Write a parameter of the path as the server's 429 does."""
+    return ":category_identifier" if found[1] == "category" else f":{found[1]}"
+
+
 _STATUS = "/v2/{channel}/subscription_status"
 _CATEGORY = f"{_STATUS}/{{category}}"
-
+_EMAIL_STATUS = "/v2/email/subscription_status"
 _ROWS: dict[type[Request], Endpoint] = {
-    Identify: Endpoint("identify", "POST", "/v2/identify", "identify", Effect.RECORD, PlayerSession, 201, says_ok=False),
+    Identify: Endpoint("identify", "POST", "/v2/identify", "identify", Effect.RECORD, PlayerSession, 201, ()),
     GetSubscription: Endpoint("read status", "GET", _STATUS, "subscription", Effect.READ, SubscriptionStatus, 200),
     SetSubscription: Endpoint("set state", "POST", _STATUS, "subscription", Effect.SET, SubscriptionChange, 200),
     SetCategorySubscription: Endpoint(
         "set category state", "POST", _CATEGORY, "subscription", Effect.SET, CategorySubscriptionChange, 200
+    ),
+    GetEmailSubscription: Endpoint("read status (email)", "GET", _EMAIL_STATUS, "subscription", Effect.READ, EmailStatus, 200),
+    SetEmailSubscription: Endpoint("set state (email)", "POST", _EMAIL_STATUS, "subscription", Effect.SET, EmailChange, 200),
+    SetEmailCategorySubscription: Endpoint(
+        "set category state (email)",
+        "POST",
+        f"{_EMAIL_STATUS}/{{category}}",
+        "subscription",
+        Effect.SET,
+        EmailCategoryChange,
+        200,
+    ),
+    ClearDeliveryFault: Endpoint(
+        "clear delivery fault", "DELETE", "/v2/email/delivery_fault", "email", Effect.SET, DeliveryFaultCleared, 200
+    ),
+    GetEmailAddress: Endpoint("read address", "GET", "/v2/email", "email", Effect.READ, EmailAddress, 200),
+    SetEmailAddress: Endpoint("set address", "POST", "/v2/email", "email", Effect.SET, EmailAddressChange, 200),
+    RemoveEmailAddress: Endpoint("remove address", "DELETE", "/v2/email", "email", Effect.SET, EmailAddressChange, 200),
+    ListUnsubscriptions: Endpoint(
+        "list unsubscriptions", "GET", "/v2/email/unsubscriptions", "unsubscriptions", Effect.READ, UnsubscriptionPage, 200
+    ),
+    GetExclusion: Endpoint(
+        "read exclusion", "GET", "/v2/exclusions/{user_id}", "exclusions", Effect.READ, ExclusionStatus, 200
+    ),
+    ListExclusions: Endpoint("list exclusions", "GET", "/v2/exclusions", "exclusions", Effect.READ, ExclusionPage, 200),
+    CreateExclusion: Endpoint("create exclusion", "POST", "/v2/exclusions", "exclusions", Effect.SET, ExclusionChange, 200),
+    DeleteExclusion: Endpoint("end exclusion", "DELETE", "/v2/exclusions", "exclusions", Effect.SET, ExclusionEnd, 200),
+    RemovePlayer: Endpoint(
+        "remove player",
+        "DELETE",
+        "/v2/users",
+        "removals",
+        Effect.SET,
+        PlayerRemoval,
+        200,
+        ("ok", "user_not_found"),
+    ),
+    ListCategories: Endpoint(
+        "list categories", "GET", "/v2/opt_out_categories", "categories", Effect.READ, OptOutCategories, 200
     ),
 }
 ENDPOINTS: dict[tuple[type[Request], Channel | None], Endpoint] = {

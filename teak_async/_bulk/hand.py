@@ -98,7 +98,7 @@ class Hand:
 
     def add(self, row: RowCall) -> Player | None:
         """Take a row in hand, behind all others of its player; return the player if the rows are to be made from now on."""
-        name = row.call.request.user_id
+        name = row.call.request.subject
         bucket = self._bucket_of(row)
         bucket.rows += 1
         if (player := self._players.get(name)) is not None:
@@ -120,7 +120,7 @@ class Hand:
 
     def permit(self, row: RowCall) -> bool:
         """Take in that a row has its permit, or is left; say whether it is its player's first."""
-        player = self._players[row.call.request.user_id]
+        player = self._players[row.call.request.subject]
         if player.permitted:
             return False
         player.permitted = True
@@ -133,7 +133,7 @@ class Hand:
             self._ended -= 1
             return
         self._bucket_of(row).rows -= 1
-        player = self._players[row.call.request.user_id]
+        player = self._players[row.call.request.subject]
         player.rows -= 1
         if not player.rows:
             del self._players[player.name]

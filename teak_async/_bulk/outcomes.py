@@ -6,9 +6,9 @@ from typing import Any
 
 from attrs import define, field, frozen
 
-from teak_async._api.codec import unstructure
+from teak_async._api.structure import unstructure
 from teak_async.errors import DeadlinePassed, Delivery, InvalidRequest, TeakError
-from teak_async.models import Request, Response
+from teak_async.models import AddressRequest, Request, Response
 
 
 @frozen
@@ -82,7 +82,7 @@ class Outcome:
         """Return it as plain data, ready for JSON: what a command writes for a row."""
         plain: dict[str, Any] = {"index": self.index, "line": self.line, "state": self.state}
         if self.request is not None:
-            plain["user_id"] = self.request.user_id
+            plain |= _named(self.request)
         plain |= {"delivery": self.delivery.value, "attempts": self.attempts}
         if self.response is not None:
             plain["response"] = unstructure(self.response)
@@ -173,3 +173,9 @@ class Tally:
             elapsed=elapsed,
             rate=self.sent / elapsed if elapsed > 0 else 0.0,
         )
+
+
+def _named(request: Request) -> dict[str, str]:
+    """Name what a request is about: a player or an address, and the channel."""
+    names = ("email", "channel") if isinstance(request, AddressRequest) else ("user_id", "channel")
+    return {name: str(getattr(request, name)) for name in names if hasattr(request, name)}

@@ -7,7 +7,7 @@ from typing import cast
 
 from attrs import define, field, frozen
 
-from teak_async._api.codec import as_json
+from teak_async._api.structure import as_json
 from teak_async._client.call import Call
 from teak_async._client.deadline import DueTime
 from teak_async._journal.database import GROUP

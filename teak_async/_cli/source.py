@@ -196,4 +196,4 @@ class RowSource(ABC):
 def _player_of(request: Request) -> str:
     """Name whom, and which category, a request is about."""
     category = getattr(request, "category", None)
-    return request.user_id if category is None else f"{request.user_id}\0{category}"
+    return request.subject if category is None else f"{request.subject}\0{category}"

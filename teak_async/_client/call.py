@@ -14,7 +14,7 @@ from teak_async._api.codec import Message
 from teak_async._api.endpoints import Effect, endpoint_of
 from teak_async._limits.bucket import Lane
 from teak_async.errors import Delivery, RateLimited, TeakError, TransportError
-from teak_async.models import CategorySubscriptionChange, Request, Response, SubscriptionChange
+from teak_async.models import Change, Request, Response
 
 from .deadline import DueTime
 from .retry import RetryPolicy, next_wait
@@ -129,7 +129,7 @@ class Call:
         self.first_error = self.first_error or error
 
     def finish(self, response: Response) -> Response:
-        """Return the response, marked where the state before it may be this call's own doing."""
-        if (self.uncertain or self.resent) and isinstance(response, SubscriptionChange | CategorySubscriptionChange):
+        """Return the response, marked where what it says of the time before may be this call's own doing."""
+        if (self.uncertain or self.resent) and isinstance(response, Change):
             return attrs.evolve(response, repeated=True)
         return response

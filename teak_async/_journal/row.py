@@ -12,8 +12,8 @@ from uuid import UUID
 
 from attrs import define, field
 
-from teak_async._api.codec import as_json
 from teak_async._api.endpoints import ENDPOINTS, Effect, endpoint_of
+from teak_async._api.structure import as_json
 from teak_async.models import Request
 
 Text = str | bytes | None
@@ -77,7 +77,7 @@ class JournalRow:
         asked = as_json(request)
         channel = getattr(request, "channel", None)
         kept = _storable(asked if source is None else source)
-        return cls(index, 0, name, None if channel is None else str(channel), request.user_id, _digest(name, asked), kept)
+        return cls(index, 0, name, None if channel is None else str(channel), request.subject, _digest(name, asked), kept)
 
     def with_state(
         self,

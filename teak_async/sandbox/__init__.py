@@ -1,9 +1,9 @@
-"""A stand-in for Teak's server: the four calls, their limits, and the faults of a real network.
+"""A stand-in for Teak's server: its calls, their limits, and the faults of a real network.
 
 It imports nothing of the client, so that it shows what the client really does.
 """
 
-from .endpoints import CALLS, CATEGORY, IDENTIFY, STATUS
+from .endpoints import CALLS, CATEGORY, IDENTIFY, LIMITS, STATUS
 from .faults import Fault, Faults
 from .game import Player
 from .server import GAME_ID, SECRET_KEY, Received, Sandbox
@@ -13,6 +13,7 @@ __all__ = [
     "CATEGORY",
     "GAME_ID",
     "IDENTIFY",
+    "LIMITS",
     "SECRET_KEY",
     "STATUS",
     "Fault",

@@ -1,12 +1,13 @@
-"""The game behind the sandbox: its players, in memory, and what each call does to them.
+"""The game behind the sandbox: its players, in memory, and what sessions and push subscriptions do to them.
 
-A player has a subscription on each channel. The channel is a value of the call: no handler knows which channels there are.
+A player has a subscription on each push channel, and the channel is a value of the call: no handler knows which there are.
 """
 
 from __future__ import annotations
 
 import re
 from collections import defaultdict
+from datetime import UTC, datetime
 from functools import cache
 from ipaddress import ip_address
 from typing import Any, TypeAlias
@@ -81,6 +82,34 @@ class Call:
         return str(self.parameters.get("user_id", ""))
 
 
+@define
+class Address:
+    """An email address as the server knows it; its owner, if it has one, is the player with that `email`.
+
+    Attributes:
+        state: `available` until somebody sets another one; `spam_report` resists an opt-out.
+        delivery_fault: whether mail came back.
+        categories: category identifier → state.
+    """
+
+    state: str = "available"
+    delivery_fault: bool = False
+    categories: dict[str, str] = field(factory=dict)
+
+
+@frozen
+class Exclusion:
+    """A player's exclusion from all marketing.
+
+    Attributes:
+        created_at: when it was first created.
+        expire_at: when it ends; `None` when it does not end by itself.
+    """
+
+    created_at: datetime
+    expire_at: datetime | None
+
+
 class CallRejected(Exception):
     """A call that was not done; `response` says why."""
 
@@ -90,20 +119,54 @@ class CallRejected(Exception):
 
 
 class Game:
-    """The players, and a handler for each call.
+    """The players, and a handler for each call about sessions and push subscriptions.
 
     Args:
-        categories: those that every player starts with on every channel, opted in.
+        categories: those that every player and address starts with on every channel, opted in.
+
+    Attributes:
+        players: by user id.
+        addresses: by the address without the case of its letters.
+        exclusions: by user id; those that have expired stay in it.
+        unsubscriptions: addresses that opted out, with the instant.
     """
 
     def __init__(self, categories: tuple[str, ...]) -> None:
         self.players: dict[str, Player] = {}
-        self._categories = categories
+        self.addresses: dict[str, Address] = {}
+        self.exclusions: dict[str, Exclusion] = {}
+        self.unsubscriptions: list[tuple[datetime, str]] = []
+        self.categories = categories
+        self._owners: dict[str, str] = {}
         self._sessions = 0
+
+    def exclusion_of(self, user_id: str) -> Exclusion | None:
+        """Return a player's exclusion, unless it has expired."""
+        found = self.exclusions.get(user_id)
+        return None if found is None or (found.expire_at is not None and found.expire_at <= datetime.now(UTC)) else found
+
+    def give_address(self, user_id: str, email: str) -> str | None:
+        """Make an address a player's, and return who had it before: it has one owner at a time."""
+        before = self._owners.get(email.casefold())
+        if before is not None:
+            self.take_address(before)
+        self.take_address(user_id)
+        self._owners[email.casefold()] = user_id
+        self.players[user_id].email = email
+        return None if before == user_id else before
+
+    def take_address(self, user_id: str) -> str | None:
+        """Make a player one without an address, and return it."""
+        player = self.players.get(user_id)
+        if player is None or player.email is None:
+            return None
+        email, player.email = player.email, None
+        self._owners.pop(email.casefold(), None)
+        return email
 
     def add_player(self, user_id: str, state: str = "opt_in", categories: dict[str, str] | None = None) -> Player:
         """Add a player without a session."""
-        initial = dict.fromkeys(self._categories, "opt_in")
+        initial = dict.fromkeys(self.categories, "opt_in")
         player = self.players[user_id] = Player(channels=defaultdict(lambda: Subscription(categories=dict(initial))))
         player.state = state
         player.categories.update(categories or {})
@@ -126,7 +189,8 @@ class Game:
             raise CallRejected(400, **errors)
         player = self.players.get(user_id) or self.add_player(user_id)
         player.sessions += 1
-        player.email = parameters.get("email", player.email)
+        if (email := parameters.get("email")) and self.exclusion_of(user_id) is None:
+            self.give_address(user_id, str(email))
         self._sessions += 1
         body = {
             "country_code": _find_country(address) if address else str(country),
@@ -146,23 +210,27 @@ class Game:
 
     def set_subscription(self, call: Call) -> Response:
         """Set a player's state on a channel."""
-        subscription, state = self._find_subscription(call), _read_state(call)
+        subscription, state = self._find_subscription(call), read_state(call, STATES)
         previous, subscription.state = subscription.state, state
         return _respond_ok(call, previous_state=previous, state=state, categories=subscription.categories)
 
     def set_category(self, call: Call) -> Response:
         """Set a player's state in one category of a channel."""
-        subscription, state = self._find_subscription(call), _read_state(call)
+        subscription, state = self._find_subscription(call), read_state(call, STATES)
         category = call.parameters["category"]
         previous = subscription.categories.get(category, "opt_in")
         subscription.categories[category] = state
         return _respond_ok(call, previous_state=previous, state=state, category=category)
 
     def _find_subscription(self, call: Call) -> Subscription:
+        return self.find_player(call).channels[call.channel]
+
+    def find_player(self, call: Call) -> Player:
+        """Find the player that a call names."""
         player = self.players.get(call.user_id)
         if player is None:
             raise CallRejected(404, user_id=f"No player with id {call.user_id}")
-        return player.channels[call.channel]
+        return player
 
 
 def error_body(**errors: str) -> dict[str, Any]:
@@ -174,9 +242,10 @@ def _respond_ok(call: Call, **values: Any) -> Response:
     return 200, {"status": "ok", "channel": call.channel, "user_id": call.user_id, "reachable": False, **values}
 
 
-def _read_state(call: Call) -> str:
+def read_state(call: Call, states: tuple[str, ...]) -> str:
+    """Read the state that a call sets."""
     state = call.parameters.get("state")
-    if state not in STATES:
+    if state not in states:
         raise CallRejected(404, state=f"Unknown state {state}")
     return str(state)
 

@@ -9,6 +9,7 @@ import socket
 import struct
 import time
 from collections import Counter, deque
+from collections.abc import Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, get_args
 from urllib.parse import parse_qsl
@@ -16,7 +17,7 @@ from urllib.parse import parse_qsl
 from aiohttp import web
 from attrs import asdict, field, frozen
 
-from .endpoints import ENDPOINTS, Endpoint
+from .endpoints import ENDPOINTS, LIMITS, Endpoint
 from .faults import Fault, Faults
 from .game import Call, CallRejected, Game, Player, Response, error_body
 from .limit_models import LIMIT_MODELS, PathStats
@@ -60,6 +61,7 @@ class Sandbox:
         window: the limit model, `sliding` or `fixed`.
         identify: the limit of `/v2/identify`, requests per second.
         subscription: on each channel, the limit of reading and setting together, and again of all categories together.
+        limits: other limits that are not Teak's, by the names of `LIMITS`, such as `{"exclusions": 5}`.
         faults: what goes wrong, and how slow the network is.
         categories: the categories that every player starts with, opted in.
         host: address to listen on.
@@ -68,6 +70,7 @@ class Sandbox:
 
     Attributes:
         players: by user id.
+        addresses: email address in small letters → its state.
         requests: the last 100,000 received.
         seen: path → its counts.
     """
@@ -78,6 +81,7 @@ class Sandbox:
         window: str = "sliding",
         identify: int = 200,
         subscription: int = 300,
+        limits: Mapping[str, int] | None = None,
         faults: Faults = Faults(),  # noqa: B008 - frozen, so all may share it
         game_id: str = GAME_ID,
         secret_key: str = SECRET_KEY,
@@ -93,12 +97,13 @@ class Sandbox:
         self.url = ""
         self._game = Game(categories)
         self.players = self._game.players
+        self.addresses = self._game.addresses
         self.requests: deque[Received] = deque(maxlen=MAX_REQUESTS)
         self._endpoints = endpoints
         self.seen = {endpoint.path: PathStats() for endpoint in endpoints}
         self._next: dict[str, deque[Fault]] = {endpoint.path: deque() for endpoint in endpoints}
         self._make_limit_model = LIMIT_MODELS[window]
-        self.set_limits(identify, subscription)
+        self.set_limits({"identify": identify, "subscription": subscription, **(limits or {})})
         self.set_faults(faults)
         self._address = (host, port)
         self._runner: web.ServerRunner | None = None
@@ -139,10 +144,12 @@ class Sandbox:
         self._faults = faults
         self._random = random.Random(faults.seed)  # noqa: S311 - seeded, so a run can be repeated
 
-    def set_limits(self, identify: int, subscription: int) -> None:
-        """Count against these limits from now on; earlier requests do not count against them."""
-        limits = {"identify": identify, "subscription": subscription}
-        self._limits = {endpoint.path: limits[endpoint.limit] for endpoint in self._endpoints}
+    def set_limits(self, limits: Mapping[str, int]) -> None:
+        """Count against these limits from now on, and against Teak's where one is left out; earlier requests do not count."""
+        if unknown := set(limits) - set(LIMITS):
+            raise ValueError(f"{', '.join(sorted(unknown))}: limits are {', '.join(LIMITS)}")
+        now = {**LIMITS, **limits}
+        self._limits = {endpoint.path: now[endpoint.limit] for endpoint in self._endpoints}
         self._limit_models = {path: self._make_limit_model(limit) for path, limit in self._limits.items()}
 
     def summary(self) -> dict[str, Any]:
@@ -234,7 +241,7 @@ def _describe_player(player: Player) -> dict[str, Any]:
 
 
 def _read_parameters(request: web.BaseRequest, body: bytes) -> dict[str, Any]:
-    if request.method == "GET":
+    if request.method in ("GET", "DELETE"):
         return dict(request.query)
     try:
         parameters = json.loads(body)

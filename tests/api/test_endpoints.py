@@ -14,14 +14,20 @@ from teak_async._api.endpoints import ENDPOINTS, Effect, Endpoint, endpoint_of
 from teak_async._limits.session_limits import Limits
 from teak_async.errors import InvalidRequest
 from teak_async.models import (
+    AddressRequest,
     CategorySubscriptionChange,
+    Change,
     Channel,
+    GetExclusion,
     GetSubscription,
     Identify,
+    PageRequest,
+    PlayerRequest,
     PlayerSession,
     Request,
     Response,
     SetCategorySubscription,
+    SetEmailCategorySubscription,
     SetSubscription,
     SubscriptionChange,
     SubscriptionRequest,
@@ -73,10 +79,11 @@ def test_the_documented_table(
 def test_complete() -> None:
     """Every request has its endpoint on each channel, and every response comes from one."""
     public = [value for name, value in vars(models).items() if isinstance(value, type) and name[0] != "_"]
-    bases: set[Any] = {Request, SubscriptionRequest, Response}
+    bases: set[Any] = {Request, PlayerRequest, AddressRequest, PageRequest, SubscriptionRequest, Response, Change}
     requests = {kind for kind in public if issubclass(kind, Request)} - bases
     on_channels = {(kind, channel) for kind in requests if issubclass(kind, SubscriptionRequest) for channel in Channel}
-    assert set(ENDPOINTS) == on_channels | {(Identify, None)}
+    others = {(kind, None) for kind in requests if not issubclass(kind, SubscriptionRequest)}
+    assert set(ENDPOINTS) == on_channels | others
     responses = {kind: endpoint.response for (kind, _), endpoint in ENDPOINTS.items()}
     assert set(responses.values()) == {kind for kind in public if issubclass(kind, Response)} - bases
     # As in `Identify(Request[PlayerSession])`, which is what the type checker goes by.
@@ -88,7 +95,33 @@ def test_complete() -> None:
 def test_buckets() -> None:
     """Reading and setting share a bucket, all categories together have another, identify a third."""
     assert endpoint_of(GET).bucket == endpoint_of(SET).bucket
-    assert len({endpoint.bucket for endpoint in ENDPOINTS.values()}) == 1 + 2 * len(Channel)
+    pushes = {endpoint.bucket for (_, channel), endpoint in ENDPOINTS.items() if channel}
+    assert len(pushes) == 2 * len(Channel)
+    assert {endpoint.bucket: endpoint.limit for endpoint in ENDPOINTS.values() if endpoint.bucket not in pushes} == {
+        "/v2/identify": "identify",
+        "/v2/email/subscription_status": "subscription",
+        "/v2/email/subscription_status/:category_identifier": "subscription",
+        "/v2/email": "email",
+        "/v2/email/delivery_fault": "email",
+        "/v2/email/unsubscriptions": "unsubscriptions",
+        "/v2/exclusions": "exclusions",
+        "/v2/exclusions/:user_id": "exclusions",
+        "/v2/users": "removals",
+        "/v2/opt_out_categories": "categories",
+    }
+
+
+def test_limits_are_teaks() -> None:
+    """A figure that is left out is the one that Teak documents."""
+    assert attrs.asdict(Limits(identify=100)) == {
+        "identify": 100,
+        "subscription": 300,
+        "email": 300,
+        "unsubscriptions": 50,
+        "exclusions": 60,
+        "removals": 60,
+        "categories": 5,
+    }
 
 
 def test_names_are_distinct() -> None:
@@ -98,12 +131,13 @@ def test_names_are_distinct() -> None:
 
 @pytest.mark.parametrize(("key", "endpoint"), ENDPOINTS.items())
 def test_in_path(key: tuple[type[Request], Channel | None], endpoint: Endpoint) -> None:
-    """What is in the path is a field of the request; no request but the category's puts one there."""
+    """What is in the path is a field of the request: a category, or the player of an exclusion."""
+    names = {SetCategorySubscription: "category", SetEmailCategorySubscription: "category", GetExclusion: "user_id"}
     assert set(endpoint.in_path) <= set(attrs.fields_dict(key[0]))
-    assert endpoint.in_path == (("category",) if key[0] is SetCategorySubscription else ())
+    assert endpoint.in_path == ((names[key[0]],) if key[0] in names else ())
 
 
-@pytest.mark.parametrize("value", ["p1", None, Request("p1"), SubscriptionRequest("p1")])
+@pytest.mark.parametrize("value", ["p1", None, Request(), PlayerRequest("p1"), SubscriptionRequest("p1")])
 def test_what_is_no_request(value: Any) -> None:
     """What has no endpoint is refused, a base class of requests too."""
     with pytest.raises(InvalidRequest, match="not a request: "):
@@ -117,24 +151,30 @@ def test_frozen() -> None:
 
 
 SIBLING = """
+import importlib
 import sys
 from importlib.util import module_from_spec, spec_from_loader
 from pathlib import Path
 
 import teak_async
 
-source = Path(teak_async.__file__).with_name("models.py").read_text(encoding="utf-8")
+name = "teak_async.models.subscriptions"
+source = Path(teak_async.__file__).with_name("models").joinpath("subscriptions.py").read_text(encoding="utf-8")
 member = '    DESKTOP_PUSH = "desktop_push"\\n'
 assert source.count(member) == 1
-models = sys.modules["teak_async.models"] = module_from_spec(spec_from_loader("teak_async.models", None))
-exec(source.replace(member, member + '    SIBLING = "sibling_push"\\n'), vars(models))
+base = importlib.import_module("teak_async.models.base")
+del sys.modules["teak_async.models"], teak_async.models
+module = sys.modules[name] = module_from_spec(spec_from_loader(name, None))
+exec(source.replace(member, member + '    SIBLING = "sibling_push"\\n'), vars(module))
 
-from teak_async._api.codec import as_json, encode
+from teak_async import models
+from teak_async._api.codec import encode
+from teak_async._api.structure import as_json
 from teak_async._api.credentials import Credentials
 from teak_async._api.endpoints import ENDPOINTS, endpoint_of
 from teak_async._bulk.run import BUCKETS
 
-print(len(BUCKETS) == len(ENDPOINTS) == 1 + 3 * len(models.Channel))
+print(len(BUCKETS) == len(ENDPOINTS) == len({kind for kind, _ in ENDPOINTS}) + 3 * (len(models.Channel) - 1))
 for request in (
     models.GetSubscription("p1", channel="sibling_push"),
     models.SetSubscription("p1", "opt_in", channel=models.Channel.SIBLING),

@@ -90,7 +90,7 @@ def test_rows_of_a_player_keep_their_order(wire: Callable[[Serve], None]) -> Non
             async with teak.bulk(Identify(name, country_code="US") for name in names) as run:
                 async for outcome in run:
                     assert outcome.request is not None
-                    order[outcome.request.user_id].append(outcome.index)
+                    order[outcome.request.subject].append(outcome.index)
             assert len(order) == 60
             assert all(indices == sorted(indices) for indices in order.values())
 

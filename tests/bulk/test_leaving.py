@@ -164,7 +164,7 @@ async def test_a_session_is_left(way: str) -> None:
             assert not [task for task in left if "teak_async" in str(task.get_coro())], left
             await asyncio.sleep(0.3)  # what was left on the wire may still be done
             for teak in sessions:
-                fates = {request.user_id: error.delivery for request, error in teak.undelivered}
+                fates = {request.subject: error.delivery for request, error in teak.undelivered}
                 for request in asked:
                     done = request.user_id in server.players
                     fate = fates.get(request.user_id, Delivery.DONE)

@@ -101,7 +101,7 @@ async def test_rows_of_one_player_keep_their_order() -> None:
         async with teak.bulk(rows) as run:
             async for outcome in run:
                 assert outcome.request is not None
-                order[outcome.request.user_id].append(outcome.index)
+                order[outcome.request.subject].append(outcome.index)
         assert all(indices == sorted(indices) and len(indices) == 6 for indices in order.values())
         assert {player.state for player in server.players.values()} == {"opt_out"}
 

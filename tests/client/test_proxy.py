@@ -316,7 +316,7 @@ async def test_a_run_at_the_limit_survives_a_restart_of_its_proxy(
                 told: dict[str, TeakError | None] = {}
                 async for outcome in run:
                     assert outcome.request is not None
-                    told[outcome.request.user_id] = outcome.error
+                    told[outcome.request.subject] = outcome.error
                     if len(told) in (rows // 4, rows // 2):
                         await asyncio.to_thread(do, proxy.cut)
         assert sandbox.seen[IDENTIFY].rate_limited == 0

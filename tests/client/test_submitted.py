@@ -70,7 +70,7 @@ async def test_what_the_drain_timeout_left_is_told(caplog: pytest.LogCaptureFixt
     async with Sandbox(identify=10) as server:
         async with session_on(server, limits=Limits(identify=10), drain_timeout=0.3) as teak:
             futures = [teak.submit(arrival(number)) for number in range(30)]
-        told = {request.user_id: error for request, error in teak.undelivered}
+        told = {request.subject: error for request, error in teak.undelivered}
         assert len(server.players) + len(told) == 30
         assert set(server.players) | set(told) == {f"p{number}" for number in range(30)}
         assert {(type(error), error.delivery) for error in told.values()} == {(SessionClosed, Delivery.NOT_SENT)}

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING
 
-from ._client.deadline import Deadline
-from .models import (
+from teak_async._client.deadline import Deadline
+from teak_async.models import (
     CategorySubscriptionChange,
     Channel,
     GetSubscription,
@@ -16,11 +16,13 @@ from .models import (
     SubscriptionStatus,
 )
 
+from .part import Part
+
 if TYPE_CHECKING:
-    from ._session import TeakSession
+    from teak_async._session import TeakSession
 
 
-class Subscriptions:
+class Subscriptions(Part):
     """Players' subscriptions on one push channel, as `teak.desktop_push`.
 
     Each method takes `deadline` and raises errors as `TeakSession.call` does; `PlayerNotFound` says that the player was never
@@ -28,7 +30,7 @@ class Subscriptions:
     """
 
     def __init__(self, session: TeakSession, channel: Channel) -> None:
-        self._session = session
+        super().__init__(session)
         self._channel = channel
 
     async def status(self, user_id: str | int, *, deadline: Deadline = None) -> SubscriptionStatus:
@@ -82,25 +84,3 @@ class Subscriptions:
         if category is None:
             return await self.set_state(user_id, state, deadline=deadline)
         return await self.set_category_state(user_id, category, state, deadline=deadline)
-
-
-class SubscriptionsProperty(property):
-    """A property of a session: the subscriptions on one push channel."""
-
-    def __init__(self, channel: Channel, doc: str) -> None:
-        super().__init__(lambda session: Subscriptions(session, channel))
-        self.__doc__ = doc  # in some versions of Python the class's own wins over the argument
-
-    # On the class, callers need the members of `Subscriptions`, and not the property.
-    @overload  # type: ignore[override] # a property returns itself there
-    def __get__(self, session: None, owner: type | None = None, /) -> type[Subscriptions]: ...
-
-    @overload
-    def __get__(self, session: Any, owner: type | None = None, /) -> Subscriptions: ...
-
-    def __get__(self, session: Any, owner: type | None = None, /) -> Subscriptions | type[Subscriptions]:
-        """Return the session's subscriptions; without a session the class, which `create_autospec` reads."""
-        if session is None:
-            return Subscriptions
-        subscriptions: Subscriptions = super().__get__(session, owner)
-        return subscriptions
