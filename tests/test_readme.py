@@ -22,15 +22,33 @@ from support import ROOT, WAIT, Ended, pairs
 
 import teak_async
 from teak_async import (
+    Categories,
     Channel,
+    ClearDeliveryFault,
     ConnectFailed,
+    CreateExclusion,
+    DeleteExclusion,
     Delivery,
+    Email,
+    Exclusions,
+    GetEmailAddress,
+    GetEmailSubscription,
+    GetExclusion,
     GetSubscription,
     Identify,
     Limits,
+    ListCategories,
+    ListExclusions,
+    ListUnsubscriptions,
+    Players,
+    RemoveEmailAddress,
+    RemovePlayer,
     Request,
     SessionClosed,
     SetCategorySubscription,
+    SetEmailAddress,
+    SetEmailCategorySubscription,
+    SetEmailSubscription,
     SetSubscription,
     Subscriptions,
     TeakError,
@@ -240,13 +258,23 @@ async def a_batch_job(block: Block, stage: Stage) -> None:
     assert {json.loads(line)["response"]["state"] for line in ended.out.splitlines()} == {"opt_out"}
 
 
-@drives("async def subscription")
-async def a_subscription(block: Block, stage: Stage) -> None:
-    """The player is out of everything, and in the one category."""
+@drives("async def leave_alone")
+async def wishes_of_players(block: Block, stage: Stage) -> None:
+    """Each player has the wish fulfilled, and the address is as the example says."""
     player = stage.server.add_player("p1", categories={"sales": "opt_out"})
+    names = block.run()
     async with TeakSession() as teak:
-        await block.run()["subscription"](teak)
-    assert (player.state, player.categories["sales"]) == ("opt_out", "opt_in")
+        await names["leave_alone"](teak, "p1", "p1@example.com")
+        assert (player.state, player.categories["sales"], player.channels["push"].state) == ("opt_out", "opt_in", "opt_out")
+        address = stage.server.addresses["p1@example.com"]
+        assert address.state == "opt_out"
+        address.delivery_fault = True
+        await names["bounces"](teak, "p1@example.com")
+        assert not address.delivery_fault
+        for _ in range(2):
+            await names["forget"](teak, "p1")
+    assert "p1" not in stage.server.players
+    assert stage.printed() == "p1 removed\np1 was not known\n"
 
 
 @drives("web.AppKey")
@@ -368,15 +396,6 @@ async def a_job_in_a_container(block: Block, stage: Stage) -> None:
     assert set(stops) == set(Exit) - {Exit.SUCCEEDED, Exit.OUTAGE, Exit.INTERRUPTED}
 
 
-@drives("def print_changes(event)")
-async def a_listener(block: Block, stage: Stage) -> None:
-    """A lowered limit is printed."""
-    async with TeakSession(on_event=block.run()["print_changes"]) as teak:
-        stage.server.fail_next("identify", "rate_limited")
-        await teak.identify("p1", country_code="US")
-    assert stage.printed().startswith("/v2/identify: 200 -> 50 of 200 a second\n")
-
-
 @drives("async def test_arrival")
 async def a_first_test(block: Block, stage: Stage) -> None:
     """It passes as it stands, in a folder with nothing else in it, with whatever plugin runs it."""
@@ -445,16 +464,17 @@ async def live_call_in(block: Block, stage: Stage, weather: str) -> None:
     assert stage.printed().startswith(f"p1: {words}: ")
 
 
-async def subscription_in(block: Block, stage: Stage, weather: str) -> None:
-    """It waits, or raises."""
+async def wishes_in(block: Block, stage: Stage, weather: str) -> None:
+    """They wait, or raise."""
     player = stage.server.add_player("p1", categories={"sales": "opt_out"})
+    names = block.run()
     async with TeakSession() as teak:
         if weather == "slow":
-            await block.run()["subscription"](teak)
+            await asyncio.gather(names["leave_alone"](teak, "p1", "p1@example.com"), names["bounces"](teak, "p2@example.com"))
             assert (player.state, player.categories["sales"]) == ("opt_out", "opt_in")
         else:
-            with pytest.raises(ConnectFailed, match=r"read status: no connection to .* \(5 attempts\)"):
-                await block.run()["subscription"](teak)
+            with pytest.raises(ConnectFailed, match=r"remove player: no connection to .* \(5 attempts\)"):
+                await names["forget"](teak, "p1")
 
 
 async def backfill_in(block: Block, stage: Stage, weather: str) -> None:
@@ -498,7 +518,7 @@ async def tick_loop_in(block: Block, stage: Stage, weather: str) -> None:
 EXAMPLES: dict[str, Example] = {
     "asyncio.run(main())": quick_start_in,
     "async def arrived": live_call_in,
-    "async def subscription": subscription_in,
+    "async def leave_alone": wishes_in,
     "async def backfill": backfill_in,
     "FastAPI(lifespan=lifespan)": fastapi_in,
     "def tick(": tick_loop_in,
@@ -582,6 +602,20 @@ CALLS: dict[type[Request], Callable[..., Any]] = {
     GetSubscription: Subscriptions.status,
     SetSubscription: Subscriptions.set_state,
     SetCategorySubscription: Subscriptions.set_category_state,
+    GetEmailSubscription: Email.status,
+    SetEmailSubscription: Email.set_state,
+    SetEmailCategorySubscription: Email.set_category_state,
+    ClearDeliveryFault: Email.clear_fault,
+    GetEmailAddress: Email.address,
+    SetEmailAddress: Email.set_address,
+    RemoveEmailAddress: Email.remove_address,
+    ListUnsubscriptions: Email.unsubscriptions,
+    GetExclusion: Exclusions.get,
+    CreateExclusion: Exclusions.create,
+    DeleteExclusion: Exclusions.delete,
+    ListExclusions: Exclusions.list,
+    RemovePlayer: Players.remove,
+    ListCategories: Categories.list,
 }
 
 

@@ -4,21 +4,20 @@ A request's class, and its channel if it has one, select its endpoint.
 
 A new push channel needs:
 
-1. a member of `Channel` in `models.py`: names, paths and buckets follow from it;
-2. a `Subscriptions` with it in `TeakSession.__init__`;
-3. its paths in the sandbox, and a test there;
+1. a member of `Channel` in `models/subscriptions.py`: names, paths and buckets follow from it;
+2. a property in `_parts/parts.py`;
+3. its paths in `sandbox/endpoints.py`, and a test;
 4. a line in the README.
 
 A new endpoint needs:
 
-1. its request, `class …(Request[ItsResponse])`, and its response in `models.py`;
-2. a row of the table; a limit of its own needs a figure in `Limits`, in `_limits/session_limits.py`'s warning, in the command's
-   and the sandbox's options, and in the literals here and in `sandbox/endpoints.py`;
-3. a method on `TeakSession` or `Subscriptions`;
-4. both names in both places of `teak_async/__init__.py`;
-5. its row in `sandbox/endpoints.py`, and a handler in `sandbox/game.py`;
-6. a recorded response in `tests/samples`, and its line in the tables of `tests/api`, `test_models.py` and `test_readme.py`;
-7. where files should reach it, a command in `_cli/app.py`, `commands.py` and `input.py`.
+1. its request, `class …(PlayerRequest[ItsResponse])` or another base, and its response in `models`, and both names in
+   `models/__init__.py` and in both places of `teak_async/__init__.py`;
+2. a row of the table; a limit of its own needs a figure in `Limits` and in the sandbox's `LIMITS`, and the literals of both;
+3. a method of a part in `_parts`;
+4. its row in `sandbox/endpoints.py`, and a handler beside the others there;
+5. a recorded body in `tests/samples`, and a line in `tests/recorded.py`, `tests/test_parts.py` and `tests/test_readme.py`;
+6. for input files, a command in `_cli/app.py`, `commands.py` and `schema.py`.
 """
 
 from __future__ import annotations

@@ -169,14 +169,21 @@ async def test_a_server_that_speaks_first_is_not_heard(
 ) -> None:
     """Bytes on a new connection before its request are no response to it: nothing is sent there."""
     connect = place.connect
+    connected: list[object] = []
+    greeted: list[Peer] = []
 
     async def slowly(self: Any, *args: Any, **kwargs: Any) -> Any:
         connection = await connect(self, *args, **kwargs)
+        connected.append(connection)
+        while len(greeted) < len(connected):
+            await asyncio.sleep(0.005)
         await asyncio.sleep(0.05)
         return connection
 
     async def script(peer: Peer) -> None:
         peer.writer.write(greeting)
+        await peer.writer.drain()
+        greeted.append(peer)
         await answering(peer)
 
     monkeypatch.setattr(place, "connect", slowly)
