@@ -25,6 +25,7 @@ TOPICS = {
     "routes": "routes that change while the bucket is in full use, in virtual time",
     "foreign": "somebody else who spends the same limit, in virtual time",
     "waits": "how long live calls wait beside a bulk run, in virtual time",
+    "real": "the scenes of routes, foreign and waits, by real runs",
     "lanes": "how long live calls wait during a bulk run",
     "burst": "150 live calls at once on an idle session",
     "stall": "the loop blocked for a second, on purpose",

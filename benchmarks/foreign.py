@@ -120,14 +120,27 @@ class Runs:
         )
 
 
-def watch(pattern: Pattern, seed: int, *, fixed: bool) -> Seen:
-    """Let somebody else come and go."""
-    draw = random.Random(seed)
+def stay(pattern: Pattern, draw: random.Random) -> tuple[float, float]:
+    """Draw when somebody else comes, and when it leaves."""
     begin = COMES + draw.random()
     end = begin + (RAMP if pattern is ramp else draw.uniform(*STAYS))
     if pattern is on_and_off:
         # It leaves at the end of a turn.
         end = begin + TURN * (2 * int((end - begin) / (2 * TURN)) + 1)
+    return begin, end
+
+
+def judge(server: SharedServer, begin: float, end: float, others: int) -> Seen:
+    """Judge what a shared server saw of us while somebody else made so many requests, and after it left."""
+    got = sum(begin <= stamp < end for stamp in server.admitted)
+    limited = sum(begin <= stamp < end for stamp in server.rate_limited)
+    return Seen(got / (LIMIT * (end - begin) - others), limited / max(got + limited, 1), _back(server.admitted, end))
+
+
+def watch(pattern: Pattern, seed: int, *, fixed: bool) -> Seen:
+    """Let somebody else come and go."""
+    draw = random.Random(seed)
+    begin, end = stay(pattern, draw)
     others = list(pattern(draw, begin, end))
     server = SharedServer(fixed=fixed, counts_all=bool(seed % 2), others=iter(others))
     way = evenly_jittered(draw, DELAY, JITTER)
@@ -139,9 +152,7 @@ def watch(pattern: Pattern, seed: int, *, fixed: bool) -> Seen:
         await client.stop()
 
     run_virtual(main)
-    got = sum(begin <= stamp < end for stamp in server.admitted)
-    limited = sum(begin <= stamp < end for stamp in server.rate_limited)
-    return Seen(got / (LIMIT * (end - begin) - len(others)), limited / max(got + limited, 1), _back(server.admitted, end))
+    return judge(server, begin, end, len(others))
 
 
 def _back(admitted: list[float], end: float) -> float:

@@ -23,6 +23,7 @@ from benchmarks.limit_models import LIMIT_MODELS
 from benchmarks.limits import DRAWN, rate_limited_shares, share
 from benchmarks.peers import CLIENTS
 from benchmarks.processes import Setting, alone, served
+from benchmarks.real import SCENES
 from teak_async.sandbox import IDENTIFY, Sandbox
 
 SMALL: dict[str, dict[str, Any]] = {
@@ -31,6 +32,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "routes": {"SECONDS": 0.01},
     "foreign": {"COMES": 0.1, "STAYS": (0.2, 0.4), "RAMP": 0.4, "TURN": 0.1, "LEFT_ALONE": 0.1, "TOGETHER": 0.3},
     "waits": {"SECONDS": 0.2, "WARM": 0.2, "BURSTS": 1, "BETWEEN": 0.3},
+    "real": {"PART": 0.01, "BURSTS": 1, "FULL": 20, "SCENES": SCENES[::5]},
     "lanes": {"--calls": 60, "LIVE": 100.0},
     "burst": {"--calls": 10, "AT_ONCE": 10},
     "stall": {"--calls": 60, "LIVE": 100.0, "STALL": 0.05},
