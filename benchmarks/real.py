@@ -226,7 +226,7 @@ class Client:
                 await asyncio.gather(*(self._call(teak) for _ in range(waits.BURST)))
                 began = self.now
                 await asyncio.sleep(waits.BETWEEN * PART)
-                counted += [(at, waited) for at, waited in self.waits if began < at <= began + waits.AFTER]
+                counted += [(at, waited) for at, waited in self.waits if began < at - waited <= began + waits.AFTER]
             await bulk
         self.waits = counted
 
