@@ -33,6 +33,8 @@ TOPICS = {
     "tells": "what it costs to be told of the traffic; OpenTelemetry",
     "scale": "a hundred thousand callers waiting at once; import time",
     "journal": "what a journal costs",
+    "shares": "one limit for many members, in virtual time",
+    "fleet": "one limit for many processes, with either ledger",
     "kill": "a backfill that is killed again and again",
 }
 

@@ -39,6 +39,7 @@ class Client:
 
     Attributes:
         sent: requests that got a permit.
+        tasks: those that call.
         waits: seconds that each call of `call` waited for its first permit, with the moment at which it asked.
     """
 
@@ -48,13 +49,13 @@ class Client:
         self.sent = 0
         self._up, self._down, self._server = up, down, server
         self._loop = asyncio.get_running_loop()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self.tasks: set[asyncio.Task[None]] = set()
 
     def start(self, work: Coroutine[Any, Any, None]) -> None:
         """Run something beside the rest, until `stop`."""
         task = self._loop.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
 
     def want_more(self, lane: Lane) -> None:
         """From now on there are always calls waiting in a lane."""
@@ -78,10 +79,10 @@ class Client:
 
     async def stop(self) -> None:
         """Cancel all that waits."""
-        for task in self._tasks:
+        for task in self.tasks:
             task.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks)
+        if self.tasks:
+            await asyncio.wait(self.tasks)
 
     async def _ask_again(self, lane: Lane) -> None:
         while True:

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from .errors import GameNotFound as GameNotFound
     from .errors import InvalidRequest as InvalidRequest
     from .errors import JournalError as JournalError
+    from .errors import LedgerError as LedgerError
+    from .errors import LedgerUnavailable as LedgerUnavailable
     from .errors import NotFound as NotFound
     from .errors import Outage as Outage
     from .errors import PlayerNotFound as PlayerNotFound
@@ -102,8 +104,8 @@ _NAMES = {
     "_parts.subscriptions": "Subscriptions",
     "_session": "TeakSession",
     "errors": "BacklogFull CertificateError ConnectFailed ConnectionLost DeadlinePassed Delivery Forbidden GameNotFound"
-    " InvalidRequest JournalError NotFound Outage PlayerNotFound RateLimited ServerError SessionClosed TeakError TimedOut"
-    " TransportError UnexpectedResponse UnknownState",
+    " InvalidRequest JournalError LedgerError LedgerUnavailable NotFound Outage PlayerNotFound RateLimited ServerError"
+    " SessionClosed TeakError TimedOut TransportError UnexpectedResponse UnknownState",
     "models.base": "Request Response",
     "models.categories": "ListCategories OptOutCategories OptOutCategory",
     "models.email": "ClearDeliveryFault DeliveryFaultCleared EmailAction EmailAddress EmailAddressChange"

@@ -7,7 +7,6 @@ a running loop, and closed. It has one bucket per limited path, or shares anothe
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import weakref
 from collections.abc import AsyncIterable, Iterable, Mapping
@@ -25,14 +24,16 @@ from ._bulk.run import BulkRun
 from ._client.call import Call
 from ._client.deadline import Deadline, DueTime, as_seconds, due_time
 from ._client.executor import CallExecutor
-from ._client.lifetime import Lifetime
+from ._client.lifetime import Lifetime, report_unclosed
 from ._client.retry import NO_RETRIES, RetryPolicy
+from ._client.settings import check_type, credential, set_in_environment
 from ._client.submitted import Backlog
 from ._client.transport import Timeout, Transport
+from ._fleet.member import Member, ledger_at
 from ._leaving import Decisions, wait_for_end
 from ._limits.bucket import Lane, Rate
 from ._limits.session_limits import BucketHandle, Limits, SessionLimits
-from ._notify import Hook, Notifier, log
+from ._notify import Hook, Notifier
 from ._parts.parts import SessionParts
 from ._version import __version__
 from .errors import InvalidRequest, SessionClosed, TeakError
@@ -68,8 +69,10 @@ class TeakSession(SessionParts):
         drain_timeout: seconds from 0 on, or a `timedelta`, for which closing waits for submitted calls. Default: 10.
         on_event: called with each event of `teak_async.events`, on the loop, so it has to be quick. An error that it raises
             is logged once and harms no call. Default: none.
-        share: an open `TeakSession` for the same game on the same loop; its limits hold for both together. Close it last.
-            Default: limits of its own.
+        share: the ledger by which the sessions of all processes keep `limits` together: a file on a local disk for one host,
+            or `redis://host`, `rediss://host`, `unix:///socket` for many. Or an open `TeakSession` for the same game on the
+            same loop; its limits hold for both together. Close it last. Default: `TEAK_SHARE` in the environment, else
+            limits of its own.
 
     Attributes:
         undelivered: the submitted calls that had no response when the session was closed: pairs of the request and the error
@@ -77,7 +80,8 @@ class TeakSession(SessionParts):
 
     Raises:
         TypeError: a parameter is of another type.
-        ValueError: a credential is missing, `base_url` is no address, or `share` is for another game or comes with `limits`.
+        ValueError: a credential is missing, `base_url` is no address, `share` is no address, or is a session
+            for another game or comes with `limits`.
     """
 
     def __init__(
@@ -94,9 +98,9 @@ class TeakSession(SessionParts):
         backlog: int = 2000,
         drain_timeout: float | timedelta = 10.0,
         on_event: Hook | None = None,
-        share: TeakSession | None = None,
+        share: TeakSession | str | Path | None = None,
     ) -> None:
-        self._credentials = Credentials(_credential(game_id, "TEAK_GAME_ID"), _credential(secret_key, "TEAK_SECRET_KEY"))
+        self._credentials = Credentials(credential(game_id, "TEAK_GAME_ID"), credential(secret_key, "TEAK_SECRET_KEY"))
         del secret_key  # an error from here on may be reported with the variables of this frame
         if not self._credentials.game_id:
             raise ValueError("no Teak App ID: set TEAK_GAME_ID in the environment, or pass game_id=… to TeakSession")
@@ -104,22 +108,27 @@ class TeakSession(SessionParts):
             raise ValueError(
                 "no Teak Server Secret: set TEAK_SECRET_KEY in the environment, or pass secret_key=… to TeakSession"
             )
-        _check_type("limits", limits, (Limits, NoneType), "limits=Limits(identify=100)")
-        _check_type("retry", retry, (RetryPolicy, NoneType), "retry=RetryPolicy(max_attempts=3), or None for no retries")
-        _check_type("timeout", timeout, (Timeout,), "timeout=Timeout(response=5)")
-        _check_type("share", share, (TeakSession, NoneType), "share=another_session")
+        check_type("limits", limits, (Limits, NoneType), "limits=Limits(identify=100)")
+        check_type("retry", retry, (RetryPolicy, NoneType), "retry=RetryPolicy(max_attempts=3), or None for no retries")
+        check_type("timeout", timeout, (Timeout,), "timeout=Timeout(response=5)")
+        check_type("share", share, (TeakSession, str, Path, NoneType), 'share="redis://host", or share=another_session')
         if isinstance(backlog, bool) or not isinstance(backlog, int) or backlog < 1:
             raise TypeError(f"backlog must be a whole number from 1 on, not {backlog!r}")
         if base_url is None:
             # Like the credentials: a program, a command or a test sets all three in its environment.
-            base_url = os.environ.get("TEAK_BASE_URL", "").strip() or API
+            base_url = set_in_environment("TEAK_BASE_URL") or API
         transport = Transport(base_url, timeout, f"teak_async/{__version__}", self._credentials.redact, http, ssl)
         self._transport = transport
         notifier = Notifier(on_event)
-        owner = None if share is None else share._limits  # noqa: SLF001 - another session's, of this class
-        self._limits: SessionLimits = SessionLimits(self.game_id, transport.server, limits, notifier, owner)
+        owner, member = None, None
+        if isinstance(share, TeakSession):
+            owner = share._limits  # noqa: SLF001 - another session's, of this class
+        elif address := set_in_environment("TEAK_SHARE") if share is None else str(share):
+            member = Member(ledger_at(address), self.game_id, transport.server, timeout.response, notifier)
+        self._limits: SessionLimits = SessionLimits(self.game_id, transport.server, limits, notifier, owner, member)
         self._buckets = self._limits.buckets
         self._executor = CallExecutor(transport, self._credentials, retry or NO_RETRIES, self._bucket_of, notifier)
+        self._executor.on_resume = None if self._limits.member is None else self._limits.member.take_over
         self._lifetime = Lifetime()
         self._closing: asyncio.Task[None] | None = None
         self._draining = False
@@ -136,8 +145,15 @@ class TeakSession(SessionParts):
         Raises:
             SessionClosed: the session was opened before; each is opened once.
             ValueError: the proxy's address is not a valid one, or the session given as `http` is closed or on another loop.
+            LedgerError: the ledger that `share` names cannot be used, and waiting does not mend it.
+            LedgerUnavailable: the ledger cannot be reached now.
         """
         self._begin()
+        try:
+            await self._limits.join()
+        except BaseException:
+            await self.close()
+            raise
         return self
 
     def _begin(self) -> None:
@@ -152,7 +168,8 @@ class TeakSession(SessionParts):
             raise
         self._lifetime.begin()
         # Given the parts and not this session, which could never be collected then.
-        self._unclosed = weakref.finalize(self, _report_unclosed, self._transport, self._backlog, self.game_id, os.getpid())
+        left = (self._transport, self._backlog, self._limits)
+        self._unclosed = weakref.finalize(self, report_unclosed, *left, os.getpid())
 
     async def close(self) -> None:
         """Close the session; `async with` does it.
@@ -197,7 +214,10 @@ class TeakSession(SessionParts):
             undelivered = self._backlog.undelivered()
             self._end_waiting()
             try:
-                await self._executor.close(hurry=hurry)
+                try:
+                    await self._executor.close(hurry=hurry)
+                finally:
+                    await self._limits.leave()
             finally:
                 try:
                     self.undelivered = await undelivered.collect()
@@ -219,7 +239,7 @@ class TeakSession(SessionParts):
     @property
     def rates(self) -> Mapping[str, Rate]:
         """A snapshot of each bucket, by the path that Teak's 429 names, such as `/v2/identify`. See `Rate`."""
-        return {path: handle.bucket.rate() for path, handle in self._buckets.items()}
+        return self._limits.rates()
 
     @property
     def game_id(self) -> str:
@@ -361,34 +381,5 @@ class TeakSession(SessionParts):
         self._lifetime.check()
 
 
-def _report_unclosed(transport: Transport, backlog: Backlog, game_id: str, pid: int) -> None:
-    if os.getpid() != pid:
-        return  # a forked child has a copy of the session, and nothing of it is the child's to lose
-    transport.abandon()
-    log(
-        logging.WARNING,
-        "a session for game %s was never closed, and submitted calls were left: %d; use `async with`, or `await teak.close()`",
-        game_id,
-        backlog.abandoned,
-    )
-
-
 def _due(deadline: Deadline) -> DueTime | None:
     return None if deadline is None else due_time(deadline, asyncio.get_running_loop().time())
-
-
-def _check_type(name: str, value: object, kinds: tuple[type, ...], example: str) -> None:
-    if not isinstance(value, kinds):
-        raise TypeError(f"{name} must not be of type {type(value).__name__}: write {example}")
-
-
-def _credential(given: str | int | None, variable: str) -> str:
-    """Return a credential, or an empty text if none can be sent. The error is not raised here, in a frame with its value."""
-    value = os.environ.get(variable, "") if given is None else given
-    if isinstance(value, int) and not isinstance(value, bool):
-        value = str(value)
-    # A key that was read from a file or copied from a mail brings white space along.
-    value = value.strip() if isinstance(value, str) else ""
-    if len(value) > 1 and value[0] == value[-1] and value[0] in "\"'":
-        log(logging.WARNING, "%s begins and ends with a quotation mark: does the mark belong to the value?", variable)
-    return value if value.encode(errors="ignore").decode() == value else ""

@@ -189,6 +189,18 @@ class JournalError(TeakError):
     default_delivery = Delivery.NOT_SENT
 
 
+class LedgerError(TeakError):
+    """The ledger of a shared limit cannot be used, whenever one tries: a wrong address or password, a file that is none."""
+
+    default_delivery = Delivery.NOT_SENT
+
+
+class LedgerUnavailable(TeakError):
+    """The ledger of a shared limit cannot be reached, and this session holds no permit to go on with; nothing was sent."""
+
+    default_delivery = Delivery.NOT_SENT
+
+
 class BacklogFull(TeakError):
     """As many calls as the session takes are submitted and under way; this one was not taken."""
 

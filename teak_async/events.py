@@ -196,6 +196,38 @@ class AllowanceChanged:
         return WARNING if self.allowance < self.before else INFO
 
 
+@frozen
+class LedgerLost:
+    """The ledger of a shared limit cannot be reached. The session goes on with the permits that it holds.
+
+    Attributes:
+        ledger: its address, without a user or password.
+        reason: why, and what to do.
+    """
+
+    message: ClassVar[str] = "the ledger of the shared limit is lost, and calls go on with the permits held here: %(reason)s"
+    level: ClassVar[int] = WARNING
+
+    ledger: str
+    reason: str
+
+
+@frozen
+class LedgerRegained:
+    """The ledger of a shared limit is reached again.
+
+    Attributes:
+        ledger: its address, without a user or password.
+        away: seconds for which it was not reached.
+    """
+
+    message: ClassVar[str] = "%(ledger)s: the ledger of the shared limit is reached again after %(away).1f s"
+    level: ClassVar[int] = INFO
+
+    ledger: str
+    away: float
+
+
 Event: TypeAlias = (
     PermitAcquired
     | AttemptStarted
@@ -205,4 +237,6 @@ Event: TypeAlias = (
     | RetryScheduled
     | BucketPaused
     | AllowanceChanged
+    | LedgerLost
+    | LedgerRegained
 )

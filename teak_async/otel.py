@@ -11,6 +11,8 @@ One may be given to several sessions. Names follow OpenTelemetry's semantic conv
 - `teak.permit.wait`, a histogram: seconds for which an attempt waited for its permit, by `teak.endpoint` and `teak.lane`.
 - `teak.rate_limited`, a counter: 429 responses, by `teak.endpoint`.
 - `teak.retries`, a counter: failed attempts that another one follows, by `teak.endpoint` and `error.type`.
+- `teak.ledger.losses`, a counter: how often the ledger of a shared limit was lost.
+- `teak.ledger.away`, a histogram: seconds until it was reached again.
 
 `error.type` is the status for one of 400 and above, else the class name of the error: `ConnectFailed`, `ConnectionLost`,
 `TimedOut`, `UnexpectedResponse`, `SessionClosed`, or `CancelledError` where the caller left before the send.
@@ -35,7 +37,17 @@ from opentelemetry.trace import SpanKind, Status, StatusCode, TracerProvider, ge
 
 from ._api.endpoints import ENDPOINTS
 from ._version import __version__
-from .events import AttemptFailed, AttemptStarted, Event, PermitAcquired, RateLimitHit, ResponseReceived, RetryScheduled
+from .events import (
+    AttemptFailed,
+    AttemptStarted,
+    Event,
+    LedgerLost,
+    LedgerRegained,
+    PermitAcquired,
+    RateLimitHit,
+    ResponseReceived,
+    RetryScheduled,
+)
 
 SCHEMA = "https://opentelemetry.io/schemas/1.30.0"
 BOUNDARIES = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
@@ -116,6 +128,8 @@ class OpenTelemetry:
         )
         self._rate_limited = meter.create_counter("teak.rate_limited", "{response}", "Responses 429.")
         self._retries = meter.create_counter("teak.retries", "{retry}", "Attempts that failed and that another one follows.")
+        self._losses = meter.create_counter("teak.ledger.losses", "{loss}", "Times that the ledger of a shared limit was lost.")
+        self._away = meter.create_histogram("teak.ledger.away", "s", "Time for which the ledger of a shared limit was lost.")
         self._targets: dict[tuple[str, ...], _Target] = {}
         self._under_way: dict[int, _Attempt] = {}
 
@@ -132,6 +146,10 @@ class OpenTelemetry:
                 self._rate_limited.add(1, {"teak.endpoint": event.endpoint})
             case RetryScheduled():
                 self._retries.add(1, {"teak.endpoint": event.endpoint, "error.type": event.error})
+            case LedgerLost():
+                self._losses.add(1)
+            case LedgerRegained():
+                self._away.record(event.away)
 
     def _target(self, *key: str) -> _Target:
         if key not in self._targets:

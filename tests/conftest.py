@@ -21,8 +21,8 @@ settings.load_profile("many" if MANY else "few")
 
 LOOP = os.environ.get("TEST_LOOP", "asyncio")
 
-pytest_plugins = ["teak_async.testing"]
-"""Also where the package is not installed."""
+pytest_plugins = ["teak_async.testing", "fleet_support"]
+"""The first also where the package is not installed."""
 
 
 @pytest.fixture

@@ -21,6 +21,7 @@ from benchmarks import plot, processes, report
 from benchmarks.__main__ import TOPICS, main
 from benchmarks.limit_models import LIMIT_MODELS
 from benchmarks.limits import DRAWN, rate_limited_shares, share
+from benchmarks.members import Work
 from benchmarks.peers import CLIENTS
 from benchmarks.processes import Setting, alone, served
 from benchmarks.real import SCENES
@@ -40,6 +41,8 @@ SMALL: dict[str, dict[str, Any]] = {
     "tells": {"--calls": 6, "WARM": 2},
     "scale": {"--calls": 40, "GRANTS": 60, "IMPORTS": {"import json": ("", "import json")}},
     "journal": {"--calls": 12},
+    "shares": {"SECONDS": 0.5, "WARM_UP": 4.0, "SCENARIOS": {"2, and live": (2, 1, 20.0, 0)}},
+    "fleet": {"SECONDS": 0.5, "WARM_UP": 1.5, "SCENARIOS": {"2, and live": [Work(bulk=True), Work(live=20)]}},
     "kill": {"--times": 0},
 }
 """What makes each topic small: options of the command, and what its module is to have instead of its own."""

@@ -28,6 +28,8 @@ TREE = {
     "DeadlinePassed": (("TimedOut",), Delivery.NOT_SENT),
     "Outage": (("TeakError",), Delivery.NOT_SENT),
     "JournalError": (("TeakError",), Delivery.NOT_SENT),
+    "LedgerError": (("TeakError",), Delivery.NOT_SENT),
+    "LedgerUnavailable": (("TeakError",), Delivery.NOT_SENT),
     "BacklogFull": (("TeakError",), Delivery.NOT_SENT),
     "SessionClosed": (("TeakError",), Delivery.NOT_SENT),
 }

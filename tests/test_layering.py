@@ -17,6 +17,7 @@ LAYERS = [
     "_session",
     "_parts _bulk",
     "_client",
+    "_fleet",
     "_limits _journal",
     "_notify _leaving",
     "_api",
@@ -54,6 +55,9 @@ PURE = [
     "_limits/allowance.py",
     "_limits/credit.py",
     "_limits/permits.py",
+    "_fleet/ledger.py",
+    "_fleet/policy.py",
+    "_fleet/share.py",
     "_client/retry.py",
 ]
 IMPURE = {"asyncio", "aiohttp", "time", "random"}

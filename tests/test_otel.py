@@ -23,7 +23,7 @@ from support import ROOT, internals, session_on
 
 from teak_async import Identify, Limits, RetryPolicy, TeakError, TeakSession, Timeout
 from teak_async.errors import Delivery
-from teak_async.events import AttemptStarted, PermitAcquired, ResponseReceived
+from teak_async.events import AttemptStarted, LedgerLost, LedgerRegained, PermitAcquired, ResponseReceived
 from teak_async.otel import BOUNDARIES, OpenTelemetry
 from teak_async.sandbox import IDENTIFY, STATUS, Sandbox
 
@@ -240,6 +240,15 @@ async def test_nothing_is_kept_of_calls_that_ended(telemetry: Telemetry) -> None
             await asyncio.sleep(0.01)
     assert len(telemetry.spans) == server.seen[IDENTIFY].requests
     assert telemetry.hook._under_way == {}
+
+
+def test_the_absence_of_a_ledger_is_counted_and_timed(telemetry: Telemetry) -> None:
+    telemetry.hook(LedgerLost("redis://host", "cannot be reached"))
+    telemetry.hook(LedgerRegained("redis://host", 2.5))
+    (losses,), (away,) = telemetry.points("teak.ledger.losses"), telemetry.points("teak.ledger.away")
+    assert isinstance(losses, NumberDataPoint)
+    assert isinstance(away, HistogramDataPoint)
+    assert (losses.value, away.sum) == (1, 2.5)
 
 
 def begins(hook: OpenTelemetry, *calls: int) -> None:

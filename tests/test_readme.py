@@ -258,6 +258,18 @@ async def a_batch_job(block: Block, stage: Stage) -> None:
     assert {json.loads(line)["response"]["state"] for line in ended.out.splitlines()} == {"opt_out"}
 
 
+@drives("TEAK_SHARE=/run")
+async def a_shared_limit(block: Block, stage: Stage) -> None:
+    """The command shares a ledger, in which `limits` finds nobody afterwards; two lines need other programs."""
+    stage.write("old.csv", "user_id,country_code", "p1,US")
+    web, backfill, kubernetes, limits = block.text.replace("/run/teak/", "").splitlines()
+    assert (web.split()[1], kubernetes.split()[0]) == ("uvicorn", "kubectl")
+    assert (await stage.shell(backfill)).code == 0
+    assert stage.sessions() == {"p1": 1}
+    ended = await stage.shell(limits.replace("--watch", ""))
+    assert (ended.code, ended.out) == (0, "no members\n"), ended.err
+
+
 @drives("async def leave_alone")
 async def wishes_of_players(block: Block, stage: Stage) -> None:
     """Each player has the wish fulfilled, and the address is as the example says."""

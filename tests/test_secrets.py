@@ -606,6 +606,7 @@ def test_every_kind_of_error_was_made_to_happen() -> None:
     """The tests above make every error of the package happen."""
     made = set[type[TeakError]]().union(*(kinds for _, kinds in ANSWERS.values()))
     made |= {BacklogFull, CertificateError, ConnectFailed, TimedOut, SessionClosed, DeadlinePassed, JournalError, Outage}
+    made |= {errors.LedgerError, errors.LedgerUnavailable}  # in the tests of a fleet; they know nothing of the secret
     every = {kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, TeakError)}
     assert every - made == {TeakError, TransportError}
 

@@ -568,7 +568,7 @@ async def test_delivery_agrees_with_the_server_for_every_call() -> None:
         ({"limits": (200, 300)}, "limits=Limits(identify=100)"),
         ({"retry": 3}, "retry=RetryPolicy(max_attempts=3), or None for no retries"),
         ({"retry": RetryPolicy}, "retry=RetryPolicy(max_attempts=3), or None for no retries"),
-        ({"share": "1"}, "share=another_session"),
+        ({"share": 1}, "share=another_session"),
         ({"backlog": "5"}, "backlog must be a whole number from 1 on, not '5'"),
         ({"backlog": 0}, "backlog must be a whole number from 1 on, not 0"),
         ({"backlog": True}, "backlog must be a whole number from 1 on, not True"),

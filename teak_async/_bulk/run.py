@@ -115,6 +115,8 @@ class BulkRun(Coroutine[Any, Any, BulkReport]):
             journal = self._context.journal = await Journal.open(self._options.path, self._options.about)
             journal.ended.add_done_callback(self._journal_ended)
             try:
+                if journal.last_member and self._executor.on_resume is not None:
+                    self._executor.on_resume(journal.last_member)
                 for name, count in journal.recently_sent.items():
                     self._executor.bucket_of(BUCKETS[name]).bucket.charge(count)
             except BaseException:

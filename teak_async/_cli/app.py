@@ -113,6 +113,18 @@ def report(
 
 
 @app.command()
+def limits(
+    address: Annotated[str, typer.Argument(metavar="ADDRESS", envvar="TEAK_SHARE", help="What was given as --share.")],
+    watch: Annotated[bool, typer.Option("--watch", help="Look again every second, until Ctrl-C.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON, one line for each look.")] = False,
+) -> None:
+    """Show who shares a limit: host, process, live or bulk, permits held, rate, last seen."""
+    from .commands import run_limits
+
+    run_limits(address, watch=watch, as_json=as_json)
+
+
+@app.command()
 @expand_options
 def sandbox(server: ServerOptions, faults: FaultOptions) -> None:
     """Run a stand-in for Teak's server, with its limits and, if asked, its bad days. Ctrl-C ends it with what it saw."""
@@ -125,8 +137,9 @@ def sandbox(server: ServerOptions, faults: FaultOptions) -> None:
 def demo(
     players: Annotated[int, typer.Option(min=1, help="How many players to identify.")] = 2000,
     window: Annotated[str, typer.Option(help=f"The sandbox's limit model: {', '.join(LIMIT_MODELS)}.")] = "sliding",
+    processes: Annotated[int, typer.Option(min=1, help="How many processes do it together, within one limit.")] = 1,
 ) -> None:
     """Identify a file of made-up players at a sandbox of its own, at the limit, and compare what both sides counted."""
     from .commands import run_demo_of
 
-    run_demo_of(players, window)
+    run_demo_of(players, window, processes)

@@ -16,7 +16,7 @@ import typer
 from teak_async._journal.database import read_summary
 from teak_async._limits.session_limits import Limits
 from teak_async._session import TeakSession
-from teak_async.errors import Outage, TeakError
+from teak_async.errors import LedgerUnavailable, Outage, TeakError
 from teak_async.models import State
 from teak_async.sandbox import GAME_ID, SECRET_KEY, Faults, Sandbox
 from teak_async.sandbox.limit_models import LIMIT_MODELS
@@ -27,6 +27,7 @@ from .errors import InputError
 from .files import same_file
 from .input import RowReader
 from .job import Exit, Job, run_job
+from .limits import show_limits
 from .options import FaultOptions, FileOptions, ServerOptions
 from .output import OutputError, check_not_journal, check_not_kept, silence_broken_pipe
 from .report import count_states, describe_dry_run, describe_summary, export_rows
@@ -59,7 +60,7 @@ def run_file(label: str, options: FileOptions, category: str | None = None) -> N
         _check_credentials()
         deadline = _read_deadline(options.deadline)
         context = make_ssl_context(options.ca_file, options.client_cert, options.client_key)
-        session = TeakSession(base_url=options.base_url, limits=limits, ssl=context)
+        session = TeakSession(base_url=options.base_url, limits=limits, ssl=context, share=options.share or None)
         job = Job(
             label,
             _open_rows(options, schema),
@@ -83,10 +84,10 @@ def run_file(label: str, options: FileOptions, category: str | None = None) -> N
     except OutputError as error:
         silence_broken_pipe()
         raise _fail(str(error)) from None
-    except Outage as error:
+    except (Outage, LedgerUnavailable) as error:
         raise _fail(str(error), Exit.OUTAGE) from None
     except (InputError, ValueError, TeakError) as error:
-        raise _fail(str(error).replace("base_url", "--base-url")) from None
+        raise _fail(str(error).replace("base_url", "--base-url").replace("share=", "--share ")) from None
     except OSError as error:
         raise _fail(f"{error.filename}: {error.strerror}") from None
     raise typer.Exit(code)
@@ -170,6 +171,17 @@ def run_report(journal: Path, failed: Path | None, in_doubt: Path | None, *, as_
     typer.echo(json.dumps(count_states(record)) if as_json else describe_summary(record))
 
 
+def run_limits(address: str, *, watch: bool, as_json: bool) -> None:
+    try:
+        asyncio.run(show_limits(address, typer.echo, watch=watch, as_json=as_json))
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
+    except LedgerUnavailable as error:
+        raise _fail(str(error), Exit.OUTAGE) from None
+    except (ValueError, TeakError) as error:
+        raise _fail(str(error).replace("share=", "--share ")) from None
+
+
 def run_sandbox(server_options: ServerOptions, fault_options: FaultOptions) -> None:
     LISTENER.set_last_words("the sandbox has ended")
     _check_window(server_options.window)
@@ -182,10 +194,10 @@ def run_sandbox(server_options: ServerOptions, fault_options: FaultOptions) -> N
     typer.echo(_describe_traffic(server))
 
 
-def run_demo_of(players: int, window: str) -> None:
+def run_demo_of(players: int, window: str, processes: int) -> None:
     _check_window(window)
     try:
-        raise typer.Exit(asyncio.run(run_demo(players, window)))
+        raise typer.Exit(asyncio.run(run_demo(players, window, processes)))
     except (asyncio.CancelledError, KeyboardInterrupt):
         raise _fail("interrupted; the demo is not whole", 130) from None
 

@@ -91,6 +91,14 @@ class FileOptions(NamedTuple):
         int | None,
         typer.Option(min=1, help="Requests per second: a share of the documented limit, or more where Teak allows you more."),
     ] = None
+    share: Annotated[
+        str | None,
+        typer.Option(
+            envvar="TEAK_SHARE",
+            metavar="ADDRESS",
+            help="Keep the limit together with all that name the same: a file on a local disk, or redis://host for many hosts.",
+        ),
+    ] = None
     journal: Annotated[
         Path | None,
         typer.Option(

@@ -30,6 +30,7 @@ from teak_async.errors import (
     ConnectionLost,
     DeadlinePassed,
     Delivery,
+    LedgerUnavailable,
     RateLimited,
     SessionClosed,
     TeakError,
@@ -75,6 +76,8 @@ class CallExecutor:
         self.bucket_of = bucket_of
         self._notifier = notifier
         self.on_close: set[Callable[[], None]] = set()
+        self.on_resume: Callable[[str], None] | None = None
+        """Called with the host and process of the run that a bulk run goes on with, which may have been killed."""
         self._closed = asyncio.Event()
         self._quiet = asyncio.Event()
         self.under_way: dict[Exchange, Attempt[AttemptResult]] = {}
@@ -161,8 +164,8 @@ class CallExecutor:
                 call.ticket = await handle.acquire(call.lane, call.ticket)
             else:
                 await self._acquire_in_time(call, handle, call.deadline, before)
-        except SessionClosed as closed:
-            return closed
+        except (SessionClosed, LedgerUnavailable) as ended:
+            return ended
         except TimeoutError:
             return _deadline_passed(call)
         if on_permit is not None and not on_permit():

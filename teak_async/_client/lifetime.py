@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 
+from teak_async._limits.session_limits import SessionLimits
+from teak_async._notify import log
 from teak_async.errors import SessionClosed
+
+from .submitted import Backlog
+from .transport import Transport
 
 
 class Lifetime:
@@ -75,3 +81,17 @@ class Lifetime:
                 f"the session belongs to another event loop than this, {which}: open a session on each loop, and give each its"
                 " part of the limits with limits=Limits(...)"
             )
+
+
+def report_unclosed(transport: Transport, backlog: Backlog, limits: SessionLimits, pid: int) -> None:
+    """End what is left of a session that was opened in a process and that nobody closed, and warn of it."""
+    if os.getpid() != pid:
+        return  # a forked child has a copy of the session, and nothing of it is the child's to lose
+    transport.abandon()
+    limits.abandon()
+    log(
+        logging.WARNING,
+        "a session for game %s was never closed, and submitted calls were left: %d; use `async with`, or `await teak.close()`",
+        limits.game_id,
+        backlog.abandoned,
+    )

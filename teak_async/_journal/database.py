@@ -221,7 +221,6 @@ def _prepare(connection: sqlite3.Connection, path: Path, about: dict[str, str]) 
         raise JournalError(f"{path}: {problem}; name a file on a local disk")
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA wal_autocheckpoint = 0")
-    connection.execute("INSERT OR REPLACE INTO run VALUES ('member', ?)", (f"{socket.gethostname()}:{os.getpid()}",))
     checkpoint(connection)
 
 
@@ -290,11 +289,14 @@ def read_overtaken(connection: sqlite3.Connection) -> frozenset[int]:
     return frozenset(index for (index,) in connection.execute(select))
 
 
-def read_resume_point(connection: sqlite3.Connection) -> tuple[int, Counter[str], frozenset[int]]:
+def take_resume_point(connection: sqlite3.Connection) -> tuple[int, Counter[str], frozenset[int], str]:
+    """Read where an earlier run was, and who ran it, and write who runs it now."""
+    earlier = dict(connection.execute("SELECT name, value FROM run WHERE name = 'member'")).get("member", "")
+    connection.execute("INSERT OR REPLACE INTO run VALUES ('member', ?)", (f"{socket.gethostname()}:{os.getpid()}",))
     last = connection.execute("SELECT coalesce(max(row), -1) FROM rows").fetchone()[0]
     # An intent may have been sent up to the kill. A clock that was set back makes rows look recent, which is safe.
     recent = "SELECT call, count(*) FROM rows WHERE at > ? AND state <> 'not_sent' AND call IS NOT NULL GROUP BY call"
-    return last, Counter(dict(connection.execute(recent, (time.time() - RECENT,)))), read_overtaken(connection)
+    return last, Counter(dict(connection.execute(recent, (time.time() - RECENT,)))), read_overtaken(connection), earlier
 
 
 def read_known(start: int, connection: sqlite3.Connection) -> dict[int, KnownRow]:

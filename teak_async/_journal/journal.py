@@ -31,7 +31,7 @@ from attrs import evolve
 
 from teak_async._leaving import Decisions, wait_for_end
 
-from .database import CHUNK, describe_run, read_known, read_resume_point
+from .database import CHUNK, describe_run, read_known, take_resume_point
 from .row import JournalRow, KnownRow
 from .writer import Write, Writer
 
@@ -42,16 +42,18 @@ class Journal:
     Attributes:
         last_known: the highest index of an earlier run; -1 for a new journal.
         recently_sent: endpoint's name → calls that an earlier run may have sent in the last moments.
+        last_member: host and process of the earlier run, with a colon between; empty for a new journal.
         ended: done when nothing more is written; its result is the error that prevented it, or `None`.
     """
 
-    def __init__(self, writer: Writer, last: int, recently_sent: Counter[str], overtaken: frozenset[int]) -> None:
+    def __init__(self, writer: Writer, last: int, recently_sent: Counter[str], overtaken: frozenset[int], member: str) -> None:
         self._writer = writer
         self._known: dict[int, KnownRow] = {}
         self._known_until = 0
         self._overtaken = overtaken
         self.last_known = last
         self.recently_sent = recently_sent
+        self.last_member = member
         self.ended = writer.ended
 
     @classmethod
@@ -69,7 +71,7 @@ class Journal:
         writer.start()
         try:
             await writer.opened
-            resume_point = writer.read(read_resume_point)
+            resume_point = writer.read(take_resume_point)
             await asyncio.wait({resume_point, writer.ended}, return_when=asyncio.FIRST_COMPLETED)
             if not resume_point.done() and (failure := writer.ended.result()) is not None:
                 raise failure

@@ -57,6 +57,15 @@ class Allowance:
         self.level = limit
 
     @property
+    def memory(self) -> tuple[int, int, float]:
+        """What another one of the same limit needs to go on from here; see `recall`."""
+        return self.level, self._held, self._hold
+
+    def recall(self, level: int, held: int, hold: float) -> None:
+        """Go on where another one was."""
+        self.level, self._held, self._hold = min(level, self._limit), held, hold
+
+    @property
     def shared(self) -> bool:
         """Whether another client is known to spend a part of the limit."""
         return self.level <= self._limit * self.NOTICEABLE
@@ -75,6 +84,10 @@ class Allowance:
         if since < self._hold:
             return self._hold
         return self._hold + int(since - self._hold) + 1 if self.after(since) < self._limit else inf
+
+    def steps(self) -> list[tuple[float, int]]:
+        """Seconds after the pause, and how much may be taken from each on; all of the limit from the last one on."""
+        return [(at, self.after(at)) for at in (0.0, *(self._hold + step for step in range(self.STEPS + 1)))]
 
     def is_proven(self, since: float) -> bool:
         """Return whether the whole limit has passed for long enough to forget the other client."""

@@ -17,6 +17,7 @@ import asyncio
 import heapq
 import logging
 from collections import deque
+from collections.abc import Callable
 from enum import Enum
 from math import ceil
 
@@ -24,7 +25,7 @@ from aiolimiter import AsyncLimiter
 from attrs import frozen
 
 from teak_async._notify import Notifier
-from teak_async.errors import SessionClosed
+from teak_async.errors import SessionClosed, TeakError
 from teak_async.events import AllowanceChanged, BucketPaused
 
 from .permits import MIN_PAUSE, PermitWindow
@@ -33,6 +34,10 @@ PACE = 0.995
 """Bulk's share of the rate that the permits can sustain. The rest is why a live call during bulk finds a permit."""
 PACE_BURST = 0.02
 """Seconds of pace that may be caught up after a timer woke late; event loops sleep in whole milliseconds."""
+MIN_PACE = 1.0
+"""Requests a second that the pace is made for at least, while a shared limit leaves no permit here."""
+PACE_LEAP = 1.25
+"""How much more permits have to sustain than the pace at which the feeder waits no longer for its next turn."""
 PACE_STEP = 0.005
 """Share by which the sustainable rate has to change before the pace follows."""
 
@@ -53,11 +58,11 @@ class Lane(Enum):
 
 @frozen
 class Rate:
-    """A bucket at one moment.
+    """A bucket at one moment. The last four say what is known of the processes that share the limit, if any do.
 
     Attributes:
-        limit: requests per second that the session may make.
-        allowance: requests per second that the session makes at most now: `limit`, or less after a 429.
+        limit: requests per second that the session may make, together with those that share the limit.
+        allowance: requests per second that they make at most now: `limit`, or less after a 429.
         in_window: permits in use: of requests on the wire, and of those answered within about the last second.
         waiting_live: calls waiting for a permit.
         waiting_bulk: calls of bulk runs waiting for a permit.
@@ -66,6 +71,10 @@ class Rate:
         paused: seconds until anything may be sent again; 0 when nothing is paused.
         shared_with_others: whether another client spends a part of the limit, to judge by a 429 within it.
         left: requests per second that the other client leaves, as far as is known; `limit` when there is none.
+        held: permits that this session may use.
+        free: permits in the pool, which any of the sessions may get.
+        members: sessions that share the limit, including this one.
+        reached: whether the ledger answered the last time.
     """
 
     limit: int
@@ -78,6 +87,10 @@ class Rate:
     paused: float
     shared_with_others: bool
     left: int
+    held: int
+    free: int = 0
+    members: int = 1
+    reached: bool = True
 
 
 class _Queue:
@@ -121,6 +134,11 @@ class Bucket:
         name: the path as the server's 429 names it.
         limit: requests per second.
         notifier: gets the events of its pauses and of its allowance.
+
+    Attributes:
+        on_wait: called when a call of a lane begins to wait for a permit; `None` where no other process has permits.
+        on_rate_limit: called after each 429 with the time at which its request was sent. Returns whether the allowance is
+            decided elsewhere. `None` where no other process has permits.
     """
 
     def __init__(self, name: str, limit: int, notifier: Notifier | None = None) -> None:
@@ -142,6 +160,32 @@ class Bucket:
         self._granted = 0
         self._holders: dict[asyncio.Future[int], object] = {}
         self._closed = False
+        self.on_wait: Callable[[Lane], None] | None = None
+        self.on_rate_limit: Callable[[float], bool] | None = None
+
+    def resize(self, limit: int, ends: float = float("inf"), later: int = 0) -> None:
+        """Change how many permits there are; see `PermitWindow.resize`."""
+        more = limit > self.window.limit
+        self.window.resize(limit, ends, later)
+        self._announced = limit
+        if not more:
+            return
+        # The pace has to follow at once: made for few permits, it may let the next turn wait for a second.
+        rate = PACE * self.window.rate(self._loop.time())
+        if self._feeder is not None and self._turn is None and rate > PACE_LEAP * self._pace_rate:
+            self._feeder.cancel()
+            self._feeder = None
+            self._feed()
+        self._dispatch()
+
+    def pause(self, seconds: float) -> None:
+        """Send nothing for so long, since others who spend from the same limit were rate-limited."""
+        self.window.paused_until = max(self.window.paused_until, self._loop.time() + seconds)
+
+    def end_live(self, error: Callable[[], TeakError]) -> None:
+        """End the waiting live calls, each with an error of its own."""
+        while (future := self._live.head()) is not None:
+            future.set_exception(error())
 
     def rate(self) -> Rate:
         """Return a snapshot for dashboards."""
@@ -159,6 +203,7 @@ class Bucket:
             paused=max(0.0, window.paused_until - now),
             shared_with_others=left is not None,
             left=window.limit if left is None else left,
+            held=window.limit,
         )
 
     async def acquire(self, lane: Lane, ticket: int | None = None, holder: object = None) -> int:
@@ -193,6 +238,8 @@ class Bucket:
         try:
             if lane is Lane.BULK:
                 self._feed()
+            if self.on_wait is not None:
+                self.on_wait(lane)
             self._dispatch()
             granted: int = await future
             if self._closed:
@@ -235,7 +282,8 @@ class Bucket:
         now = self._loop.time()
         paused_until = self.window.paused_until
         self._announce_allowance()
-        self.window.record_rate_limit(now, sent_at, wait)
+        alone = self.on_rate_limit is None or not self.on_rate_limit(sent_at)
+        self.window.record_rate_limit(now, sent_at, wait, alone=alone)
         longer = self.window.paused_until - max(paused_until, now)
         # All requests on the wire may come back rate-limited. Each moves the end of the pause a little, which is no news.
         if (paused_until <= now or longer >= MIN_PAUSE) and self._notifier.is_enabled(logging.INFO):
@@ -320,6 +368,7 @@ class Bucket:
             self._feeder = self._loop.create_task(self._feed_bulk())
 
     def _set_pace(self, rate: float) -> None:
+        rate = max(rate, MIN_PACE)
         self._burst = max(2, ceil(rate * PACE_BURST))
         self._pace = AsyncLimiter(self._burst, self._burst / rate)
         self._pace_rate = rate
@@ -327,7 +376,7 @@ class Bucket:
     async def _feed_bulk(self) -> None:
         fed = 0
         while True:
-            rate = PACE * self.window.rate(self._loop.time())
+            rate = max(PACE * self.window.rate(self._loop.time()), MIN_PACE)
             if abs(rate - self._pace_rate) > PACE_STEP * self._pace_rate:
                 self._set_pace(rate)
             await self._pace.acquire()

@@ -58,6 +58,8 @@ class PermitWindow:
         "_cut_at",
         "_gap",
         "_last_back",
+        "_later_limit",
+        "_limit_ends",
         "_live_at",
         "_live_rate",
         "_lost",
@@ -93,6 +95,22 @@ class PermitWindow:
         self._cut_at = -inf
         self._passed: deque[float] = deque()
         self._rate_limited_at: deque[float] = deque()
+        self._limit_ends = inf
+        self._later_limit = limit
+
+    def resize(self, limit: int, ends: float = inf, later: int = 0) -> None:
+        """Change how many permits there are; those that are out and too many come back and are gone.
+
+        Args:
+            limit: permits from now on.
+            ends: when there are fewer, if this is not called again before.
+            later: permits from then on.
+        """
+        self.limit = limit
+        self._gap = SECOND / max(limit, 1)
+        self._allowance = Allowance(limit)
+        self._whole = True
+        self._limit_ends, self._later_limit = ends, later
 
     def allowance(self, now: float) -> int:
         """Return how many permits there are: the limit, or less after a 429."""
@@ -136,11 +154,23 @@ class PermitWindow:
             passed.popleft()
         return self._out + len(answered) + len(lost)
 
+    def all_back(self, now: float) -> float:
+        """When all permits are back if nothing more is sent, whatever the credit."""
+        answered = self._answered[-1][0] if self._answered else -inf
+        lost = max(self._lost, default=-inf)
+        return max(max(answered, lost, now + LATE if self._out else -inf) + HOLD, now)
+
+    def _permits(self, now: float) -> int:
+        if now >= self._limit_ends:
+            # Here and not by a timer: a loop that was blocked for long sends before its timers have their turn.
+            self.resize(min(self.limit, self._later_limit))
+        return self.limit if self._whole else self.allowance(now)
+
     def try_acquire(self, now: float) -> bool:
         """Take one permit if there is one."""
         if now < self.paused_until:
             return False
-        allowance = self.limit if self._whole else self.allowance(now)
+        allowance = self._permits(now)
         at_most = self._out + len(self._answered) + len(self._lost)
         if (at_most >= allowance or self._unswept >= self.SWEEP) and self.in_use(now) >= allowance:
             return False
@@ -151,7 +181,7 @@ class PermitWindow:
         """Take one permit if live calls leave it."""
         if now < self.paused_until:
             return False
-        allowance = self.limit if self._whole else self.allowance(now)
+        allowance = self._permits(now)
         at_most = self._out + len(self._answered) + len(self._lost)
         # No look is needed while more permits are free than live calls can need in a whole second.
         if allowance - at_most <= self._need(self._live_rate, HOLD) + 1 or self._unswept >= self.SWEEP:
@@ -252,24 +282,25 @@ class PermitWindow:
         """Count requests that an earlier run of the same program may have made up to now."""
         self._lost.extend([now] * count)
 
-    def record_rate_limit(self, now: float, sent_at: float, wait: float | None) -> None:
+    def record_rate_limit(self, now: float, sent_at: float, wait: float | None, *, alone: bool = True) -> None:
         """Pause, and lower the allowance, after a 429. Its permit is released after this, as after any response.
 
         Args:
             now: when it came.
             sent_at: when its request was sent; one sent before the last cut says nothing about the present allowance.
             wait: seconds that the server asked for; one second where it did not say.
+            alone: whether what is taken is decided here.
         """
         self.rate_limited += 1
         self.allowance(now)
-        if sent_at >= self._cut_at:
-            self._allowance.cut(sent_at - self.paused_until, self._count_passed(now))
+        if alone and sent_at >= self._cut_at:
+            self._allowance.cut(sent_at - self.paused_until, self.count_passed(now))
             self._whole = False
             self._cut_at = now
         self._rate_limited_at.append(now)
         self.paused_until = max(self.paused_until, now + (SECOND if wait is None else max(wait, MIN_PAUSE)))
 
-    def _count_passed(self, now: float) -> int:
+    def count_passed(self, now: float) -> int:
         """Return how many of the last second's responses were no 429."""
         limited = self._rate_limited_at
         while limited and limited[0] <= now - SECOND:

@@ -6,6 +6,7 @@ process have to share their buckets, or to split the limits. The log warns of tw
 - Buckets belong to the session that made them, the owner. A sharing session that closes ends its own calls only; when the
   owner closes, no session can make more calls with them.
 - All sessions that share buckets run on one event loop.
+- A `Membership`, which the owner has, says what other processes leave of the limits.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+from collections.abc import Mapping
+from typing import Protocol
 from weakref import WeakSet
 
 from attrs import field, frozen
@@ -22,7 +25,7 @@ from teak_async._api.endpoints import ENDPOINTS
 from teak_async._notify import Notifier, log
 from teak_async.errors import SessionClosed
 
-from .bucket import Bucket, Lane
+from .bucket import Bucket, Lane, Rate
 
 
 def _limit(documented: int) -> int:
@@ -94,6 +97,30 @@ class BucketHandle:
             self.bucket.end_calls_of(self)
 
 
+class Membership(Protocol):
+    """What makes the sessions of several processes keep one limit."""
+
+    async def open(self, buckets: Mapping[str, Bucket]) -> None:
+        """Become a member, with what the buckets hold from now on."""
+        ...
+
+    async def close(self) -> None:
+        """Leave, and give back what is held."""
+        ...
+
+    def abandon(self) -> None:
+        """Stop, for a session that nobody closed."""
+        ...
+
+    def take_over(self, killed: str) -> None:
+        """Take over the permits of a killed run, named by its host and process."""
+        ...
+
+    def rate(self, path: str, rate: Rate) -> Rate:
+        """Add what is known of all members to a bucket's snapshot."""
+        ...
+
+
 class SessionLimits:
     """The buckets that one session uses.
 
@@ -103,18 +130,26 @@ class SessionLimits:
         limits: requests per second; `None` for those that Teak documents, or for the owner's.
         notifier: gets the events of the session's own buckets.
         owner: whose buckets to share; `None` for buckets of its own.
+        member: of the processes that share the limits; `None` for an owner's, or where this session keeps them for itself.
 
     Attributes:
         buckets: path, as the server's 429 names it → handle; empty until opened.
         limits: requests per second.
         loop: where the buckets run; `None` unless open.
+        member: the membership in the limits of several processes, this session's or the owner's.
 
     Raises:
         ValueError: when the session cannot share with the owner.
     """
 
     def __init__(
-        self, game_id: str, server: str, limits: Limits | None, notifier: Notifier, owner: SessionLimits | None
+        self,
+        game_id: str,
+        server: str,
+        limits: Limits | None,
+        notifier: Notifier,
+        owner: SessionLimits | None,
+        member: Membership | None = None,
     ) -> None:
         if owner is not None and limits is not None:
             raise ValueError("limits= and share= together: the limits of the shared session hold; leave limits= out")
@@ -129,6 +164,7 @@ class SessionLimits:
         self.buckets: dict[str, BucketHandle] = {}
         self._notifier = notifier
         self._owner = owner
+        self.member: Membership | None = member if owner is None else owner.member
         self.loop: asyncio.AbstractEventLoop | None = None
 
     def open(self) -> None:
@@ -145,7 +181,8 @@ class SessionLimits:
                 if endpoint.bucket not in self.buckets:
                     bucket = Bucket(endpoint.bucket, getattr(self.limits, endpoint.limit), self._notifier)
                     self.buckets[endpoint.bucket] = BucketHandle(bucket, owns=True)
-            _register(self)
+            if self.member is None:
+                _register(self)
         elif owner.loop is None:
             raise SessionClosed("the session given as share= is not open: open it before this one, and close it after")
         elif owner.loop is not loop:
@@ -156,6 +193,26 @@ class SessionLimits:
         else:
             self.buckets.update((path, BucketHandle(handle.bucket, owns=False)) for path, handle in owner.buckets.items())
         self.loop = loop
+
+    async def join(self) -> None:
+        """Hold from now on only what the ledger grants, if other processes share the limits; see `Membership.open`."""
+        if self.member is not None and self._owner is None:
+            await self.member.open({path: handle.bucket for path, handle in self.buckets.items()})
+
+    async def leave(self) -> None:
+        """Give back what is held, when no request is on the wire any more."""
+        if self.member is not None and self._owner is None:
+            await self.member.close()
+
+    def abandon(self) -> None:
+        """Stop what runs for a session that nobody closed."""
+        if self.member is not None and self._owner is None:
+            self.member.abandon()
+
+    def rates(self) -> dict[str, Rate]:
+        """A snapshot of each bucket."""
+        rates = {path: handle.bucket.rate() for path, handle in self.buckets.items()}
+        return {path: self.member.rate(path, rate) for path, rate in rates.items()} if self.member else rates
 
     def close(self) -> None:
         """End the calls that wait for a permit."""

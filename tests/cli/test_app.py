@@ -28,7 +28,7 @@ from teak_async._cli.text import MAX_LINE
 from teak_async.sandbox import IDENTIFY, Faults, Sandbox, limit_models
 
 SECRET = "not-for-other-eyes"
-COMMANDS = ("identify", "opt-out", "opt-in", "status", "report", "sandbox", "demo")
+COMMANDS = ("identify", "opt-out", "opt-in", "status", "report", "limits", "sandbox", "demo")
 NOWHERE = "http://127.0.0.1:9"
 
 

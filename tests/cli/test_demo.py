@@ -66,6 +66,13 @@ async def test_more_than_a_second(capsys: pytest.CaptureFixture[str]) -> None:
     assert shown["limit used after the first second"][1].endswith(" %")
 
 
+async def test_processes_share_the_limit(capsys: pytest.CaptureFixture[str]) -> None:
+    """Each has a part of the players, and the table counts all of them."""
+    assert await run_demo(41, "sliding", 2) == 0
+    shown = table(capsys.readouterr().out)
+    assert (shown["calls"], shown["sessions recorded"]) == (["41", "41"], ["41", "41"])
+
+
 class Doubling(Sandbox):
     """A server with a player that has two sessions."""
 

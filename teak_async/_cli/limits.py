@@ -1,0 +1,73 @@
+"""What a ledger of shared limits says of its members, in words and as JSON."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+
+from attrs import asdict
+
+from teak_async._fleet.ledger import BucketRecord, Ledger, LedgerDownError, describe, path_of
+from teak_async._fleet.member import ledger_at
+from teak_async.errors import LedgerError, LedgerUnavailable
+
+EVERY = 1.0
+"""Seconds between two looks of `--watch`."""
+
+
+async def show_limits(address: str, say: Callable[[str], object], *, watch: bool, as_json: bool) -> None:
+    """Say what a ledger knows; time and again with `watch`, until it is interrupted.
+
+    Raises:
+        ValueError: when the address is none of a ledger.
+        LedgerError: when there is no ledger.
+        LedgerUnavailable: when it cannot be reached.
+    """
+    path = path_of(address)
+    if path is not None and not path.exists():
+        raise LedgerError(f"{path}: no such ledger; the first session with share= makes it")
+    ledger = ledger_at(address)
+    try:
+        await ledger.open()
+        while True:
+            records = await read_records(ledger)
+            say(json.dumps([asdict(record) for record in records]) if as_json else describe_records(records))
+            if not watch:
+                return
+            await asyncio.sleep(EVERY)
+    except LedgerDownError as error:
+        raise LedgerUnavailable(str(error)) from None
+    finally:
+        await ledger.close()
+
+
+async def read_records(ledger: Ledger) -> list[BucketRecord]:
+    """Read the buckets that have members, by game and path. The game is a digest: its first letters tell two apart."""
+    records = []
+    for key, state in sorted((await ledger.read()).items()):
+        _, game, bucket = key.split(":", 2)
+        record = describe(state, f"{game.strip('{}')[:8]} {bucket}")
+        if record.members:
+            records.append(record)
+    return records
+
+
+def describe_records(records: list[BucketRecord]) -> str:
+    """Put what a ledger knows into a table for each bucket."""
+    if not records:
+        return "no members"
+    return "\n\n".join(map(_describe_record, records))
+
+
+def _describe_record(record: BucketRecord) -> str:
+    held = sum(member.held for member in record.members)
+    lowered = f", {record.allowance} for now" if record.allowance < record.limit else ""
+    count = f"{len(record.members)} member{'s' if len(record.members) > 1 else ''}"
+    lines = [f"{record.bucket}: {record.limit} a second{lowered}; {count}, {held} permits held"]
+    width = max(len(member.host) for member in record.members)
+    lines.append(f"  {'host':<{width}}  process  work  permits  a second  last seen")
+    for member in record.members:
+        work, seen = "bulk" if member.bulk else "live", f"{member.unseen:.1f} s ago"
+        lines.append(f"  {member.host:<{width}}  {member.process:>7}  {work}  {member.held:>7}  {member.rate:>8}  {seen:>9}")
+    return "\n".join(lines)

@@ -1,0 +1,31 @@
+"""The parameters of a session, from its caller or from the environment: check their types, leave out white space."""
+
+from __future__ import annotations
+
+import logging
+import os
+
+from teak_async._notify import log
+
+
+def check_type(name: str, value: object, kinds: tuple[type, ...], example: str) -> None:
+    """Raise a `TypeError` that shows how to write it, unless a value is of one of some types."""
+    if not isinstance(value, kinds):
+        raise TypeError(f"{name} must not be of type {type(value).__name__}: write {example}")
+
+
+def credential(given: str | int | None, variable: str) -> str:
+    """Return a credential, or an empty text if none can be sent. The error is not raised here, in a frame with its value."""
+    value = os.environ.get(variable, "") if given is None else given
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = str(value)
+    # A key that was read from a file or copied from a mail brings white space along.
+    value = value.strip() if isinstance(value, str) else ""
+    if len(value) > 1 and value[0] == value[-1] and value[0] in "\"'":
+        log(logging.WARNING, "%s begins and ends with a quotation mark: does the mark belong to the value?", variable)
+    return value if value.encode(errors="ignore").decode() == value else ""
+
+
+def set_in_environment(variable: str) -> str:
+    """Return a variable of the environment without white space around it; an empty text if it is not set."""
+    return os.environ.get(variable, "").strip()

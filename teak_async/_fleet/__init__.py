@@ -1,0 +1,1 @@
+"""One limit for many processes: permits move between a ledger and its members, and are never made."""

@@ -1,0 +1,377 @@
+"""What a ledger is: its one operation, what goes in and comes out, its arithmetic, and its addresses. Pure.
+
+Theory of operation. A ledger knows the permits of one bucket for all processes. Each permit is in the pool, or is held by one
+member. A member says what it holds and asks for more; `apply` grants what the pool can spare. The record of a member is never
+less than what it holds, since a grant is recorded before the member hears of it, and only the member's own word lowers it.
+
+- Time is the ledger's own and counts in milliseconds. A ledger that was away for long has missed the syncs of all its members,
+  so its time goes on by `GAP` at most from one sync to the next.
+- A member that is cut off goes down to its `floor` by itself when its lease is over, so the record may follow later.
+- A sync that comes after a later one of the same member changes nothing.
+- A new ledger grants nothing until it has heard of the members that use their permits. It keeps one permit aside for each idle
+  member that was known before and was not heard of yet.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from pathlib import Path
+from typing import Any, Protocol, TypeAlias
+from urllib.parse import urlsplit
+
+from attrs import asdict, frozen
+
+State: TypeAlias = dict[str, Any]
+"""What a ledger keeps of one bucket: numbers, and the records of the members by their ids; ready for JSON."""
+
+LEASE = 5_000
+"""Milliseconds unseen after which a member goes down to its floor."""
+FORGET = 60_000
+"""Milliseconds unseen after which a member is gone."""
+NEW = 1_000
+"""Milliseconds for which a new ledger grants nothing."""
+HEARD = 30_000
+"""Milliseconds after which a new ledger has heard of the idle members, too."""
+GAP = 1_500
+"""Milliseconds by which time goes on at most from one sync to the next."""
+DEAD = 1_500
+"""Milliseconds unseen after which the record of a killed run may be taken over."""
+RECENT = 1_000
+"""Milliseconds for which it counts how many requests of a member passed."""
+ALL = 10**9
+"""Permits that stand for the whole limit, whatever that is."""
+
+
+@frozen
+class Cut:
+    """A lower allowance after a request was rate-limited; see `Allowance`, whose law it follows.
+
+    Attributes:
+        number: of cuts so far, this one included. Of several members that were rate-limited together, the first one's cut is
+            taken: the others' requests were sent before that.
+        level: where the next cut begins.
+        held: the level before.
+        hold: milliseconds until the first probe.
+        steps: milliseconds after the pause, and permits from each on.
+    """
+
+    number: int
+    level: int
+    held: int
+    hold: int
+    steps: list[tuple[int, int]]
+
+
+@frozen
+class Sync:
+    """What a member says and asks.
+
+    Attributes:
+        member: its id: host, process and a random part, with colons between.
+        number: of this sync, counted by the member from 1.
+        limit: requests a second that all together may make, as this member was told.
+        holding: permits that it may use, after giving back.
+        ask: permits that it would have more.
+        keep_free: permits that must stay in the pool.
+        short: live calls that wait for want of a permit.
+        bulk: whether it does bulk work.
+        floor: permits that it goes on with when it is cut off.
+        known: members that it knew of last.
+        late: milliseconds after its lease until no request of it can arrive any more.
+        cooling: for a member that leaves, milliseconds until all that it holds is back; -1 for one that stays.
+        heir_of: host and process, with a colon between, of a killed run whose permits this member takes over.
+        pause: milliseconds for which nobody may send, since a request was rate-limited.
+        cut: what the allowance is to be from now on.
+        passed: requests of the last second that were not rate-limited.
+    """
+
+    member: str
+    number: int
+    limit: int
+    holding: int = 0
+    ask: int = 0
+    keep_free: int = 0
+    short: int = 0
+    bulk: bool = False
+    floor: int = 0
+    known: int = 0
+    late: int = 31_000
+    cooling: int = -1
+    heir_of: str = ""
+    pause: int = 0
+    cut: Cut | None = None
+    passed: int = 0
+
+
+@frozen
+class Answer:
+    """What the ledger says.
+
+    Attributes:
+        granted: permits that the member holds more from now on.
+        free: permits left in the pool; less than 0 while members hold more than there are.
+        allowance: permits that there are: the limit, or less after a request was rate-limited.
+        limit: the lowest of what the members were told.
+        members: how many, this one included, and those that a new ledger has not heard of yet.
+        bulk: how many of them do bulk work, this one included.
+        place: how many of these come before this one by their ids.
+        live_held: permits that the others without bulk work hold.
+        idle: how many others without bulk work hold one permit at most.
+        short: live calls that wait at the others.
+        pause: milliseconds until anybody may send.
+        passed: requests of the others that passed in the last second.
+        cuts: how often the allowance was cut.
+        level: of the last cut, as are the next two.
+        held: of it.
+        hold: of it.
+        since: milliseconds since the pause of the last cut.
+    """
+
+    granted: int
+    free: int
+    allowance: int
+    limit: int
+    members: int
+    bulk: int
+    place: int
+    live_held: int
+    idle: int
+    short: int
+    pause: int
+    passed: int
+    cuts: int
+    level: int
+    held: int
+    hold: int
+    since: int
+
+
+@frozen
+class MemberRecord:
+    """What a ledger shows of one member, for people.
+
+    Attributes:
+        host: where it runs.
+        process: its process id.
+        bulk: whether it does bulk work.
+        held: permits.
+        rate: requests that passed in the second before its last sync.
+        unseen: seconds since then.
+    """
+
+    host: str
+    process: int
+    bulk: bool
+    held: int
+    rate: int
+    unseen: float
+
+
+@frozen
+class BucketRecord:
+    """What a ledger shows of one bucket, for people."""
+
+    bucket: str
+    limit: int
+    allowance: int
+    members: list[MemberRecord]
+
+
+class LedgerDownError(Exception):
+    """The ledger cannot be reached now; the message says why, and what to do."""
+
+
+class Ledger(Protocol):
+    """A ledger that several processes reach.
+
+    Attributes:
+        name: where it is, without a user or password.
+        one_host: whether all of these are on one host.
+    """
+
+    name: str
+    one_host: bool
+
+    async def open(self) -> None:
+        """See that it can be used.
+
+        Raises:
+            LedgerError: when the address is wrong, and waiting does not mend it.
+            LedgerDownError: when it cannot be reached now.
+        """
+        ...
+
+    async def sync(self, syncs: dict[str, Sync]) -> dict[str, Answer]:
+        """Make a sync of some buckets, each atomic. A bucket whose sync came too late is left out.
+
+        Raises:
+            LedgerDownError: when it cannot be reached, so that nobody knows what it has done.
+        """
+        ...
+
+    async def read(self) -> dict[str, State]:
+        """Read all buckets as they are by now, by their keys."""
+        ...
+
+    async def close(self) -> None:
+        """Close what is open."""
+        ...
+
+
+def apply(state: State | None, sync: Sync, now: int) -> tuple[State, Answer | None]:
+    """Make one sync on the state of a bucket, which is changed, and give both.
+
+    Args:
+        state: of the bucket; `None` for a new one.
+        sync: what the member says.
+        now: milliseconds of the clock of whatever holds the ledger.
+    """
+    state = state or {"clock": 0, "last": now, "known": 0, "paused": 0, "cuts": 0, "cut": {}, "members": {}}
+    members: dict[str, Any] = state["members"]
+    clock = state["clock"] = state["clock"] + min(max(now - state["last"], 0), GAP)
+    state["last"] = now
+    before = members.get(sync.member)
+    if before is not None and before["number"] >= sync.number:
+        return state, None
+    count = len(members)
+    taken_over = _forget(members, sync, clock)
+    # Members that left are not waited for, and what a member knew of another ledger it says once.
+    state["known"] = max(state["known"] - (count - len(members)), 0 if before is not None else sync.known)
+    members.pop(sync.member, None)
+    limit = min([sync.limit, *(other["limit"] for other in members.values())])
+    if sync.pause:
+        state["paused"] = max(state["paused"], clock + sync.pause)
+    if sync.cut is not None and sync.cut.number == state["cuts"] + 1:
+        state["cuts"] = sync.cut.number
+        state["cut"] = {**asdict(sync.cut), "from": state["paused"]}
+    allowance = allowance_of(state, limit)
+    unheard = max(state["known"] - len(members) - 1, 0) if clock < HEARD else 0
+    free = allowance - sum(other["held"] for other in members.values()) - sync.holding - taken_over - unheard
+    granted = taken_over + (max(min(sync.ask, free - sync.keep_free), 0) if clock >= NEW else 0)
+    live = [other for other in members.values() if not other["bulk"]]
+    bulk = [name for name, other in members.items() if other["bulk"]]
+    short = sum(other["short"] for other in members.values())
+    passed = sum(other["passed"] for other in members.values() if clock - other["seen"] < RECENT)
+    members[sync.member] = {
+        "number": sync.number,
+        "held": sync.holding + granted,
+        "floor": sync.floor,
+        "short": sync.short,
+        "bulk": sync.bulk,
+        "limit": sync.limit,
+        "late": sync.late,
+        "seen": clock,
+        "until": clock + sync.cooling if sync.cooling >= 0 else 0,
+        "passed": sync.passed,
+    }
+    cut = state["cut"]
+    return state, Answer(
+        granted=granted,
+        free=free + taken_over - granted,
+        allowance=allowance,
+        limit=limit,
+        members=len(members) + unheard,
+        bulk=len(bulk) + sync.bulk,
+        place=sum(name < sync.member for name in bulk),
+        live_held=sum(other["held"] for other in live),
+        idle=sum(other["held"] < 2 and not other["short"] for other in live),
+        short=short,
+        pause=max(state["paused"] - clock, 0),
+        passed=passed,
+        cuts=state["cuts"],
+        level=cut.get("level", 0),
+        held=cut.get("held", 0),
+        hold=cut.get("hold", 0),
+        since=clock - cut.get("from", clock),
+    )
+
+
+def _forget(members: dict[str, Any], sync: Sync, clock: int) -> int:
+    """Take back what members that are gone held, and count what the syncing member takes over of that."""
+    taken_over = 0
+    for name, other in list(members.items()):
+        unseen = clock - other["seen"]
+        if name == sync.member:
+            continue
+        if sync.heir_of and name.startswith(f"{sync.heir_of}:") and unseen >= DEAD:
+            taken_over += other["held"]
+            del members[name]
+        elif unseen >= FORGET or 0 < other["until"] <= clock:
+            del members[name]
+        elif unseen >= LEASE + other["late"]:
+            other["held"] = min(other["held"], max(other["floor"], 0))
+    return taken_over
+
+
+def allowance_of(state: State, limit: int) -> int:
+    """Give how many permits there are: the limit, or less after a request was rate-limited."""
+    cut = state["cut"]
+    if not cut:
+        return limit
+    since = max(state["clock"] - cut["from"], 0)
+    there: int = [permits for at, permits in cut["steps"] if at <= since][-1]
+    return min(there, limit)
+
+
+def at(state: State, now: int) -> State:
+    """Give a state as it is by now, whenever the last sync was."""
+    return {**state, "clock": state["clock"] + max(now - state["last"], 0), "last": now}
+
+
+def describe(state: State, bucket: str) -> BucketRecord:
+    """Show the state of a bucket to people."""
+    limit = min([other["limit"] for other in state["members"].values()], default=0)
+    records = []
+    for name, other in sorted(state["members"].items()):
+        if other["until"]:
+            continue  # it has left, and what it held cools
+        host, process, _ = name.rsplit(":", 2)
+        unseen = (state["clock"] - other["seen"]) / 1000
+        records.append(MemberRecord(host, int(process), other["bulk"], other["held"], other["passed"], unseen))
+    return BucketRecord(bucket, limit, allowance_of(state, limit), records)
+
+
+def key_of(game_id: str, server: str, bucket: str) -> str:
+    """Name the bucket of a game at a server. Two games never meet, and the name tells neither of them."""
+    # The braces keep the buckets of a game on one node of a cluster.
+    digest = hashlib.sha256(f"{game_id}\n{server.rstrip('/')}".encode()).hexdigest()[:20]
+    return f"teak:{{{digest}}}:{bucket}"
+
+
+def path_of(address: str) -> Path | None:
+    """Give the file that an address names; `None` for the address of a server.
+
+    Raises:
+        ValueError: when it is no address of a ledger.
+    """
+    shown = show(address)
+    if not address.strip() or "\0" in address:
+        raise ValueError(f"share={shown!r} is no address: give a path, sqlite:///path, redis://host, rediss:// or unix://")
+    scheme = address.partition("://")[0] if "://" in address else ""
+    if scheme in ("redis", "rediss", "unix"):
+        parts = urlsplit(address)
+        if scheme == "unix" and not parts.path:
+            raise ValueError(f"share={shown!r} names no socket: write unix:///path/to/socket")
+        try:
+            _ = parts.port
+        except ValueError:
+            raise ValueError(f"share={shown!r} has a port that is no number: write redis://host:6379/0") from None
+        if scheme != "unix" and not parts.hostname:
+            raise ValueError(f"share={shown!r} names no host: write {scheme}://host:6379/0")
+        return None
+    if scheme == "sqlite":
+        rest = address.removeprefix("sqlite://")
+        if not rest.startswith("/") or rest == "/":
+            raise ValueError(f"share={shown!r} names no file: write sqlite:///folder/file, or the path alone")
+        return Path(rest)
+    if scheme:
+        raise ValueError(
+            f"share={shown!r} is no address of a ledger: give a path, sqlite:///path, redis://, rediss:// or unix://"
+        )
+    return Path(address)
+
+
+def show(address: str) -> str:
+    """Give an address without the user and the password in it."""
+    return re.sub(r"(?<=://)[^/]*@", "", address)

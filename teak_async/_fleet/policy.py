@@ -1,0 +1,189 @@
+"""What a member holds, asks for and gives back, and when it syncs next. Pure: what it goes by are arguments.
+
+- A member without bulk work holds what is in use and what waits. It keeps one permit, so that it can send without a ledger.
+- Members with bulk work hold equal parts of what the others leave, less a reserve, which stays in the pool for live calls.
+- A member that is cut off for a lease goes on with its equal part of all, or with what it holds, if that is less.
+"""
+
+from __future__ import annotations
+
+from math import inf, sqrt
+
+from attrs import frozen
+
+from teak_async._limits.allowance import Allowance
+
+from .ledger import ALL, LEASE, Answer, Cut
+
+KEEP = 4
+"""Permits for each member from which on a member keeps one."""
+SCATTER = 0.8
+"""By how much of their square root the live permits in use may grow before bulk work looks again. With half of it the pool is
+empty for more than one live call in a hundred, in virtual time."""
+SMALL = 10
+"""Permits for each permit of the reserve at the least."""
+SOON = 0.03
+"""Seconds until the next sync during bulk work beside live calls elsewhere."""
+OFTEN = 0.2
+"""Seconds until the next sync during bulk work."""
+PAUSED = 0.25
+"""Seconds until the next sync while nobody may send."""
+SPARE = 0.01
+"""Seconds until the next sync while there is something to give back, or while live calls wait and the pool was empty."""
+LOOK = 0.005
+"""Seconds until permits that came back are looked for again at the least."""
+HOLDER = 0.8
+"""Seconds until the next sync of a member that holds more than the permit it keeps; the ledger expects one each second."""
+QUIET = 2.0
+"""Seconds until the next sync of a member that was idle for a moment."""
+IDLE = 15.0
+"""Seconds until the next sync of a member that was idle for a minute; the ledger forgets it after a minute."""
+SILENCE = 60.0
+"""Seconds of that minute."""
+UNREACHED = 0.25
+"""Seconds until the next sync after one that failed."""
+LEASE_SECONDS = LEASE / 1000
+
+
+@frozen
+class Demand:
+    """What a member needs of one bucket at one moment.
+
+    Attributes:
+        in_use: permits out.
+        live: live calls waiting.
+        bulk: whether there is bulk work.
+        paused: whether nothing may be sent.
+    """
+
+    in_use: int = 0
+    live: int = 0
+    bulk: bool = False
+    paused: bool = False
+
+
+@frozen
+class Wish:
+    """What a member would have.
+
+    Attributes:
+        hold: permits to hold; more than that is given back.
+        ask: permits to ask for.
+        keep_free: permits that have to stay in the pool.
+        short: live calls that wait for want of a permit.
+    """
+
+    hold: int
+    ask: int = 0
+    keep_free: int = 0
+    short: int = 0
+
+
+def kept(answer: Answer) -> int:
+    """Count the permits that a member keeps when it has nothing to do."""
+    return 1 if answer.members * KEEP <= answer.limit else 0
+
+
+def floor_of(answer: Answer) -> int:
+    """Count the permits that a member goes on with at most when it is cut off: its equal part of all."""
+    return answer.allowance // answer.members
+
+
+def reserve(answer: Answer) -> int:
+    """Count the permits that bulk work leaves in the pool, for live calls anywhere."""
+    need = 1
+    if answer.bulk < answer.members:
+        live = max(answer.live_held - answer.idle, 0)
+        need = 1 + round(SCATTER * sqrt(live))
+    return min(need, answer.allowance // SMALL)  # bulk work has to go on, however low the limit
+
+
+def bulk_part(answer: Answer, short: int, keep_free: int) -> int:
+    """Count the permits that this member may hold for its bulk work; all parts together are what is left.
+
+    Args:
+        answer: what the ledger said last; this member is one of those with bulk work in it.
+        short: live calls that wait here.
+        keep_free: permits that stay in the pool.
+    """
+    left = max(answer.allowance - keep_free - answer.live_held - answer.short - short, 0)
+    each, more = divmod(left, max(answer.bulk, 1))
+    return each + (answer.place < more)
+
+
+def wish(demand: Demand, holding: int, answer: Answer | None) -> Wish:
+    """Say what a member would have of a bucket.
+
+    Args:
+        demand: what it needs.
+        holding: permits that it may use.
+        answer: what the ledger said last; `None` before it has.
+    """
+    if answer is None:
+        return Wish(holding, ask=1)
+    live = 0 if demand.paused else demand.live
+    least = max(kept(answer), demand.in_use + live)
+    if not demand.bulk:
+        return Wish(least, ask=max(least - holding, 0), short=max(min(live, least - holding), 0))
+    short = max(min(live, demand.in_use + live - holding), 0)
+    if not answer.bulk:  # the ledger has not heard of this work yet
+        return Wish(max(holding, least), ask=short, short=short)
+    keep_free = reserve(answer)
+    part = bulk_part(answer, short, keep_free) + short
+    # What is given back for each live call elsewhere comes again a second later. The pool may go down to half of its reserve.
+    hold = max(part, min(holding, bulk_part(answer, short, keep_free // 2) + short))
+    if short:
+        return Wish(max(hold, least), ask=short, short=short)
+    return Wish(max(hold, kept(answer)), ask=max(part - holding, 0), keep_free=keep_free)
+
+
+def until_next(demand: Demand, wanted: Wish, holding: int, answer: Answer | None, quiet: float) -> float:
+    """Give the seconds from the last sync to the next one.
+
+    Args:
+        demand: what the member needs.
+        wanted: what it would have.
+        holding: permits that it may use.
+        answer: what the ledger said last.
+        quiet: seconds since the member needed anything.
+    """
+    if answer is None:
+        return SOON
+    if wanted.short:
+        return SPARE
+    if demand.bulk:
+        if demand.paused:
+            return PAUSED
+        return SOON if answer.live_held > answer.idle or answer.short else OFTEN
+    if holding < kept(answer):
+        return OFTEN
+    if holding > wanted.hold:
+        return SPARE
+    if holding > kept(answer):
+        return HOLDER
+    return QUIET if quiet < SILENCE else IDLE
+
+
+def allowance_at(answer: Answer, since: float) -> Allowance:
+    """Give the law of the allowance of all as the ledger knows it, so many seconds after the pause of the last cut."""
+    allowance = Allowance(answer.limit)
+    if answer.cuts:
+        allowance.recall(answer.level, answer.held, answer.hold / 1000)
+    if allowance.is_proven(since):
+        allowance.restore()
+    return allowance
+
+
+def cut(answer: Answer, since: float, passed: int) -> Cut:
+    """Say what the allowance of all is to be after a request of theirs was rate-limited.
+
+    Args:
+        answer: what the ledger said last.
+        since: seconds after the pause of the last cut at which the request was sent.
+        passed: requests of all that passed in the last second.
+    """
+    allowance = allowance_at(answer, since)
+    allowance.cut(since if answer.cuts else inf, passed)
+    level, held, hold = allowance.memory
+    *steps, (whole, _) = [(round(at * 1000), permits) for at, permits in allowance.steps()]
+    return Cut(answer.cuts + 1, level, held, round(hold * 1000), [*steps, (whole, ALL)])

@@ -1,0 +1,223 @@
+"""What one member holds of one bucket: what it may use, gives back, and says to the ledger. Pure.
+
+Theory of operation. A permit that is given back must be back for good: no request that used it may still count at the server.
+The credit of a permit is earned on this member's way to the server, and says nothing about another member's. So `plan` first
+lowers the limit, and the permits that this retires are given back when the credit has gone by, too.
+
+- What a sync gives back is not used any more when the sync goes out, and a grant is used when its answer is there. So a lost
+  sync or a lost answer never makes a permit.
+- The floor is the lowest that any sync said since the last one that was answered: the ledger may know any of them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from attrs import evolve, frozen
+
+from teak_async._limits.permits import HOLD, LATE
+
+from .ledger import Answer, Cut, Sync
+from .policy import LEASE_SECONDS, LOOK, SOON, SPARE, Demand, Wish, cut, floor_of, kept, until_next, wish
+
+MARGIN = 0.003
+"""Seconds for which permits are kept back longer than their credit."""
+COOLING = HOLD + LATE + 0.001
+"""Seconds after which all that was in use is back, whatever its credit, and also where no answer came."""
+NEVER = float("-inf")
+
+
+@frozen
+class Evidence:
+    """A request that was rate-limited: when it was sent, and how many of this member's passed in the last second."""
+
+    sent_at: float
+    passed: int
+
+
+@frozen
+class Parting:
+    """Permits on their way out: from `at` on, all but `floor` may be given back."""
+
+    at: float
+    floor: int
+
+
+class Share:
+    """One member's part of one bucket. `now` is seconds of the member's monotonic clock.
+
+    Args:
+        about: a sync with what stays the same: member, limit, late.
+
+    Attributes:
+        holding: permits that the member may use.
+        limit: those that it does use; the others are about to be given back.
+        answer: what the ledger said last.
+        answered_at: when it was asked for that.
+        wanted: what the member would have.
+    """
+
+    def __init__(self, about: Sync) -> None:
+        self.holding = 0
+        self.limit = 0
+        self.answer: Answer | None = None
+        self.wanted = Wish(0)
+        self._about = self._sync = about
+        self._number = 0
+        self._parting: Parting | None = None
+        self._floor = 0
+        self.answered_at = NEVER
+        self._sent_at = NEVER
+        self._needed_at = NEVER
+        self._demand = Demand()
+        self._hurried = False
+        self._credit = 0.0
+        self._evidence: Evidence | None = None
+        self._pausing = False
+        self._unmet = 0
+        self._cut: Cut | None = None
+        self._cut_at = NEVER
+
+    @property
+    def lease_ends(self) -> float:
+        """When the member goes down to its floor if the ledger says nothing meanwhile."""
+        return self.answered_at + LEASE_SECONDS
+
+    @property
+    def floor(self) -> int:
+        """Permits that it goes on with then."""
+        return min(self._floor, self.limit)
+
+    def plan(self, now: float, demand: Demand, credit: float) -> None:
+        """Decide what to use, what to give back and what to ask for.
+
+        Args:
+            now: when.
+            demand: what the member needs.
+            credit: seconds by which permits come back early.
+        """
+        if demand.bulk or demand.live or demand.in_use:
+            self._needed_at = now
+        self._demand = demand
+        self._credit = credit
+        self.wanted = wish(demand, self.holding, self.answer)
+        self.limit = min(self.holding, self.wanted.hold)
+        if now >= self.lease_ends:
+            self.limit = min(self.limit, self._floor)
+            if now >= self.lease_ends + self._sync.late / 1000:
+                # The ledger may have taken back by now what is above the floor, and nothing of that is out any more.
+                self.holding = min(self.holding, max(self.limit, demand.in_use))
+        out = max(self.limit, demand.in_use)
+        if self._parting is not None and self.limit > self._parting.floor:
+            self._parting = None  # some that were about to go are in use again
+        if out >= self.holding:
+            self._parting = None
+        elif self._parting is None:
+            self._parting = Parting(now + credit + MARGIN, out)
+
+    @property
+    def bulk(self) -> bool:
+        """Whether there was bulk work at the last plan."""
+        return self._demand.bulk
+
+    @property
+    def told_limit(self) -> int:
+        """Requests a second that all together may make, as this session was told."""
+        return self._sync.limit
+
+    def record_rate_limit(self, sent_at: float, passed: int) -> None:
+        """Say that a request was rate-limited; the next sync is due now, since the others have to pause, too.
+
+        Args:
+            sent_at: when it was sent. One sent before the last cut was known here says nothing about what that left.
+            passed: requests of the last second that were not rate-limited here.
+        """
+        self._hurried = self._pausing = True
+        if self._evidence is None and sent_at >= self._cut_at:
+            self._evidence = Evidence(sent_at, passed)
+
+    def due(self, now: float) -> float:
+        """Give when the next sync is to be made, going by the last plan."""
+        if self._hurried or self._demand.bulk != self._sync.bulk or self.wanted.short > self._unmet:
+            return now
+        due = self._sent_at + until_next(self._demand, self.wanted, self.holding, self.answer, now - self._needed_at)
+        if self._parting is not None:
+            due = min(due, max(self._parting.at, self._sent_at + (SOON if self._demand.bulk else SPARE)))
+        return due
+
+    def next_look(self, now: float, next_back: float | None) -> float:
+        """Give when to plan again at the latest.
+
+        Args:
+            now: when it is.
+            next_back: when the next permit comes back, which nobody says then.
+        """
+        answer = self.answer
+        moving = answer is not None and (self.limit < self.holding or (not self._demand.bulk and self.holding > kept(answer)))
+        if not moving or next_back is None:
+            return self.due(now)
+        return min(self.due(now), max(next_back, now + LOOK))
+
+    def sync(self, now: float, paused_until: float = NEVER, **more: Any) -> Sync:
+        """Give what to say to the ledger now; what this gives back is gone.
+
+        Args:
+            now: when.
+            paused_until: when this member may send again.
+            more: other fields of the sync.
+        """
+        pause = max(round((paused_until - now) * 1000), 0) if self._pausing else 0
+        if self._parting is not None and now >= self._parting.at:
+            self.holding = max(self._parting.floor, self.limit)
+            self._parting = None
+        answer = self.answer
+        floor = 1 if answer is None else floor_of(answer)
+        self._floor = min(self._floor, floor) if self.answer is not None else floor
+        self._number += 1
+        self._sent_at = now
+        self._hurried = False
+        wanted = self.wanted
+        self._sync = evolve(
+            self._about,
+            number=self._number,
+            holding=self.holding,
+            ask=wanted.ask,
+            keep_free=wanted.keep_free,
+            short=wanted.short,
+            bulk=self._demand.bulk,
+            floor=floor,
+            known=0 if answer is None else answer.members,
+            pause=pause,
+            cut=self._cut,
+            **more,
+        )
+        self._pausing, self._cut = False, None
+        return self._sync
+
+    def leave(self, now: float, all_back: float) -> Sync:
+        """Give the last thing to say to the ledger: all goes back, as soon as it is back here.
+
+        Args:
+            now: when.
+            all_back: when the last permit is back that is in use.
+        """
+        self.limit = 0
+        self._number += 1
+        cooling = round((max(all_back - now, self._credit) + MARGIN) * 1000)
+        return evolve(self._about, number=self._number, holding=self.holding, cooling=cooling)
+
+    def take(self, now: float, answer: Answer) -> None:
+        """Take in the answer to the last sync."""
+        if self.answer is None or answer.cuts != self.answer.cuts:
+            self._cut_at, self._evidence = now, None
+        elif self._evidence is not None and not self._pausing:
+            # What the others did in the last second is known now.
+            evidence, self._evidence = self._evidence, None
+            since = answer.since / 1000 - (now - evidence.sent_at)
+            self._cut = cut(answer, since, evidence.passed + answer.passed)
+            self._hurried = True
+        self.holding += answer.granted
+        self._unmet = max(self._sync.short - answer.granted, 0)
+        self.answer = answer
+        self.answered_at = self._sent_at
+        self._floor = self._sync.floor

@@ -1,0 +1,221 @@
+from __future__ import annotations
+
+import random
+import sqlite3
+from collections import Counter
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from attrs import evolve
+
+from benchmarks.members import Valkey
+from teak_async._fleet.ledger import ALL, Cut, Ledger, LedgerDownError, Sync, apply, key_of, path_of, show
+from teak_async._fleet.member import ledger_at
+from teak_async._fleet.sqlite_ledger import SqliteLedger
+from teak_async._fleet.valkey_ledger import ValkeyLedger
+from teak_async.errors import LedgerError
+
+
+def draw_cut(draw: random.Random) -> Cut | None:
+    """Seldom a cut, numbered from the cuts so far: the next one, one that comes too late, or one that nobody makes."""
+    if draw.random() > 0.2:
+        return None
+    hold = draw.randrange(12_000)
+    steps = [(0, draw.randrange(1, 30)), (hold, draw.randrange(1, 30)), (hold + 1000, ALL)]
+    return Cut(draw.choice((0, 1, 1, 2)), draw.randrange(30), draw.randrange(30), hold, steps)
+
+
+def syncs(seed: int, count: int) -> list[tuple[int, Sync]]:
+    """Syncs as members make them, with lost ones, late ones, and ones that nobody makes."""
+    draw = random.Random(seed)
+    now, numbers, made = draw.randrange(10**12), dict.fromkeys("abcdef", 0), []
+    for _ in range(count):
+        now += draw.choice((0, 1, 30, 200, 900, 1500, 7000)) - (draw.random() < 0.02) * 5000
+        letter = draw.choice("abcdef")
+        numbers[letter] += draw.choice((1, 1, 1, 0, 3, -2))
+        sync = Sync(
+            member=f"host-{letter}:{ord(letter)}:x",
+            number=numbers[letter],
+            limit=draw.choice((20, 20, 20, 33)),
+            holding=draw.randrange(8),
+            ask=draw.randrange(12),
+            keep_free=draw.randrange(4),
+            short=draw.randrange(3),
+            bulk=draw.random() < 0.5,
+            floor=draw.randrange(6),
+            known=draw.randrange(9),
+            late=draw.choice((1000, 4001)),
+            cooling=draw.choice((-1, -1, -1, -1, 0, 900)),
+            heir_of=draw.choice(("", "", "", "host-b:98", "host-c:9")),
+            pause=draw.choice((0, 0, 0, 0, 0, draw.randrange(1500))),
+            cut=draw_cut(draw),
+            passed=draw.randrange(50),
+        )
+        made.append((now, sync))
+    return made
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_both_ledgers_give_the_same_answers(seed: int, valkey: Valkey, tmp_path: Path) -> None:
+    """The script and the Python say the same to the same syncs, and keep the same of them."""
+    one, other = SqliteLedger(tmp_path / "ledger.db"), ValkeyLedger(valkey.address)
+    await one.open()
+    await other.open()
+    granted, cuts = 0, Counter[str]()
+    for now, drawn in syncs(seed, 500):
+        key = key_of("game", "server", f"/{drawn.limit % 2}")
+        cut = drawn.cut and evolve(drawn.cut, number=cuts[key] + drawn.cut.number)
+        sync = evolve(drawn, cut=cut)
+        answers = await one.sync({key: sync}, now)
+        assert await other.sync({key: sync}, now) == answers
+        granted += sum(answer.granted for answer in answers.values())
+        cuts |= Counter({name: answer.cuts for name, answer in answers.items()})
+    states = [
+        {key: {**state, "clock": 0, "last": 0} for key, state in (await ledger.read()).items()} for ledger in (one, other)
+    ]
+    assert states[0] == states[1]
+    assert granted > 100
+    assert min(cuts.values()) > 5
+    await one.close()
+    await other.close()
+
+
+async def test_syncs_of_several_buckets_go_together(address: str) -> None:
+    """Each bucket has a state of its own."""
+    ledger: Ledger = ledger_at(address)
+    await ledger.open()
+    sync = Sync("h:1:a", 1, 10, holding=3)
+    first = await ledger.sync({"teak:{g}:/a": sync, "teak:{g}:/b": evolve(sync, holding=5)})
+    assert [answer.free for answer in first.values()] == [7, 5]
+    late = await ledger.sync({"teak:{g}:/a": sync, "teak:{g}:/c": sync})
+    assert list(late) == ["teak:{g}:/c"]
+    assert sorted(await ledger.read()) == ["teak:{g}:/a", "teak:{g}:/b", "teak:{g}:/c"]
+    await ledger.close()
+
+
+@pytest.mark.parametrize(
+    ("address", "path"),
+    [
+        ("ledger.db", "ledger.db"),
+        ("/run/ledger.db", "/run/ledger.db"),
+        ("sqlite:///run/ledger.db", "/run/ledger.db"),
+        ("redis://host", None),
+        ("rediss://user:word@host:6380/2", None),
+        ("unix:///run/valkey.sock?db=1", None),
+    ],
+)
+def test_addresses(address: str, path: str | None) -> None:
+    assert path_of(address) == (None if path is None else Path(path))
+
+
+@pytest.mark.parametrize(
+    "address", ["", "  ", "http://host", "sqlite://", "sqlite:///", "redis://", "redis://h:port", "unix://"]
+)
+def test_wrong_addresses(address: str) -> None:
+    """The error names a right one."""
+    with pytest.raises(ValueError, match="://"):
+        path_of(address)
+
+
+def test_no_password_is_shown() -> None:
+    assert show("rediss://user:word@host:6380/2") == "rediss://host:6380/2"
+    with pytest.raises(ValueError, match="port") as error:
+        path_of("redis://user:word@host:port")
+    assert "word" not in str(error.value)
+
+
+def test_games_and_servers_never_meet() -> None:
+    """The key is made of both, and tells neither."""
+    keys = {key_of(game, server, "/v2/identify") for game in ("1", "2") for server in ("https://a", "https://b/", "https://b")}
+    assert len(keys) == 4
+    assert not any("https" in key for key in keys)
+
+
+async def test_a_file_that_is_none(tmp_path: Path) -> None:
+    """Files of others are left as they are."""
+    text, database, folder = tmp_path / "notes.txt", tmp_path / "other.db", tmp_path / "folder"
+    text.write_text("not a database, and long enough to be seen as none" * 20)
+    folder.mkdir()
+    with closing(sqlite3.connect(database)) as connection:
+        connection.execute("CREATE TABLE mine (a)")
+        connection.commit()
+    before = text.read_bytes(), database.read_bytes()
+    for path in (text, database, folder, tmp_path / "nowhere" / "ledger.db", Path("/dev/null")):
+        ledger = SqliteLedger(path)
+        with pytest.raises(LedgerError, match=r"share='.*: name"):
+            await ledger.open()
+        await ledger.close()
+    assert before == (text.read_bytes(), database.read_bytes())
+
+
+async def test_a_wrong_password_and_no_server(stopped_valkey: Valkey) -> None:
+    """A wrong password is an error that waiting does not mend; a server that is not there is an outage."""
+    stopped_valkey.options = ("--requirepass", "right")
+    ledger = ValkeyLedger(stopped_valkey.address)
+    with pytest.raises(LedgerDownError, match="cannot be reached"):
+        await ledger.open()
+    await ledger.close()
+    stopped_valkey.start()
+    for user in ("", ":wrong@"):
+        ledger = ValkeyLedger(stopped_valkey.address.replace("://", f"://{user}"))
+        with pytest.raises(LedgerError, match="password") as error:
+            await ledger.open()
+        assert "wrong@" not in str(error.value)
+        await ledger.close()
+
+
+async def test_a_file_that_is_deleted_is_another_ledger(tmp_path: Path) -> None:
+    """Also for a ledger that has it open; and after a boot the same file is a new one."""
+    path = tmp_path / "ledger.db"
+    ledger = SqliteLedger(path)
+    await ledger.open()
+    await ledger.sync({"k": Sync("h:1:a", 1, 10, holding=3)})
+    path.unlink()
+    (answer,) = (await ledger.sync({"k": Sync("h:1:b", 1, 10)})).values()
+    assert (answer.members, answer.free) == (1, 10)
+    ledger._boot = "another"
+    (answer,) = (await ledger.sync({"k": Sync("h:1:c", 1, 10)})).values()
+    assert answer.members == 1
+    await ledger.close()
+
+
+async def test_a_full_disk_is_an_outage(tmp_path: Path) -> None:
+    """The error names the remedy; what was known before is still there, and all goes on when there is room."""
+    ledger = SqliteLedger(tmp_path / "ledger.db")
+    await ledger.open()
+    await ledger.sync({"k": Sync("h:1:a", 1, 10, holding=3)})
+    connection = ledger._connection
+    assert connection is not None
+    connection.execute("PRAGMA max_page_count = 1")  # it allows as many as there are
+    with pytest.raises(LedgerDownError, match="make room"):
+        await ledger.sync({f"k{number}": Sync(f"h:1:{'a' * 400}", 1, 10) for number in range(40)})
+    answers = await ledger.sync({"k": Sync("h:1:b", 1, 10), "k0": Sync("h:1:b", 1, 10)})
+    assert [answer.members for answer in answers.values()] == [2, 1]
+    await ledger.close()
+
+
+async def test_a_restarted_server_has_no_script(valkey: Valkey) -> None:
+    """The ledger loads it again and goes on."""
+    ledger = ValkeyLedger(valkey.address)
+    await ledger.open()
+    valkey.kill()
+    with pytest.raises(LedgerDownError):
+        await ledger.sync({"k": Sync("h:1:a", 1, 10)})
+    valkey.start()
+    assert await ledger.sync({"k": Sync("h:1:a", 2, 10)})
+    await ledger.close()
+
+
+def test_a_new_ledger_keeps_a_permit_for_each_idle_member_it_was_told_of() -> None:
+    """An idle member syncs seldom, and may use its permit at any moment."""
+    state, answer = apply(None, Sync("h:1:a", 1, 20, holding=4, ask=20, known=6), 0)
+    assert answer is not None
+    assert (answer.granted, answer.members) == (0, 6)
+    state, answer = apply(state, Sync("h:1:a", 2, 20, holding=4, ask=20, known=6), 1400)
+    assert answer is not None
+    assert (answer.granted, answer.free) == (11, 0)
+    for number in range(3, 25):
+        state, answer = apply(state, Sync("h:1:a", number, 20, holding=15), 1400 + number * 1400)
+    assert answer is not None
+    assert (answer.members, answer.free) == (1, 5)

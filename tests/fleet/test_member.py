@@ -1,0 +1,114 @@
+"""Sessions of one process as members of a fleet."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from support import WAIT, session_on
+
+from benchmarks.members import Valkey
+from teak_async import Identify, Limits, Rate, TeakSession
+from teak_async.errors import LedgerError, LedgerUnavailable
+from teak_async.events import AllowanceChanged, Event, LedgerLost, LedgerRegained
+from teak_async.sandbox import IDENTIFY, Sandbox
+
+REQUESTS = [Identify(f"p{number}", country_code="US") for number in range(60)]
+
+
+def shared(session: TeakSession) -> Rate:
+    return session.rates[IDENTIFY]
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait for something that has to come."""
+    async with asyncio.timeout(WAIT):
+        while not condition():
+            await asyncio.sleep(0.02)
+
+
+async def test_two_sessions_are_two_members(sandbox: Sandbox, address: str) -> None:
+    """Each says what it holds, how many they are, and what all may do together; and neither warns of the other."""
+    async with session_on(sandbox, share=address) as one, session_on(sandbox, share=address) as other:
+        await asyncio.gather(*(teak.bulk(REQUESTS) for teak in (one, other)))
+        await until(lambda: shared(one).members == 2)
+        rates = [shared(one), shared(other)]
+        assert [(rate.limit, rate.reached) for rate in rates] == [(200, True)] * 2
+        assert rates[0].held + rates[1].held <= 200
+        async with session_on(sandbox, share=one) as third:
+            assert shared(third).members == 2
+    assert sandbox.seen[IDENTIFY].rate_limited == 0
+
+
+async def test_a_rate_limited_call_lowers_the_limit_for_all(sandbox: Sandbox, address: str) -> None:
+    """Once."""
+    heard: list[Event] = []
+    async with (
+        session_on(sandbox, share=address, on_event=heard.append) as one,
+        session_on(sandbox, share=address) as other,
+    ):
+        sandbox.fail_next("identify", "rate_limited")
+        calls = asyncio.gather(one.bulk(REQUESTS), other.bulk(REQUESTS))
+        await until(lambda: [shared(teak).allowance for teak in (one, other)] == [50, 50])  # a quarter, since little passed
+        await calls
+    assert next(event.allowance for event in heard if isinstance(event, AllowanceChanged)) == 50
+    assert sandbox.seen[IDENTIFY].rate_limited == 1
+
+
+async def test_a_lost_ledger_is_told_once_and_so_is_its_return(
+    sandbox: Sandbox, valkey: Valkey, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With why, and for how long it was away."""
+    heard: list[Event] = []
+    with caplog.at_level(logging.WARNING, "teak_async"):
+        async with session_on(sandbox, share=valkey.address, on_event=heard.append) as teak:
+            await teak.identify("p", country_code="US")
+            valkey.kill()
+            await teak.bulk(REQUESTS[:2])
+            await until(lambda: any(isinstance(event, LedgerLost) for event in heard))
+            assert not shared(teak).reached
+            valkey.start()
+            await until(lambda: any(isinstance(event, LedgerRegained) for event in heard))
+            assert shared(teak).reached
+    assert len([record for record in caplog.records if "ledger" in record.getMessage()]) == 1
+    assert len([event for event in heard if isinstance(event, LedgerLost | LedgerRegained)]) == 2
+
+
+async def test_the_lowest_limit_holds_and_is_warned_of(
+    sandbox: Sandbox, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    address = tmp_path / "ledger.db"
+    async with (
+        session_on(sandbox, share=address, limits=Limits(identify=50)),
+        session_on(sandbox, share=address) as other,
+    ):
+        await until(lambda: shared(other).limit == 50)
+    assert any("the lower one holds" in record.getMessage() for record in caplog.records)
+
+
+async def test_an_address_that_is_wrong(sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that is none is told when the session is made, and others when it is opened."""
+    with pytest.raises(ValueError, match="no address of a ledger"):
+        session_on(sandbox, share="ftp://host")
+    with pytest.raises(LedgerError, match="folder"):
+        await session_on(sandbox, share=tmp_path).open()
+    monkeypatch.setenv("TEAK_SHARE", "redis://127.0.0.1:1")
+    with pytest.raises(LedgerUnavailable, match="cannot be reached"):
+        await session_on(sandbox).open()
+
+
+async def test_a_session_that_closes_gives_its_permits_back(sandbox: Sandbox, address: str) -> None:
+    """The others have them as soon as they are back; also when it is cancelled."""
+    async with session_on(sandbox, share=address) as one:
+        other = await session_on(sandbox, share=address).open()
+        await other.bulk(REQUESTS)
+        closing = asyncio.create_task(other.close())
+        for _ in range(3):
+            await asyncio.sleep(0)
+        closing.cancel()
+        await asyncio.wait({closing})
+        await one.bulk(REQUESTS)
+        await until(lambda: shared(one).members == 1 and shared(one).held + shared(one).free == 200)

@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+import pytest
+from attrs import evolve
+from hypothesis import given
+from hypothesis import strategies as st
+
+from teak_async._fleet.ledger import Answer
+from teak_async._fleet.policy import (
+    IDLE,
+    OFTEN,
+    QUIET,
+    SOON,
+    SPARE,
+    Demand,
+    Wish,
+    bulk_part,
+    floor_of,
+    kept,
+    reserve,
+    until_next,
+    wish,
+)
+
+ANSWER = Answer(
+    granted=0,
+    free=10,
+    allowance=200,
+    limit=200,
+    members=16,
+    bulk=4,
+    place=0,
+    live_held=50,
+    idle=4,
+    short=0,
+    pause=0,
+    passed=0,
+    cuts=0,
+    level=0,
+    held=0,
+    hold=0,
+    since=0,
+)
+
+
+@given(
+    allowance=st.integers(1, 300),
+    bulk=st.integers(1, 20),
+    live=st.integers(0, 20),
+    held=st.integers(0, 300),
+    short=st.integers(0, 30),
+)
+def test_parts_never_add_up_to_more_than_is_left(allowance: int, bulk: int, live: int, held: int, short: int) -> None:
+    """All bulk members together hold what the others and the reserve leave, and parts differ by one at most."""
+    answer = evolve(
+        ANSWER, allowance=allowance, bulk=bulk, members=bulk + live, live_held=held, idle=min(live, held), short=short
+    )
+    parts = [bulk_part(evolve(answer, place=place), 0, reserve(answer)) for place in range(bulk)]
+    assert sum(parts) == max(allowance - reserve(answer) - held - short, 0)
+    assert max(parts) - min(parts) <= 1
+
+
+@pytest.mark.parametrize("limit", range(1, 60))
+def test_bulk_work_goes_on_at_any_limit(limit: int) -> None:
+    """A reserve that takes all would let bulk work wait for ever."""
+    answer = evolve(ANSWER, allowance=limit, limit=limit, members=3, bulk=1, live_held=0, idle=2)
+    assert wish(Demand(bulk=True), 0, answer).ask >= 1
+
+
+def test_an_idle_member_keeps_a_permit_where_there_are_enough() -> None:
+    assert kept(evolve(ANSWER, members=50)) == 1
+    assert kept(evolve(ANSWER, members=51)) == 0
+    assert wish(Demand(), 5, ANSWER) == Wish(1)
+    assert wish(Demand(), 0, ANSWER) == Wish(1, ask=1)
+
+
+def test_live_calls_ask_for_all_of_the_pool() -> None:
+    """And nobody asks during a pause."""
+    assert wish(Demand(in_use=2, live=3), 2, ANSWER) == Wish(5, ask=3, short=3)
+    assert wish(Demand(in_use=2, live=3, paused=True), 2, ANSWER) == Wish(2)
+    assert wish(Demand(in_use=30, live=3, bulk=True), 30, ANSWER).keep_free == 0
+    assert wish(Demand(in_use=30, bulk=True), 30, ANSWER).keep_free == reserve(ANSWER) > 1
+
+
+def test_how_often_a_member_syncs() -> None:
+    """An idle one less than ten times a second, and after a minute less than once in ten seconds."""
+    assert until_next(Demand(), Wish(1), 1, ANSWER, 1.0) == QUIET > 0.1
+    assert until_next(Demand(), Wish(1), 1, ANSWER, 61.0) == IDLE > 10
+    assert until_next(Demand(live=1), Wish(2, ask=1, short=1), 1, ANSWER, 0.0) == SPARE
+    assert until_next(Demand(bulk=True), Wish(40), 40, evolve(ANSWER, members=4, live_held=0, idle=0), 0.0) == OFTEN
+    assert until_next(Demand(bulk=True), Wish(40), 40, ANSWER, 0.0) == SOON
+
+
+def test_a_member_that_is_cut_off_has_its_equal_part() -> None:
+    assert floor_of(ANSWER) == 12
