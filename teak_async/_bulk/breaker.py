@@ -1,7 +1,7 @@
-"""A circuit breaker: notices that the server is out, and says when one attempt may probe it. Pure: `now` is an argument.
+"""A circuit breaker: detects an outage of the server, and says when an attempt may probe it. Pure: `now` is an argument.
 
-An identify that is sent into an outage is in doubt for ever. So after `TRIP` attempts in a row that nobody can vouch for, or
-that found no connection, a run sends nothing but one probe at a time, until one succeeds or the outage lasts too long.
+An identify that is sent into an outage stays in doubt. So after `TRIP` attempts in a row that are in doubt or found no
+connection, a run sends nothing but one probe at a time, until one succeeds or the outage lasts too long.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from teak_async.errors import DeadlinePassed, Delivery, Outage, TeakError, TransportError
 
 TRIP = 5
-"""Attempts in a row that trip the breaker: with one in ten lost by chance, that is once in 100,000 attempts."""
+"""Attempts in a row that open the breaker: if one in ten is lost by chance, this happens once in 100,000 attempts."""
 FIRST_WAIT = 1.0
 """Seconds before the first probe, doubled for each further one."""
 MAX_WAIT = 60.0
@@ -24,7 +24,7 @@ class CircuitBreaker:
 
     Attributes:
         next_probe: when one attempt may be made; `None` while all may.
-        error: what ends the run: the outage lasts too long. `None` as long as it does not.
+        error: the error that ends the run when the outage lasts too long; `None` before.
     """
 
     def __init__(self, outage: float) -> None:
@@ -55,11 +55,11 @@ class CircuitBreaker:
         self._probing = False
 
     def record(self, result: object, now: float, *, probe: bool) -> None:
-        """Take in how an attempt ended, with the delivery of that attempt alone."""
+        """Record how an attempt ended, with the delivery of that attempt alone."""
         if probe:
             self._probing = False
         if not isinstance(result, TeakError) or result.delivery in (Delivery.REJECTED, Delivery.DONE):
-            # What was on the wire when the breaker opened may have been done before the outage: a probe alone closes it.
+            # An attempt on the wire when the breaker opened may have been done before the outage: only a probe closes it.
             if probe or self.closed:
                 self._failures = 0
                 self._wait = FIRST_WAIT

@@ -3,8 +3,8 @@
 A row in hand waits, or is its player's: one task makes a player's rows one after the other. Two bounds hold for each bucket,
 so that one that pauses does not stop the others:
 
-- Players are few, since each may have a connection of its own. Fewer still have no permit yet: what they prepare may wait long.
-- Rows are at most `MOST_ROWS`. Of a file sorted by player that many are read, so that enough players are in hand.
+- Players, since each may have a connection of its own; and fewer players that have no permit yet, since they may wait long.
+- Rows: at most `MOST_ROWS`. So many are read of a file sorted by player, so that enough players are in hand.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ class Player:
 
     Attributes:
         name: of the player.
-        bucket: on whose account.
-        queue: rows that were not begun.
-        rows: in hand, whatever became of them.
-        running: whether a task makes the rows.
+        bucket: the one of its first row.
+        queue: rows that have not begun.
+        rows: in hand, begun and ended ones too.
+        running: whether a task sends the rows.
         permitted: whether a row has had a permit.
     """
 
@@ -75,7 +75,7 @@ class _Bucket:
 
 
 class Hand:
-    """Says which row may be read, and which player's rows may be made.
+    """Decides whether a row may be read, and which players' rows may be sent.
 
     Args:
         limits: requests per second.
@@ -97,7 +97,7 @@ class Hand:
         return not buckets or any(bucket.has_room for bucket in buckets)
 
     def add(self, row: RowCall) -> Player | None:
-        """Take a row in hand, behind all others of its player; return the player if the rows are to be made from now on."""
+        """Take a row in hand, behind the others of its player; return the player if its rows may be sent from now on."""
         name = row.call.request.subject
         bucket = self._bucket_of(row)
         bucket.rows += 1
@@ -115,11 +115,11 @@ class Hand:
         return None
 
     def add_ended(self) -> None:
-        """Take a row in hand of which nothing is made: it has its outcome."""
+        """Take a row in hand that is not sent: it has its outcome."""
         self._ended += 1
 
     def permit(self, row: RowCall) -> bool:
-        """Take in that a row has its permit, or is left; say whether it is its player's first."""
+        """Record that a row has its permit, or is left; return whether it is its player's first."""
         player = self._players[row.call.request.subject]
         if player.permitted:
             return False
@@ -141,7 +141,7 @@ class Hand:
             player.bucket.unpermitted -= not player.permitted
 
     def admit_waiting(self) -> list[Player]:
-        """Give the players for whom there is room by now, and whose rows are to be made."""
+        """Return the players for whom there is room now, and whose rows may be sent from now on."""
         admitted = []
         for bucket in self._buckets.values():
             while bucket.waiting and bucket.has_room:
@@ -152,7 +152,7 @@ class Hand:
         return admitted
 
     def waiting_rows(self) -> list[RowCall]:
-        """Give the rows of players for whom there was no room."""
+        """Return the rows of players for whom there was no room."""
         return [row for bucket in self._buckets.values() for queue in bucket.waiting.values() for row in queue]
 
     def _admit(self, name: str, bucket: _Bucket, queue: deque[RowCall]) -> Player | None:

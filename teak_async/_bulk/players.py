@@ -1,4 +1,4 @@
-"""The players that a bulk run has in flight: one task each, which makes the player's rows one after the other."""
+"""The players of a bulk run: one task each, which sends the player's rows one after the other."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from .results import Results
 from .row_call import InvalidRow, RowCall
 
 ENDING = (SessionClosed, JournalError, Outage, CertificateError)
-"""Errors of a row that every other row would get, too."""
+"""Errors that every other row would get, too."""
 SURE = 3
-"""Rows in a row that are denied for wrong credentials, after some succeeded, before the run ends."""
+"""Consecutive rows rejected for wrong credentials, after some succeeded, that end the run."""
 
 
 class Gate:
@@ -59,20 +59,20 @@ class Gate:
                 await waiting
             except asyncio.CancelledError:
                 if not waiting.cancelled():
-                    self._wake_up()  # it was woken in this very moment, and another row has to be instead
+                    self._wake_up()  # it was woken in this very step, so another row has to be woken
                 raise
         if breaker.error is not None:
             raise Outage(str(breaker.error))
         return not breaker.closed
 
     def leave(self, *, probe: bool) -> None:
-        """Take in that a row ended without a result."""
+        """Record that a row ended without a result."""
         if probe:
             self._breaker.release_probe()
             self._wake_up()
 
     def record(self, result: object, *, probe: bool) -> None:
-        """Take in how the attempt of a row ended."""
+        """Record how the attempt of a row ended."""
         breaker, was_closed = self._breaker, self._breaker.closed
         self._last = result
         breaker.record(result, asyncio.get_running_loop().time(), probe=probe)
@@ -84,7 +84,7 @@ class Gate:
             self._wake_up()
 
     def close(self) -> None:
-        """Watch nothing any more."""
+        """Cancel the timer of the next probe."""
         if self._timer is not None:
             self._timer.cancel()
 
@@ -109,7 +109,7 @@ class Players:
 
     Args:
         executor: makes the calls.
-        results: takes how rows end.
+        results: records how rows end.
         hand: the rows of the run.
 
     Attributes:
@@ -133,13 +133,13 @@ class Players:
             await self._room
 
     def add(self, row: RowCall) -> None:
-        """Have a row sent after the others of its player."""
+        """Send a row, after the others of its player."""
         row.in_hand = True
         if (player := self._hand.add(row)) is not None:
             self._start(player)
 
     def take(self, row: RowCall | InvalidRow) -> None:
-        """Take in that the reader of the run has the outcome of a row."""
+        """Record that the reader of the run has the outcome of a row."""
         self._hand.take(row)
         self._use_room()
 
@@ -199,21 +199,21 @@ class Players:
                         self._results.record(row, None, error)
                 finally:
                     self._release(row)
-        except Exception as error:  # noqa: BLE001 - raised again in the reader of the outcomes
+        except Exception as error:  # noqa: BLE001 - the reader of the outcomes gets it
             self._results.fail(error)
         finally:
             self._results.leave(queue)
             player.running = False
 
     def _ends_run(self, error: TeakError) -> bool:
-        """Say whether wrong credentials are the run's: a firewall's word about one row is not."""
+        """Return whether the credentials are wrong for the whole run: a firewall may reject a single row."""
         if not isinstance(error, Forbidden | GameNotFound):
             return False
         self._denials += 1
         return not self._results.any_succeeded or self._denials >= SURE
 
     async def _send_row(self, row: RowCall) -> Response:
-        """Make a row's call: as `CallExecutor.execute`, but for an intent in the journal before each attempt, and the gate."""
+        """Make a row's call: as `CallExecutor.execute`, but with the gate and an intent in the journal before each attempt."""
         executor, call, gate = self._executor, row.call, self.gate
         while True:
             probe = await self._enter_gate(row)
@@ -248,7 +248,7 @@ class Players:
         deadline = row.call.deadline
         if deadline is None:
             return await self.gate.enter()
-        with suppress(TimeoutError):  # the attempt says that the deadline has passed
+        with suppress(TimeoutError):  # the attempt ends with the passed deadline
             async with asyncio.timeout(deadline.seconds_left(asyncio.get_running_loop().time())):
                 return await self.gate.enter()
         return False

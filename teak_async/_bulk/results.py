@@ -15,8 +15,8 @@ from .row_call import InvalidRow, RowCall, RunContext, in_doubt_error, outcome_o
 class Results:
     """The stream of outcomes of one run.
 
-    An outcome is delivered when its result is durable, or when it cannot become so: then the journal does not know what became
-    of the row, and the reader has to.
+    An outcome is delivered when its result is durable, or cannot become durable: then only the reader gets to know what became
+    of the row.
 
     Args:
         context: what the rows have in common.
@@ -24,7 +24,7 @@ class Results:
         stop: called when the run cannot go on.
 
     Attributes:
-        error: what the reader gets after the last outcome; `None` when the run ended well.
+        error: raised in the reader after the last outcome; `None` when the run ended well.
     """
 
     def __init__(self, context: RunContext, tally: Tally, stop: Callable[[], None]) -> None:
@@ -37,7 +37,7 @@ class Results:
 
     @property
     def unseen_error(self) -> BaseException | None:
-        """What ended the run early, where the reader left before it came to that."""
+        """The error that ended the run early, if the reader left before it was raised."""
         return None if self._seen else self.error
 
     def record(self, row: RowCall | InvalidRow, response: Response | None, error: TeakError | None) -> None:
@@ -59,7 +59,7 @@ class Results:
             journal.record_result(result_of(row, row.journal_row, outcome)).add_done_callback(deliver)
 
     def deliver(self, row: RowCall | InvalidRow, outcome: Outcome) -> None:
-        """Count an outcome, and give it to the reader."""
+        """Count an outcome, and deliver it to the reader."""
         self._tally.add(outcome)
         self._context.trouble = None
         self._queue.put_nowait((row, outcome))
@@ -79,7 +79,7 @@ class Results:
             self._tally.not_sent += error is None or error.delivery is Delivery.NOT_SENT
 
     def leave(self, rows: Iterable[RowCall]) -> None:
-        """Count rows whose turn did not come; one that an earlier run left in doubt is no news."""
+        """Count rows that were not begun, except those that an earlier run left in doubt."""
         self._tally.not_sent += sum(not row.call.uncertain for row in rows)
 
     def fail(self, error: BaseException) -> None:

@@ -2,7 +2,7 @@
 
 `disposition` is the one rule, pure: a run acts on it, and a dry run counts it. `plan_rows` reads the input by it. Nothing of
 an earlier run's rows is sent before all that the journal knows was seen again in the input, unless `MAX_HELD` rows of it
-would have to be held back for that.
+would have to be held back.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from .outcomes import REST_LEFT, FinishedRows, Row
 from .row_call import InvalidRow, RowCall, RunContext
 
 TURN = 250
-"""Rows of an earlier run passed over in one turn of the loop."""
+"""Rows of an earlier run skipped in one turn of the loop."""
 MAX_HELD = 10_000
-"""Unfinished rows of an earlier run held back at most, some 3 kB each, until the whole input has shown to be the same."""
+"""Unfinished rows of an earlier run held back at most, some 3 kB each, until the whole input has been compared."""
 
 
 class Disposition(Enum):
@@ -38,7 +38,7 @@ class Disposition(Enum):
     SKIP_FAILED = auto()
     """Skip it; it failed in an earlier run."""
     IN_DOUBT = auto()
-    """Report it in doubt: an earlier run may have done it, and doing it twice would do harm."""
+    """Report it in doubt: an earlier run may have done it, and it must not be done twice."""
     STILL_IN_DOUBT = auto()
     """The same, and the journal says so already."""
     OVERTAKEN = auto()
@@ -50,8 +50,8 @@ def disposition(known: KnownRow | None, effect: Effect | None, *, resend_in_doub
 
     Args:
         known: what an earlier run wrote of it; `None` when it wrote nothing.
-        effect: what doing it twice would do; `None` for a row that cannot be sent.
-        resend_in_doubt: whether to rather do a row twice than not at all.
+        effect: the effect of doing it twice; `None` for a row that cannot be sent.
+        resend_in_doubt: whether doing a row twice is better than not at all.
     """
     if known is None:
         return Disposition.SEND
@@ -69,7 +69,7 @@ def disposition(known: KnownRow | None, effect: Effect | None, *, resend_in_doub
 def check_same_row(
     path: Path | str | None, known: KnownRow, index: int, digest: str, line: int, sent: str = "nothing was sent"
 ) -> None:
-    """See that a row asks for what an earlier run met at its place.
+    """Check that a row has the request that an earlier run met at its place.
 
     Raises:
         JournalError: when it does not.
@@ -80,7 +80,7 @@ def check_same_row(
 
 
 def check_whole_input(path: Path | str | None, known: int, rows: int) -> None:
-    """See that the input has all the rows that an earlier run met.
+    """Check that the input has all rows that an earlier run met.
 
     Raises:
         JournalError: when it ended before.
@@ -95,7 +95,7 @@ Planned: TypeAlias = tuple[RowCall | InvalidRow, Disposition]
 async def plan_rows(
     source: Iterable[Any] | AsyncIterable[Any], context: RunContext, path: Path | str | None, *, resend_in_doubt: bool
 ) -> AsyncGenerator[Planned | FinishedRows, None]:
-    """Give each row of the input with what to do with it; those to skip at once, the others as soon as they may be sent.
+    """Yield each row of the input with what to do with it: finished rows at once, the others as soon as they may be sent.
 
     Raises:
         JournalError: when the journal is not this input's.
@@ -109,7 +109,7 @@ async def plan_rows(
     async with aclosing(iter_rows(source)) as rows:
         async for item in rows:
             if item is REST_LEFT:
-                last = index  # rows that the journal knows behind this one are no sign of another input
+                last = index  # the journal may have rows behind the selected ones
                 break
             if isinstance(item, FinishedRows):
                 index += item.count
@@ -124,7 +124,7 @@ async def plan_rows(
                     await asyncio.sleep(0)
                 known = await journal.find_known_row(index)
             if known is not None and known.state in FINISHED and (digest := _digest_of(row.request)) is not None:
-                # As most rows of a run that goes on: what it asks is compared, and nothing is made of it.
+                # The usual case in a resumed run: the request is compared, and no call is made of it.
                 check_same_row(path, known, index, digest, row.line, sent)
                 passed.add(row, known)
                 continue
@@ -152,7 +152,7 @@ async def plan_rows(
 
 
 class _PassedOver:
-    """Counts rows that an earlier run finished, so that they are told together."""
+    """Counts rows that an earlier run finished, so that they are reported together."""
 
     def __init__(self) -> None:
         self._count = self._failed = 0
@@ -168,7 +168,7 @@ class _PassedOver:
 
 
 def _digest_of(request: object) -> str | None:
-    """Give the digest of what a row asks, or `None` where it asks for nothing that can be sent."""
+    """Return the digest of a row's request, or `None` if it is none that can be sent."""
     try:
         return digest_of(request) if isinstance(request, Request) else None
     except InvalidRequest:
@@ -185,7 +185,7 @@ def _read_row(index: int, row: Row, context: RunContext) -> RowCall | InvalidRow
 
 
 async def iter_rows(source: Iterable[Any] | AsyncIterable[Any]) -> AsyncGenerator[Any, None]:
-    """Give the rows of any iterable or async iterable, and close it when they are no longer wanted."""
+    """Yield the items of any iterable or async iterable, and close it afterwards."""
     if isinstance(source, AsyncIterable):
         async_rows = aiter(source)
         try:

@@ -1,4 +1,4 @@
-"""The rows that a bulk run has in flight: calls that write their intents into the journal, a little ahead of their sends."""
+"""The rows of a bulk run that can be sent: calls whose intents are in the journal shortly before they are sent."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from teak_async.models import Request, Response
 from .outcomes import Outcome, Row
 
 MIN_INTENTS = 8
-"""Rows with an intent ahead of their send at first."""
+"""Rows with an intent and no permit at first."""
 MAX_INTENTS = GROUP // 2
-"""Rows with an intent ahead of their send at most. The other half of a group is for responses that are not written yet."""
+"""Rows with an intent and no permit at most. The other half of a group is for results that are not written yet."""
 
 
 class IntentSlots:
-    """Rights to have a written intent and no permit yet: after a kill such rows are in doubt, so they are few.
+    """Slots for rows with a written intent and no permit: after a kill these are in doubt, so they are few.
 
-    There is one more each time that sends have to wait for intents: on a slow disk, at a high limit, or behind a slow input.
+    A slot is added each time that rows have to wait for their intents: on a slow disk, at a high limit, or behind a slow input.
 
     Args:
         least: slots at first.
@@ -46,28 +46,28 @@ class IntentSlots:
         await self._free.acquire()
 
     def mark_durable(self) -> None:
-        """Count a row whose intent is durable, and which waits for its permit."""
+        """Count a row with a durable intent that waits for its permit."""
         self._durable += 1
 
     def release(self, *, durable: bool) -> None:
-        """Give a slot back: the row is sent, or left."""
+        """Release a slot: the row has its permit, or is left."""
         self._free.release()
         self._durable -= durable
         if durable and not self._durable and self._size < self._most:
-            # One by one: it never shrinks, and doubled at each hiccup of the disk it left twice as many rows in doubt.
+            # One by one, since it never shrinks: doubling at each delay of the disk left twice as many rows in doubt.
             self._size += 1
             self._free.release()
 
 
 @define
 class RunContext:
-    """What the rows in flight of one run have in common.
+    """What the rows of one run have in common.
 
     Attributes:
         deadline: after which nothing is sent any more.
-        journal: where intents go; `None` for a run without one.
-        slots: who has an intent and is not yet sent.
-        trouble: why a row was last tried again, or left, until one ends.
+        journal: the journal; `None` for a run without one.
+        slots: for rows with an intent and no permit.
+        trouble: why a row was last retried, or left; `None` again when a row ends.
     """
 
     deadline: DueTime | None
@@ -81,14 +81,14 @@ class RowCall:
 
     Args:
         index: the row's place in the input, from 0.
-        row: what to send.
+        row: the row.
         context: what it has in common with the others.
 
     Attributes:
-        in_hand: whether the hand has it, and not only its outcome.
+        in_hand: whether it was added to the hand to be sent.
 
     Raises:
-        InvalidRequest: when the row asks for nothing that can be sent.
+        InvalidRequest: when the row's request cannot be sent.
     """
 
     __slots__ = ("_context", "_durable", "_has_slot", "_intended", "call", "in_hand", "index", "journal_row", "line")
@@ -145,7 +145,7 @@ class RowCall:
 
 @frozen
 class InvalidRow:
-    """A row that asks for nothing that can be sent."""
+    """A row without a request that can be sent."""
 
     index: int
     line: int
@@ -164,7 +164,7 @@ def outcome_of(row: RowCall | InvalidRow, response: Response | None, error: Teak
 
 
 def result_of(row: RowCall | InvalidRow, journal_row: JournalRow, outcome: Outcome) -> JournalRow:
-    """Make the row that the journal keeps of an outcome."""
+    """Return the row for the journal of an outcome."""
     return journal_row.with_state(
         outcome.state,
         attempts=row.attempts,
@@ -177,5 +177,5 @@ def result_of(row: RowCall | InvalidRow, journal_row: JournalRow, outcome: Outco
 
 
 def in_doubt_error(why_not_again: str = "") -> ConnectionLost:
-    """Return what a row ends with that an earlier run may have sent, and that is not sent now."""
+    """Return the error of a row that an earlier run may have sent, and that is not sent now."""
     return ConnectionLost(f"an earlier run ended without knowing whether this was done{why_not_again}")

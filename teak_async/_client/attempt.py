@@ -1,6 +1,6 @@
 """One attempt in a task of its own, which outlives its caller once bytes may be on the wire.
 
-Only the response tells when a permit may come back, so an attempt must not end because its caller left. The caller waits for
+Only the response shows when a permit may come back, so an attempt must not end because its caller left. The caller waits for
 a future beside the task; the task ends by itself, by `Exchange.interrupt`, or because its caller left before the send.
 
     the attempt is            its caller leaves            its session closes
@@ -23,11 +23,11 @@ T = TypeVar("T")
 
 
 class Attempt(Generic[T]):
-    """The hold that a caller and its session have on the task of one exchange.
+    """The task of one exchange, as its caller and its session see it.
 
     Attributes:
         exchange: what is known of the request on the wire.
-        bucket: where its permit goes back.
+        bucket: the one of its permit.
         begun: whether the task has taken its first step; one that is cancelled before never runs.
         left: whether its caller has gone while it may have been sent.
     """
@@ -40,7 +40,7 @@ class Attempt(Generic[T]):
         self.begun = self.left = False
 
     async def run(self, work: Callable[..., Coroutine[Any, Any, T]], *args: Any) -> T:
-        """Run the exchange in a task, and wait for what it returns or raises."""
+        """Run the exchange in a task, and wait for its result."""
         loop = asyncio.get_running_loop()
         # A future by hand costs half of what `asyncio.shield` does, which makes one and two callbacks.
         self._outcome: asyncio.Future[T] = loop.create_future()
@@ -49,14 +49,14 @@ class Attempt(Generic[T]):
         try:
             return await self._outcome
         except asyncio.CancelledError:
-            # Also where the result came in this very moment: the caller has not seen it.
+            # Also if the result came in this very step: the caller has not seen it.
             self.left = self.begun and not self.exchange.unsent
             if not self.left:
                 await self._end()
             raise
 
     def finish(self, result: T) -> None:
-        """Give the result to the caller, if it still waits."""
+        """Set the result for the caller, if it still waits."""
         if not self._outcome.done():
             self._outcome.set_result(result)
 

@@ -1,4 +1,4 @@
-"""One call: what it asks, its attempts so far, and what is known of their fate. Pure: time and chance are arguments.
+"""One call: its request, its attempts so far, and what is known about them. Pure: time and chance are arguments.
 
 A call is made of attempts. Its outcome is the truth about all of them: an attempt that may have been done leaves the call in
 doubt, whatever a later one says, unless that one succeeds.
@@ -26,27 +26,27 @@ class Call:
     """One call on its way.
 
     Args:
-        request: what to ask.
-        lane: which lane its attempts wait in.
+        request: the request to send.
+        lane: the lane in which its attempts wait.
         deadline: after which nothing is sent any more; that of a live call ends it, too. `None` for no deadline.
 
     Attributes:
         attempts: attempts so far.
         rate_limited: attempts so far that were rate-limited (429).
         on_wire: whether an attempt of it may be at the server right now.
-        stopping: make no further attempt after the present one.
-        stopped_before_retry: whether it ended by that, and not by itself.
+        stopping: whether to make no further attempt after the present one.
+        stopped_before_retry: whether it ended because of `stopping`.
         uncertain: whether an attempt of it may have been done.
-        resent: whether an earlier run may have done it. A set is in doubt by that until the server responds.
-        error: what the call would end with if it were left now; `None` before its first failure.
+        resent: whether an earlier run may have done it. A set is then in doubt until the server responds.
+        error: the error with which the call would end now; `None` before its first failure.
         first_error: how its first attempt that failed ended.
-        message: the request as it goes out; `None` before its first attempt.
-        number: names it in events; unique in the process.
+        message: the encoded request; `None` before its first attempt.
+        number: identifies it in events; unique in the process.
         ticket: of its last permit; a rate-limited attempt keeps it, and with it the place at the head of its lane.
-        asked_at: the loop's time at which its present attempt asked for a permit; `None` where nobody listens.
+        asked_at: the loop's time at which its present attempt asked for a permit; `None` without a listener.
 
     Raises:
-        InvalidRequest: when the request is none.
+        InvalidRequest: when the request has no endpoint.
     """
 
     __slots__ = (
@@ -85,15 +85,15 @@ class Call:
 
     @property
     def event_fields(self) -> tuple[str, str, int, int]:
-        """How events name its present attempt."""
+        """The fields that identify its present attempt in events."""
         return self.endpoint.name, self.lane.value, self.number, self.attempts
 
     def next_wait(self, error: TeakError, policy: RetryPolicy, chance: float) -> float:
-        """Take in how the last attempt failed, and return the seconds until the next one.
+        """Record how the last attempt failed, and return the seconds until the next one.
 
         Args:
-            error: how it failed; becomes the truth about all attempts.
-            policy: how persistent to be.
+            error: how it failed; its delivery becomes that of all attempts.
+            policy: the retry policy.
             chance: from 0 to 1; spreads the waits of calls that failed together.
 
         Raises:
@@ -111,7 +111,7 @@ class Call:
         self.stopped_before_retry = wait is not None and self.stopping
         if wait is None or self.stopping:
             if isinstance(error, TransportError):
-                # The other errors hold Teak's words, and name the call as they are made.
+                # The other errors have Teak's words, and name the call already.
                 attempts = f" ({self.attempts} attempts)" if self.attempts > 1 else ""
                 error.message = f"{self.endpoint.name}: {error.message}{attempts}"
                 error.args = (error.message,)
@@ -119,7 +119,7 @@ class Call:
         return wait
 
     def _take_in(self, error: TeakError) -> None:
-        """Make the error of the last attempt the truth about all of them."""
+        """Make the error of the last attempt say what became of all of them."""
         self.uncertain = self.uncertain or error.delivery is Delivery.UNKNOWN
         doubtful = self.uncertain or (self.resent and error.delivery is Delivery.NOT_SENT)
         if doubtful and self.endpoint.effect is not Effect.READ and error.delivery is not Delivery.DONE:
@@ -129,7 +129,7 @@ class Call:
         self.first_error = self.first_error or error
 
     def finish(self, response: Response) -> Response:
-        """Return the response, marked where what it says of the time before may be this call's own doing."""
+        """Return the response; `repeated` if the state before, as it says, may be this call's own."""
         if (self.uncertain or self.resent) and isinstance(response, Change):
             return attrs.evolve(response, repeated=True)
         return response

@@ -1,13 +1,13 @@
 """The connections of a session's own pool: each is watched, so what the server did to an idle one is known before use.
 
 Theory of operation. A `ConnectionWatch` stands between the system's transport and aiohttp's protocol, by asyncio's
-`set_protocol`. It passes on what comes while a request is out. What comes while none is, is nobody's response: the connection
-is closed. `Connector.connect` gives out watched connections only, and passes over those that are spoiled or were idle for too
-long. Just before the first byte of a request the system is asked once more where the loop may not have read what is there.
+`set_protocol`. It passes on data that come while a request is on the wire. Data that come at another time are no response: the
+connection is closed. `Connector.connect` returns watched connections only, and passes over those that are spoiled or were idle
+for too long. Just before the first byte of a request the system is asked again if the loop may not have read all data.
 
 Rules of this module:
 
-- Whatever depends on how aiohttp works inside stands here: `Connection.protocol` with its `should_close`, its
+- All that depends on aiohttp's private attributes is here: `Connection.protocol` with its `should_close`, its
   `set_exception`, and `ClientSession._loop`. A test names each of them and fails when it goes.
 - A connection is used again only when the last byte that came on it was its response's, see `ConnectionWatch.record_response`.
 """
@@ -45,7 +45,7 @@ class ConnectionWatch(asyncio.Protocol):
     """One connection of the pool, between the system's transport and aiohttp's protocol.
 
     Attributes:
-        requests: those that it has carried.
+        requests: the number that it has carried.
         spoiled: whether it may not be used again.
         received: whether anything came since the last request was written.
         error: what the system said when it was lost.
@@ -88,7 +88,7 @@ class ConnectionWatch(asyncio.Protocol):
         return bool(self._last)
 
     def data_received(self, data: bytes) -> None:
-        """Pass on what comes while a request is out; nothing else is a response."""
+        """Pass on data while a request is on the wire; nothing else is a response."""
         if self._asked:
             self._last = data
             self._forward(data)
@@ -102,11 +102,11 @@ class ConnectionWatch(asyncio.Protocol):
         return result
 
     def pause_writing(self) -> None:
-        """The system takes no more for now."""
+        """The system's buffer is full."""
         self._protocol.pause_writing()
 
     def resume_writing(self) -> None:
-        """The system takes more again."""
+        """The system's buffer has room again."""
         self._protocol.resume_writing()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -122,12 +122,12 @@ class ConnectionWatch(asyncio.Protocol):
         if self._asked or self.spoiled:
             return False
         if self._told is None and self._keep.seen is None:
-            return True  # aiohttp has looked at the time of its own
+            return True  # aiohttp has checked its own keep-alive time
         now = monotonic()
         return not self.requests or now - self._idle_since <= self._keep.usable_for(now, self._told)
 
     def ask(self, now: float) -> bool:
-        """A request is about to be written: say whether nothing has come since the last response, and no end either."""
+        """Say, right before a request is written, whether neither data nor an end came since the last response."""
         if self.spoiled or self._transport.is_closing():
             return False
         if self._keep.must_look(now) and self._has_to_read():
@@ -140,7 +140,7 @@ class ConnectionWatch(asyncio.Protocol):
         return True
 
     def _has_to_read(self) -> bool:
-        # A fresh TLS connection may have the server's session tickets to read, which are nobody's response.
+        # On a new TLS connection the server's session tickets may be unread; they are no response.
         return self._readable is not None and (self.requests > 0 or not self._is_tls) and bool(self._readable())
 
     @property
@@ -151,12 +151,12 @@ class ConnectionWatch(asyncio.Protocol):
         """Say, right after the write, whether the system took no byte of it.
 
         asyncio closes a transport at once when the first `send` fails; nothing else has happened to this one meanwhile. A
-        write that was taken in part, or is taken later (uvloop, TLS), does not show here, and counts as sent.
+        write that was taken in part, or is taken later (uvloop, TLS), is not seen here, and counts as sent.
         """
         return self._transport.is_closing() and not self.ended and not self._last and not self._is_tls
 
     def record_response(self, now: float, round_trip: float, body: bytes, headers: Mapping[str, str]) -> None:
-        """The response was read: keep the connection, unless more came than the response, or it is not kept for long.
+        """Keep the connection after a response, unless more than the response came, or the server keeps it only briefly.
 
         The last bytes that came have to be the last of the response. aiohttp finds a whole second response by itself, but not
         the beginning of one.
@@ -170,7 +170,7 @@ class ConnectionWatch(asyncio.Protocol):
             if more is not None:
                 # Some servers count down, others repeat the whole.
                 self._most = min(more if self._most is None else self._most, self.requests + more)
-        # What is usual is looked at first: no word of the server's, and a response in one piece.
+        # The usual case first: no `Keep-Alive` header, and a response in one piece.
         if (
             (self._told is not None or self._most is not None or keep.seen is not None or keep.most is not None)
             and (
@@ -182,12 +182,12 @@ class ConnectionWatch(asyncio.Protocol):
             self.close()
 
     def close(self) -> None:
-        """Close the connection: what comes on it, or has come, answers no call."""
+        """Close the connection: no data on it belong to a call."""
         self.spoiled = True
         self._transport.abort()
 
     def _note_end(self) -> None:
-        """Learn from the end of the connection, when it was idle or the request was crossing the end."""
+        """Learn from the end of the connection, if it was idle or the request was on its way."""
         if self.requests and not self.ended:
             now = monotonic()
             if not self._asked:
@@ -201,13 +201,13 @@ class ConnectionWatch(asyncio.Protocol):
             self.spoiled = True
 
     def _end_idle(self) -> None:
-        """Close it after bytes that nobody asked for."""
+        """Close it after data that belong to no request."""
         self._note_end()
         self.close()
 
 
 def _reader(transport: asyncio.Transport) -> Callable[[], object] | None:
-    """Make a function that says whether the system has something to read, which is the end of the connection, too."""
+    """Return a function that says whether the system has data, or the end of the connection, to read."""
     plain = transport.get_extra_info("socket")
     if plain is None:
         return None
@@ -219,7 +219,7 @@ def _reader(transport: asyncio.Transport) -> Callable[[], object] | None:
 
 
 class Connector(aiohttp.TCPConnector):
-    """A pool that gives out connections on which the next thing to come can only be the response.
+    """A pool of connections on which the next data can only be the response.
 
     Args:
         tls: for https, when it is not the system's.
@@ -267,6 +267,6 @@ def fail(connection: Connection, error: Exception) -> None:
 
 
 def loop_of(http: aiohttp.ClientSession) -> asyncio.AbstractEventLoop | None:
-    """The loop of a caller's session; the public name of it warns, and is to go."""
+    """Return the loop of a caller's session; its public property is deprecated, and warns."""
     loop: asyncio.AbstractEventLoop | None = getattr(http, "_loop", None)
     return loop

@@ -1,4 +1,4 @@
-"""Deadlines: after which nothing is sent any more. Pure, but for the wall clock, which a date is looked up on each time."""
+"""Deadlines, after which nothing is sent. Pure, except that a date is compared with the wall clock each time."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class DueTime:
 
     Attributes:
         at: a time of the running loop, or of Unix.
-        on_wall_clock: whether it is of Unix. The loop's clock stands still while a machine is suspended, the wall clock's
-            time has come all the same.
+        on_wall_clock: whether it is of Unix. While a machine is suspended the loop's clock stands still, and the wall clock
+            goes on.
     """
 
     at: float
@@ -57,11 +57,11 @@ def due_time(deadline: Deadline, now: float) -> DueTime | None:
 
 
 def as_seconds(name: str, value: float | timedelta) -> float:
-    """Return a span of time in seconds; `name` is how messages call it.
+    """Return a span of time in seconds; `name` stands in messages.
 
     Raises:
         ValueError: for a number that is not finite.
-        TypeError: for anything that is no span of time.
+        TypeError: for a value that is no span of time.
     """
     if isinstance(value, timedelta):
         return value.total_seconds()

@@ -1,12 +1,12 @@
-"""One request on its way: what is known of it, its time, and how aiohttp reports it.
+"""One request on the wire: what is known of it, its timeout, and how aiohttp reports it.
 
-Theory of operation. aiohttp hands nothing through to the request but its body; a request without one has a middleware
-instead. By either, `WatchedRequest` finds its `Exchange`, and tells it when a connection is had and when the first byte is
-written.
+Theory of operation. aiohttp passes only the body from the caller to the request; a request without a body has a
+middleware instead. By one of them `WatchedRequest` finds its `Exchange`, and notifies it of the connection and of the first
+byte.
 
 Rules of this module:
 
-- Nothing is written on a connection that is not as the last response left it.
+- Nothing is written on a connection that changed after its last response.
 - "Not sent" is known: before the first byte, or when the system took none of it.
 """
 
@@ -27,16 +27,16 @@ _NOWHERE = Route()
 
 
 class Exchange:
-    """What is known of one request while it is on its way. It is also the middleware that watches it.
+    """What is known of one request on the wire. It is also the middleware that watches it.
 
     Attributes:
-        exact: whether `sent_at` can be known, i.e. the connection pool is ours.
+        exact: whether `sent_at` can be known: the connection pool is the session's own.
         sent_at: `time.monotonic()` just before the first byte; `None` before that.
         warm: whether the connection had carried a response before.
-        connection: the one that it went out on, on the session's own pool.
-        task: makes it; `None` before and after.
-        error: what it was interrupted with.
-        unsent: certainly no byte has left, nor will without the exchange going on.
+        connection: that of the request, on the session's own pool.
+        task: the task that makes it; `None` before and after.
+        error: the error that interrupted it.
+        unsent: whether certainly no byte was sent, and none will be unless the exchange goes on.
     """
 
     __slots__ = ("_refused_write", "_route", "_timer", "connection", "error", "exact", "sent_at", "task", "warm")
@@ -53,14 +53,14 @@ class Exchange:
         self._refused_write = False
 
     def __deepcopy__(self, memo: object) -> Exchange:
-        return self  # stand-ins for aiohttp in tests keep a copy of what was sent, and this leads to the whole loop
+        return self  # mocks of aiohttp copy the arguments of a request, and this refers to the whole loop
 
     @property
     def unsent(self) -> bool:
         return self.exact and (self.sent_at is None or self._refused_write)
 
     def connect(self, connection: ConnectionWatch, loop_now: float) -> None:
-        """Take note of its connection: the request goes out with the next step."""
+        """Record its connection: the request is written in the next step."""
         self.connection = connection
         self.warm = connection.requests > 0
         self._timer.watch(self, loop_now)
@@ -68,10 +68,10 @@ class Exchange:
         self.sent_at = monotonic()
 
     def write(self) -> None:
-        """Take note that the first byte is written now.
+        """Record that the first byte is written now.
 
         Raises:
-            UnusableConnection: when it cannot be; nothing was written.
+            UnusableConnection: when it cannot be written; nothing was.
             aiohttp.ClientConnectionError: as above, on a connection just made.
         """
         assert self.connection is not None
@@ -84,22 +84,22 @@ class Exchange:
             raise aiohttp.ClientConnectionError
 
     def note_refusal(self) -> None:
-        """Take note of a write of which the system took nothing."""
+        """Record a write of which the system took nothing."""
         assert self.connection is not None
         self._refused_write = self.connection.has_refused()
 
     def close_connection(self) -> None:
-        """Close the connection that the response came on, which is another call's; nothing is done on a caller's pool."""
+        """Close the connection after another call's response came on it; on a caller's pool do nothing."""
         if self.connection is not None:
             self.connection.close()
 
     def begin(self) -> None:
-        """It is about to be made."""
+        """Record that it begins."""
         if not self.exact:
             self._timer.watch(self, asyncio.get_running_loop().time())
 
     def expire(self) -> None:
-        """Its time is up."""
+        """End it by its timeout."""
         self.interrupt(self.translate_error(TimeoutError()))
 
     def interrupt(self, error: TeakError) -> None:
@@ -109,7 +109,7 @@ class Exchange:
             self.task.cancel()
 
     def end(self) -> None:
-        """It is over, whatever came of it."""
+        """Record that it is over."""
         self._timer.forget(self)
         self.task = None
 
@@ -120,17 +120,17 @@ class Exchange:
             return await handler(request)
         except (UnusableConnection, NoFilesLeft):
             raise
-        except Exception as error:  # noqa: BLE001 - whatever it was, it ended the exchange
+        except Exception as error:  # noqa: BLE001 - any error ended the exchange
             failure = self.translate_error(error)
         raise failure
 
     def translate_error(self, error: Exception) -> TeakError:
-        """Turn what aiohttp or the system raised into ours, with the delivery as far as it is known."""
+        """Translate an exception of aiohttp or the system to ours, with the delivery as far as it is known."""
         return translate(error, self._route, self.connection, unsent=self.unsent)
 
 
 class ResponseTimer:
-    """Ends exchanges that take too long. All have the same time, so the oldest is always the next: one timer does."""
+    """Ends exchanges that take too long. All have the same timeout, so one timer, for the oldest, is enough."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
@@ -138,17 +138,17 @@ class ResponseTimer:
         self._timer: asyncio.TimerHandle | None = None
 
     def watch(self, exchange: Exchange, now: float) -> None:
-        """Give an exchange its time from now on."""
+        """Start the timeout of an exchange."""
         self._due[exchange] = now + self._seconds
         if self._timer is None:
             self._look()
 
     def forget(self, exchange: Exchange) -> None:
-        """An exchange is over."""
+        """Stop the timeout of an exchange."""
         self._due.pop(exchange, None)
 
     def close(self) -> None:
-        """Watch nothing any more."""
+        """Cancel the timer."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -162,12 +162,12 @@ class ResponseTimer:
                 self._timer = loop.call_at(due, self._look)
                 return
             del self._due[exchange]
-            # After a stall of the loop the response may be in the socket already: one turn reads it, and one takes it.
+            # After a stall of the loop the response may be in the socket: one turn reads it, the next processes it.
             loop.call_soon(loop.call_soon, exchange.expire)
 
 
 class Body(aiohttp.BytesPayload):
-    """A body that knows its exchange, since aiohttp hands nothing else through to the request."""
+    """A body with its exchange, since aiohttp passes nothing else to the request."""
 
     def __init__(self, body: bytes, exchange: Exchange) -> None:
         super().__init__(body, content_type="application/json")
@@ -187,7 +187,7 @@ class WatchedRequest(aiohttp.ClientRequest):
         exchange = self.exchange
         assert exchange is not None
         if watch is None or conn.transport is None:
-            raise aiohttp.ClientConnectionError  # it was made, and has just gone: the call is unsent
+            raise aiohttp.ClientConnectionError  # it was lost just after it was made: the call is unsent
         exchange.connect(watch, self.loop.time())
         # A body is written by a task of aiohttp's, after this.
         return super().send(conn) if body else self._send_head(exchange, conn)

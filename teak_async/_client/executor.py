@@ -1,13 +1,13 @@
-"""Makes calls: one attempt after the other, each with a permit, until the truth about the call is known.
+"""Makes calls: one attempt after the other, each with a permit, until the call has succeeded or may not be retried.
 
 Theory of operation. Each attempt waits for a permit, then runs as an `Attempt`: permit → encode → send → response → decode →
 permit back. When the caller is cancelled, the attempt is cancelled too as long as nothing was sent. Once bytes may be on the
-wire it goes on by itself until the response is there or its time is up, since only the response tells when the permit may
-come back. `Call.next_wait` says whether there is another attempt.
+wire it goes on by itself until the response or its timeout, since only the response shows when the permit may come back.
+`Call.next_wait` decides whether there is another attempt.
 
 - Every request takes this one path.
 - Every permit that was acquired is released once: in `_send_with_permit`, in `_discard` where that never began, or at once
-  where the call is not to be sent any more (`make_attempt`, `_acquire_in_time`, `BucketHandle.acquire`).
+  when the call is not sent any more (`make_attempt`, `_acquire_in_time`, `BucketHandle.acquire`).
 - Closing ends the calls that wait, lets those on the wire finish, and leaves nothing running.
 """
 
@@ -55,11 +55,11 @@ class CallExecutor:
     """Makes the calls of one session.
 
     Args:
-        transport: what sends.
+        transport: sends the messages.
         credentials: sent with each call.
-        retry: how persistent to be.
-        bucket_of: gives the session's handle on the bucket of a path, or raises `SessionClosed`.
-        notifier: takes the events.
+        retry: the retry policy.
+        bucket_of: returns the session's handle on the bucket of a path, or raises `SessionClosed`.
+        notifier: emits the events.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class CallExecutor:
         self.under_way: dict[Exchange, Attempt[AttemptResult]] = {}
 
     async def close(self, *, hurry: bool = False) -> None:
-        """Wait for what is on the wire and has a caller that waits; in a hurry, or cancelled, leave that too."""
+        """Wait for attempts on the wire whose callers wait; in a hurry, or when cancelled, interrupt those too."""
         self._closed.set()
         for callback in list(self.on_close):
             callback()
@@ -101,15 +101,15 @@ class CallExecutor:
             self._interrupt(
                 attempt,
                 SessionClosed("the session was closed before this call was sent"),
-                ConnectionLost("the session was closed before the answer came"),
+                ConnectionLost("the session was closed before the response came"),
             )
 
     def _interrupt(self, attempt: Attempt[AttemptResult], unsent: TeakError, sent: TeakError | None) -> None:
-        """End an attempt: by one error while nothing was sent, afterwards by the other, or not at all."""
+        """End an attempt: with `unsent` while nothing was sent, afterwards with `sent`, if there is one."""
         if attempt.exchange not in self.under_way:
-            return  # it ended in this turn of the loop, and its caller has yet to see that
+            return  # it ended in this turn of the loop, and its caller has not seen that yet
         if not attempt.begun:
-            self._discard(attempt)  # a task that is cancelled before its first step never runs, and ends nobody's wait
+            self._discard(attempt)  # a task that is cancelled before its first step never runs: its caller would wait for ever
             attempt.finish(unsent)
         elif attempt.exchange.unsent:
             attempt.exchange.interrupt(unsent)
@@ -117,16 +117,16 @@ class CallExecutor:
             attempt.exchange.interrupt(sent)
 
     async def execute(self, call: Call) -> Response:
-        """Make a call: as many attempts as it may have, and the truth about all of them."""
+        """Make a call: attempt after attempt, and return its response or raise what became of all attempts."""
         while True:
             result = await self.make_attempt(call)
-            assert result is not None  # `on_permit` alone gives none
+            assert result is not None  # only `on_permit` causes `None`
             if not isinstance(result, TeakError):
                 return call.finish(result)
             await self.pause(call, self.next_wait(call, result))
 
     def next_wait(self, call: Call, error: TeakError) -> float:
-        """Return the seconds until the call's next attempt, or raise how it ended; see `Call.next_wait`."""
+        """Return the seconds until the call's next attempt, or raise its error; see `Call.next_wait`."""
         wait = call.next_wait(error, self.retry, random.random())  # noqa: S311 - spreads waits
         if self._notifier.is_enabled(logging.INFO):
             self._notifier.emit(RetryScheduled(*call.event_fields, type(error).__name__, wait))
@@ -151,7 +151,7 @@ class CallExecutor:
         """Make one attempt, and return how it ended; the session's close and the deadline are results, too.
 
         Args:
-            call: whose attempt.
+            call: the call.
             before: awaited before the attempt asks for its permit.
             on_permit: called when it has its permit; says whether to go on. If not, nothing is sent, and the result is `None`.
         """
@@ -187,7 +187,7 @@ class CallExecutor:
             if exchange in self.under_way and not attempt.begun:
                 self._discard(attempt)
             if attempt.left:
-                call.error = ConnectionLost("the call was left before its answer came")
+                call.error = ConnectionLost("the call was left before its response came")
                 call.error.attempts = call.attempts
             raise
         finally:
@@ -206,12 +206,12 @@ class CallExecutor:
                 await before()
             call.ticket = await handle.acquire(call.lane, call.ticket)
         if deadline.seconds_left(asyncio.get_running_loop().time()) <= 0:
-            # The machine was suspended meanwhile: the loop's timer has slept, too.
+            # The machine was suspended meanwhile, and the loop's timer with it.
             handle.bucket.release_unused()
             raise TimeoutError
 
     def _interrupt_at_deadline(self, call: Call, attempt: Attempt[AttemptResult]) -> None:
-        """End an attempt at its call's deadline: one that is not sent yet, and a live one wherever it is."""
+        """End an attempt at its call's deadline if it is unsent or live."""
         late = None
         if call.lane is Lane.LIVE:
             late = TimedOut("no response before the deadline", delivery=Delivery.UNKNOWN)
@@ -219,7 +219,7 @@ class CallExecutor:
         self._interrupt(attempt, _deadline_passed(call), late)
 
     async def _send_with_permit(self, call: Call, bucket: Bucket, exchange: Exchange) -> AttemptResult:
-        """Make the exchange of one attempt with its permit, and release that as what is known of the exchange allows."""
+        """Make the exchange of one attempt, and release its permit by what is known of the exchange."""
         loop = asyncio.get_running_loop()
         began = loop.time()
         try:
@@ -228,7 +228,7 @@ class CallExecutor:
                 self._notifier.emit(PermitAcquired(*fields, began - call.asked_at))
                 self._notifier.emit(AttemptStarted(*fields, self._transport.server))
             if call.message is None:
-                # Not before it has a permit: a hundred thousand calls may wait for one, and what waits is kept small.
+                # Only with a permit: a hundred thousand calls may wait for one, so a waiting call has to be small.
                 call.message = encode(call.endpoint, call.request, self._credentials)
             response = await self._transport.send(call.message, exchange)
         except BaseException as failure:
@@ -253,8 +253,8 @@ class CallExecutor:
             elif isinstance(error, UnexpectedResponse) and error.spoils_connection:
                 exchange.close_connection()
             result = error
-        except Exception as error:  # noqa: BLE001 - a response that no line here foresaw must not cost the call its truth
-            what = f"{call.endpoint.name}: the answer could not be understood ({type(error).__name__})"
+        except Exception as error:  # noqa: BLE001 - the call must get its error, whatever the response is
+            what = f"{call.endpoint.name}: the response could not be understood ({type(error).__name__})"
             result = UnexpectedResponse(what, status=response.status)
         finally:
             on_wire = loop.time() - began

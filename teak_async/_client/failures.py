@@ -1,9 +1,9 @@
-"""What aiohttp, TLS or the system raised, as an error that says what happened, where, and what became of the call.
+"""Translate exceptions of aiohttp, TLS and the system to errors that say what happened, where, and with which delivery.
 
 Rules of this module:
 
-- A message has class names, the system's own words and numbers. aiohttp's texts have the address, and so the secret.
-- Only what is known to be unsent is `NOT_SENT`: the exchange says so, or the kind of exception does.
+- A message has class names, the system's own words and numbers. aiohttp's messages may have the URL, and so the secret.
+- Only a request that is known to be unsent is `NOT_SENT`: by the exchange, or by the kind of exception.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from teak_async.errors import CertificateError, ConnectFailed, ConnectionLost, D
 from .connections import ConnectionWatch
 from .proxy import Proxy
 
-# What a server says of the client's certificate, and of nothing else. It never takes a request before it is content.
+# Alerts about the client's certificate only. A server reads no request before it accepts the certificate.
 _ALERT = re.compile(r"ALERT_(\w*CERTIFICATE\w*|UNKNOWN_CA)")
 _BEFORE_SENDING = (
     aiohttp.ClientConnectorError,
@@ -31,14 +31,14 @@ _BEFORE_SENDING = (
 
 @frozen
 class Route:
-    """Where exchanges go, and how long they may take, for the words of their errors.
+    """Where exchanges go and how long they may take, for error messages.
 
     Attributes:
         server: the server's address, without anything secret.
         connect: seconds for connecting.
         response: seconds for the response.
-        response_name: what these seconds are called.
-        proxy: where connections go instead.
+        response_name: the parameter with these seconds.
+        proxy: the proxy, if there is one.
     """
 
     server: str = "the server"
@@ -49,7 +49,7 @@ class Route:
 
     @property
     def via(self) -> str:
-        """How the server is reached, in words."""
+        """The server, and the proxy on the way to it, for messages."""
         return self.server if self.proxy is None else f"{self.server} through the proxy {_address(self.proxy)}"
 
 
@@ -57,10 +57,10 @@ def translate(error: Exception, route: Route, connection: ConnectionWatch | None
     """Turn an exception into an error of this package, with the delivery as far as it is known.
 
     Args:
-        error: what was raised.
+        error: the exception.
         route: where the exchange went.
         connection: its connection, if it was one of the session's own pool.
-        unsent: whether it is known that no byte has left.
+        unsent: whether certainly no byte was sent.
     """
     if isinstance(error, TeakError):
         return error
@@ -96,7 +96,7 @@ def _certificate_error(error: Exception, route: Route, connection: ConnectionWat
     if isinstance(error, aiohttp.ClientConnectorSSLError):
         refusal = error.os_error
     elif connection is not None and connection.requests == 1 and not connection.received:
-        # With TLS 1.3 the alert comes after the first bytes have left: it ends the handshake, so they were not looked at.
+        # With TLS 1.3 the alert may come after the first bytes were sent: it ends the handshake, so they were not processed.
         refusal = connection.error
     alert = _ALERT.search(getattr(refusal, "reason", None) or "") if isinstance(refusal, ssl.SSLError) else None
     if alert is None:

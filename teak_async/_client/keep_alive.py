@@ -1,4 +1,4 @@
-"""For how long a server keeps its idle connections, and for how many requests: what it says, and what its closings show."""
+"""How long a server keeps idle connections, and for how many requests: by its headers, and by when it closed others."""
 
 from __future__ import annotations
 
@@ -8,30 +8,30 @@ from collections import deque
 from functools import lru_cache
 
 KEEP_ALIVE = 15.0
-"""Seconds that an idle connection is kept where the server did not say or show how long it keeps its own."""
+"""Seconds that an idle connection is kept if the server neither says nor shows its own time."""
 KEPT_SHARE = 0.9
-"""The share of a server's keep-alive time in which a connection is used; the round trip goes off, too."""
+"""The share of a server's keep-alive time, less the round trip, in which a connection is used."""
 
 
 class KeepAlive:
-    """For how long a server keeps idle connections, as far as its closings show.
+    """How long a server keeps idle connections, learnt from the connections that it closed.
 
     Closings at about the same age show a keep-alive time, those right after a response that had carried as many requests each
     show how many a connection may carry. Those of a restart come at any age and count, and show nothing.
     """
 
     ENOUGH = 4
-    """Closings that have to agree."""
+    """Closed connections that have to agree."""
     OF = 12
-    """The last closings, among which they are looked for."""
+    """The last closed connections, among which they are sought."""
     SPREAD = 1.5
-    """The longest of them to the shortest at most; servers look at their idle connections now and then only."""
+    """The longest of their ages to the shortest, at most; servers check idle connections at intervals."""
     SHORTEST = 0.005
     """Seconds, or the round trip. A connection that is closed sooner was not closed for its age."""
     APART = 0.01
-    """Seconds. Closings that come together are one: a server that goes down closes all of its connections."""
+    """Seconds. Connections that are closed together count as one: a server that goes down closes all of them."""
     BELIEVED = 60.0
-    """Seconds for which what was seen holds: a server may have changed, and what is not used shows nothing."""
+    """Seconds for which the learnt values hold: the server may have changed."""
 
     STILL = 0.005
     """Seconds without an exchange's step after which the loop may have stood still."""
@@ -61,11 +61,11 @@ class KeepAlive:
         self.round_trip = float("inf")
 
     def is_short(self, age: float) -> bool:
-        """Say whether a connection of this age was not closed for it."""
+        """Say whether a connection of this age was closed for another reason."""
         return age < self.SHORTEST or (self.SHORTEST < self.round_trip < float("inf") and age < self.round_trip)
 
     def learn_closing(self, now: float, age: float, requests: int) -> None:
-        """Take in that the server closed a connection which had been idle for so long, after so many requests."""
+        """Record that the server closed a connection that had been idle for so long, after so many requests."""
         self._look_until = now + self.BELIEVED
         if now - self._last < self.APART:
             return
@@ -85,17 +85,17 @@ class KeepAlive:
                 return
 
     def must_look(self, now: float) -> bool:
-        """Say whether the system has to be asked what came on an idle connection: that takes a system call for each request.
+        """Say whether the system has to be asked for data on an idle connection, which takes a system call for each request.
 
-        The loop has read all that came before its present turn. So it matters where turns are long, and where a server ends
-        connections at all.
+        The loop has read all data that came before its present turn. So the answer is yes where turns are long and the
+        server closes idle connections.
         """
         still = now - self._stepped_at >= self.STILL
         self._stepped_at = now
         if still and not self._stood_still:
             self._stood_still = True
             loop = asyncio.get_running_loop()
-            # What came meanwhile is read in the next turn, maybe after what is ready now.
+            # Data that came meanwhile are read in the next turn, maybe after the callbacks that are ready now.
             loop.call_soon(loop.call_soon, self._go_on)
         return self._stood_still or now < self._look_until
 
@@ -103,7 +103,7 @@ class KeepAlive:
         self._stood_still = False
 
     def learn_round_trip(self, now: float, seconds: float) -> None:
-        """Take in the round trip of one exchange: about the shortest of the last ones counts."""
+        """Record the round trip of one exchange; about the shortest of the last ones is used."""
         self._stepped_at = now
         self.round_trip = seconds if seconds < self.round_trip else self.round_trip * 1.01
 
@@ -118,7 +118,7 @@ class KeepAlive:
         return requests >= self.most
 
     def usable_for(self, now: float, announced: float | None) -> float:
-        """For how many seconds an idle connection may be used whose server said that it keeps it so long."""
+        """Return the seconds for which an idle connection may be used, by what its server announced."""
         if self.seen is not None and now >= self._until:
             self.seen = None
             self._ages.clear()

@@ -1,4 +1,4 @@
-"""When and where a session may be used: from its opening to its closing, on one event loop, in one process."""
+"""Where a session may be used: from its opening to its closing, on one event loop, in one process."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class Lifetime:
             SessionClosed: when it does not.
         """
         if os.getpid() != self._pid:
-            # The child has the parent's sockets: each would read responses of the other.
+            # The child has the parent's sockets: each process would read responses of the other.
             raise SessionClosed(
                 "the session was opened before this process was forked: open one in each process, after the fork"
             )

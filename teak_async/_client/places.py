@@ -1,6 +1,6 @@
-"""How many connections there may be at a time: what the process may open bounds them.
+"""How many connections there may be at a time, bounded by the files that the process may open.
 
-Waiting for a place is no part of the time for connecting, and what waits is unsent.
+Waiting for a place is no part of the connect timeout, and a call that waits is unsent.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ except ImportError:
 
 
 class Places:
-    """How many exchanges may have a connection at a time. Who comes first gets the next place.
+    """Places for exchanges with a connection, first come, first served.
 
     Args:
         size: exchanges at a time.
     """
 
     RESTORED = 60.0
-    """Seconds after which places that were given up come back: what had the files may have closed them."""
+    """Seconds after which places that were given up come back: other code may have closed its files."""
 
     def __init__(self, size: float) -> None:
         self.size = self._whole = size
@@ -64,7 +64,7 @@ class Places:
                 future.set_result(None)
 
     def shrink(self) -> bool:
-        """Have one place less than are used now; false when that would be none."""
+        """Reduce the places to one less than are used now; return false if that is none."""
         if self.used < 2:
             return False
         self.size = min(self.size, self.used - 1)
@@ -73,7 +73,7 @@ class Places:
 
 
 def places_for(need: int) -> int:
-    """Count the connections that the process may have: what is needed, or half of the files that it may still open."""
+    """Return the connections that the process may have: those needed, or half of the files that it may still open."""
     if resource is None:
         return need
     most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -83,5 +83,5 @@ def places_for(need: int) -> int:
         used = sum(1 for _ in Path("/dev/fd").iterdir())
     except OSError:
         used = 16
-    # The other half is for looking up names, for connections that are ending, for the journal, and for the program around.
+    # The other half is for name resolution, connections that are closing, the journal, and the caller's program.
     return max(1, min(need, (most - used) // 2))

@@ -27,7 +27,7 @@ class Proxy:
     Attributes:
         url: its address without user and password, as errors name it.
         variable: the variable that names it.
-        authorization: what it is sent as `Proxy-Authorization`; `None` where it wants none.
+        authorization: the value of `Proxy-Authorization`; `None` for none.
         secrets: forms of the user's password that must not be seen.
     """
 
@@ -42,7 +42,7 @@ class Proxy:
         return {} if self.authorization is None else {"Proxy-Authorization": self.authorization}
 
     def redact(self, data: bytes) -> bytes:
-        """Cut the password out of what a proxy said."""
+        """Remove the password from a proxy's response."""
         for secret in self.secrets:
             data = data.replace(secret, b"***")
         return data
@@ -52,7 +52,7 @@ def find_proxy(server: URL) -> Proxy | None:
     """Find the proxy for a server in the environment.
 
     Raises:
-        ValueError: when what is there is no HTTP proxy's address.
+        ValueError: when the variable is no address of an HTTP proxy.
     """
     proxies = getproxies_environment()
     scheme = server.scheme if server.scheme in proxies else "all"
@@ -67,7 +67,7 @@ def _parse(text: str, variable: str) -> Proxy:
         url = URL(text if "://" in text else f"http://{text}")
         port, host, scheme = url.port, url.host, url.scheme
     except ValueError:
-        # Not even its password can be found in it.
+        # The message quotes nothing, since not even the password can be found in it.
         raise ValueError(f"{like}, and is no address") from None
     if scheme not in ("http", "https"):
         hint = ": SOCKS is not supported" if scheme.startswith("socks") else ""

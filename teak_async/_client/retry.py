@@ -19,8 +19,8 @@ class RetryPolicy:
     Attributes:
         max_attempts: attempts of one call at most, from 1 on. Rate-limited ones (429) do not count. A row of a bulk run that
             finds no connection is attempted until `outage` is over. Default: 5.
-        max_rate_limited: 429s that one call bears, from 0 on; the next one ends it. Each costs the bucket's pause of a second
-            or more. Default: 30.
+        max_rate_limited: 429s after which one call is retried, from 0 on; the next one ends it. Each costs the bucket's pause
+            of a second or more. Default: 30.
         initial_wait: seconds above 0, or a `timedelta`, before the second attempt, doubled for each further one. A call waits
             half of it to all of it, by chance. Default: 0.2.
         max_wait: seconds above 0, or a `timedelta`; no wait is longer. Default: 10.
@@ -38,8 +38,8 @@ class RetryPolicy:
 NO_RETRIES = RetryPolicy(max_attempts=1, max_rate_limited=0, outage=0)
 """One attempt a call, also when it is rate-limited."""
 
-# Only what cannot do harm is repeated: an attempt that did nothing, or one whose repetition does nothing new. So an identify
-# of unknown fate is never repeated.
+# An attempt is repeated only if it did nothing, or if doing it again changes nothing. So an identify of unknown delivery is
+# never repeated.
 _REPEATED = {
     Delivery.NOT_SENT: frozenset(Effect),
     Delivery.UNKNOWN: frozenset({Effect.READ, Effect.SET}),
@@ -61,24 +61,24 @@ def next_wait(
     """Return the seconds to wait before the next attempt, or `None` to give up.
 
     Args:
-        retry: how persistent to be.
-        effect: what a second processing of the call would do.
+        retry: the policy.
+        effect: the effect of processing the call twice.
         error: how the last attempt ended.
         attempts: attempts so far that were not rate-limited.
         rate_limited: attempts so far that were.
         chance: from 0 to 1; spreads the waits of calls that failed together.
-        patient: whether an attempt that was not sent is followed by another one, however many there were.
+        patient: whether an unsent attempt is always followed by another one.
     """
     if isinstance(error, RateLimited):
-        # It waits in its bucket's pause, as all calls have to then, and in their order.
+        # The pause of its bucket is its wait, as for all calls, in their order.
         return 0.0 if rate_limited <= retry.max_rate_limited else None
     if isinstance(error, CertificateError):
-        # It passes when somebody has mended it, and not by waiting.
+        # Waiting does not mend a certificate.
         return None
     unconnected = error.delivery is Delivery.NOT_SENT
     if unconnected and (not isinstance(error, TransportError) or isinstance(error, DeadlinePassed)):
         return None
-    # A response that says "not on this connection" or "not yet" is to an attempt that did nothing, as one without a connection.
+    # After "not on this connection" or "not yet" the attempt did nothing, as one without a connection.
     again = error.delivery is Delivery.REJECTED and error.status in REPEATED
     if attempts >= retry.max_attempts and not (patient and unconnected):
         return None

@@ -1,7 +1,7 @@
-"""The calls that were submitted: made by themselves, for a tick loop that cannot await.
+"""Submitted calls: made in the background, for a tick loop that cannot await.
 
-A caller of `submit` gets a future and may drop it. Nothing is lost with it: `Undelivered` says what became of each call that
-was not delivered when the session closed.
+A caller of `submit` may drop the future that it gets: `Undelivered` says what became of each call that had no response when
+the session closed.
 """
 
 from __future__ import annotations
@@ -37,16 +37,16 @@ class Backlog:
 
     @property
     def abandoned(self) -> int:
-        """Calls that have not ended, or were cancelled: a loop that ends cancels all that is left."""
+        """Calls that have not ended, or were cancelled, as by the end of the loop."""
         return len(self._calls) + self._cancelled
 
     def check_room(self) -> None:
-        """See that there is room for one more call.
+        """Check that there is room for one more call.
 
         Raises:
             BacklogFull: when there is none.
         """
-        # Without a bound what piles up is lost all at once later, so a call beyond it fails now.
+        # Without a bound the calls would pile up and all be lost later, so a call beyond it fails now.
         if len(self._calls) >= self._most:
             raise BacklogFull(
                 f"{self._most:,} submitted calls are under way already, which is what backlog= allows: submit less, or await"
@@ -64,7 +64,7 @@ class Backlog:
         self._cancelled += task.cancelled()
 
     async def drain(self, seconds: float) -> None:
-        """Wait for what was submitted."""
+        """Wait for the submitted calls."""
         if self._calls:
             await asyncio.wait(self._calls, timeout=seconds)
 
@@ -80,7 +80,7 @@ class Undelivered:
         self._calls = dict(calls)
 
     async def collect(self) -> tuple[tuple[Request, TeakError], ...]:
-        """Wait for them, and return those that were not delivered, each with what became of it; the log says it, too."""
+        """Wait for them, and return those without a response, each with its error, which is also logged."""
         if self._calls:
             await asyncio.wait(self._calls)
         errors = ((request, _error_of(task)) for task, request in self._calls.items())
@@ -98,6 +98,6 @@ class Undelivered:
 
 def _error_of(task: asyncio.Task[Any]) -> TeakError | None:
     if task.cancelled():
-        return None  # its caller wanted it no more
+        return None  # its caller has cancelled it
     error = task.exception()
     return error if isinstance(error, TeakError) else None

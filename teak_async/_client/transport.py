@@ -1,18 +1,18 @@
-"""aiohttp: a message goes out, an answer comes back, and aiohttp's exceptions become ours.
+"""aiohttp: send a message, read the response, and translate aiohttp's exceptions to ours.
 
 Rules of this module:
 
-- One exchange is one request on the wire. aiohttp sends a GET again by itself when a kept connection turns out dead; for a
-  GET the exchange is a client middleware, turns every exception into ours before aiohttp sees it, and so there is nothing
-  it would retry. Redirects are not followed: aiohttp would carry the secret to wherever they point.
-- Foreign exceptions end here. Ours are raised outside of the `except` block, because an exception remembers the one
-  during which it was raised, and aiohttp's remember the address that has the secret in its query.
-- On a connection pool of our own we know the instant before the first byte is written. So "not sent" is known, not
-  guessed, and round trips are measured without the time for connecting. On a caller's `aiohttp.ClientSession` the kind of
-  exception has to tell: less is known to be unsent, and no credit is earned.
-- An answer is small. One that is larger than `MAX_BODY` is not read to its end.
-- What every call does is kept short: one timer for all exchanges, the headers once for the session, those of an answer read
-  only where somebody asks. Each of these was measured (`python -m benchmarks cpu`).
+- One exchange is one request on the wire. aiohttp by itself repeats a GET or DELETE after a kept connection was lost; for
+  these the exchange is a client middleware, translates each exception before aiohttp sees it, and so prevents the
+  repetition. Redirects are not followed: aiohttp would send the secret wherever they point.
+- aiohttp's exceptions end here. Ours are raised outside of the `except` block, because an exception refers to the one
+  during which it was raised, and aiohttp's refer to the URL, which has the secret in its query.
+- On the session's own connection pool the instant before the first byte is known. So "not sent" is certain, and round
+  trips are measured without the time for connecting. On a caller's `aiohttp.ClientSession` the kind of exception decides:
+  less is known to be unsent, and no credit is earned.
+- A response is small. One that is larger than `MAX_BODY` is not read to its end.
+- The work for each call is kept short: one timer for all exchanges, request headers once for the session, response headers
+  read on demand. Each of these was measured (`python -m benchmarks cpu`).
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ from .places import Places, places_for
 from .proxy import find_proxy
 
 HEADERS = ("Content-Type", "Date", "Location", "Retry-After")
-"""The headers of an answer that are read."""
+"""The headers of a response that are read."""
 MAX_BODY = 1 << 20
-"""Bytes of an answer that are read at most; Teak's have a few hundred."""
+"""Bytes of a response that are read at most; Teak's have a few hundred."""
 
 
 @frozen
@@ -60,7 +60,7 @@ class Timeout:
 
 
 class RedactedHeaders(Mapping[str, str]):
-    """The headers of an answer, cleansed when they are read; most answers are understood without them."""
+    """The headers of a response, redacted when they are read; most responses are decoded without them."""
 
     __slots__ = ("_headers", "_redact")
 
@@ -69,7 +69,7 @@ class RedactedHeaders(Mapping[str, str]):
         self._redact = redact
 
     def __getitem__(self, name: str) -> str:
-        # Several of one name mean the same as one with commas between.
+        # Several headers of one name mean the same as one with their values joined by commas.
         return self._redact(", ".join(self._headers.getall(name)).encode(errors="replace")).decode()
 
     def __iter__(self) -> Iterator[str]:
@@ -81,12 +81,12 @@ class RedactedHeaders(Mapping[str, str]):
 
 @frozen
 class RawResponse:
-    """What came back.
+    """A response as it was read.
 
     Attributes:
         status: HTTP status.
-        headers: those that are read, cleansed.
-        body: cleansed.
+        headers: those that are read, redacted.
+        body: redacted.
         round_trip: seconds from the first byte out to the last byte in; 0 where that is not known.
         warm: whether its connection had carried a request before.
     """
@@ -103,14 +103,14 @@ class Transport:
 
     Args:
         base_url: the server's address.
-        timeout: how long the network may take.
-        user_agent: what the client calls itself.
-        redact: cuts the secret out of what a server says.
+        timeout: the bounds of one attempt.
+        user_agent: the value of `User-Agent`.
+        redact: removes the secret from a server's bytes.
         http: the caller's session, with a pool of its own.
-        tls: for https on the session's own pool, when it is not the system's.
+        tls: the context for https on the session's own pool. Default: the system's.
 
     Attributes:
-        server: its address, without a user or password that it may have.
+        server: its address, without user and password.
 
     Raises:
         TypeError: when `http` or `tls` is something else.
@@ -132,11 +132,11 @@ class Transport:
         self._redact = redact
         self._tls = tls
         self._connecting = aiohttp.ClientTimeout(total=None, connect=timeout.connect)
-        # A response is shorter than its compression would save; uncompressed, no bomb can hide in it.
+        # Compression saves nothing on small responses, and could hide a decompression bomb.
         self._headers = {"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": user_agent}
         self._http = http
         self._ours = http is None
-        # On the session's own pool the time begins with the write, since connecting has its own; elsewhere with the exchange.
+        # On the session's own pool the timeout begins with the write, since connecting has its own; else with the exchange.
         if self._ours:
             self._route = Route(self.server, timeout.connect, timeout.response)
         else:
@@ -147,10 +147,10 @@ class Transport:
         self._proxy: dict[str, Any] = {}
 
     def check(self) -> None:
-        """Look, on the running loop, whether the pool can be used, and which proxy leads to the server.
+        """Check, on the running loop, that the pool can be used, and find the proxy to the server.
 
         Raises:
-            ValueError: when the caller's session is closed or belongs to another loop, or the proxy's address is none.
+            ValueError: when the caller's session is closed or belongs to another loop, or the proxy's address is not valid.
         """
         if self._http is not None:
             if self._http.closed:
@@ -188,14 +188,14 @@ class Transport:
             await self._http.close()
 
     def abandon(self) -> None:
-        """Let go of the connections of a session that nobody closed, without the warnings of aiohttp."""
+        """Close the connections of a session that nobody closed, without aiohttp's warnings."""
         if self._ours and self._http is not None and (connector := self._http.connector) is not None:
             self._http.detach()
             with suppress(StopIteration):  # its first step closes everything, and there is no loop to wait on
                 connector.close().__await__().__next__()
 
     def begin(self) -> Exchange:
-        """Make the record of the next exchange."""
+        """Make the next exchange."""
         return Exchange(self._timer, exact=self._ours, route=self._route)
 
     async def send(self, message: Message, exchange: Exchange) -> RawResponse:
@@ -208,7 +208,7 @@ class Transport:
         exchange.begin()
         places = self._places
         try:
-            # It waits for a place in its own time: the time for connecting is the network's.
+            # The wait for a place is no part of the connect timeout.
             if not places.try_take():
                 await places.take()
             held = True
@@ -217,7 +217,7 @@ class Transport:
                     try:
                         return await self._exchange(message, exchange)
                     except UnusableConnection:
-                        continue  # it carried nothing, and is gone: the next one may be better
+                        continue  # it carried nothing, and is closed: try the next one
                     except NoFilesLeft as full:
                         if not places.shrink():
                             raise OSError(*full.args) from None
@@ -240,7 +240,7 @@ class Transport:
         raise failure.with_traceback(None)
 
     async def _exchange(self, message: Message, exchange: Exchange) -> RawResponse:
-        # In a frame of its own, because aiohttp's response shows the address, and the frame of `send` is seen in errors.
+        # In a frame of its own, because aiohttp's response shows the URL, and the frame of `send` is seen in tracebacks.
         assert self._http is not None
         if self._http.closed:
             raise ConnectFailed("the aiohttp.ClientSession that was given as http is closed")
@@ -273,7 +273,7 @@ class Transport:
 
 async def _read(response: aiohttp.ClientResponse) -> bytes:
     if response.content.is_eof():
-        # It came whole with the headers, as answers of Teak's do.
+        # It came whole with the headers, as Teak's responses do.
         return response.content.read_nowait()
     parts: list[bytes] = []
     size = 0
@@ -289,7 +289,7 @@ async def _read(response: aiohttp.ClientResponse) -> bytes:
         response.close()
         raise
     response.close()
-    return b""  # half of it says nothing, and may end within the secret, where cleansing would not know it
+    return b""  # half of it says nothing, and may end within the secret, where it would not be redacted
 
 
 def _check_options(http: object, tls: object) -> None:
