@@ -18,6 +18,7 @@ from attrs import frozen
 
 from teak_async import Identify, Limits, Request, RetryPolicy, TeakSession, Timeout
 from teak_async._client.executor import CallExecutor
+from teak_async._journal.history import iter_in_states
 from teak_async._journal.journal import Journal
 from teak_async._journal.row import JournalRow
 from teak_async._limits.bucket import Bucket
@@ -94,6 +95,11 @@ def session_on(server: Sandbox, **options: Any) -> TeakSession:
 def fast_sandbox(**options: Any) -> Sandbox:
     """A sandbox with limits that no test reaches."""
     return Sandbox(identify=5000, subscription=5000, **options)
+
+
+def sources_of(path: Path, *states: str) -> list[str | bytes | None]:
+    """The sources of the rows of a journal in some states."""
+    return [row.source for row in iter_in_states(path, *states)]
 
 
 def identifies(count: int, start: int = 0) -> Iterator[Request]:

@@ -59,6 +59,7 @@ class Outcome:
         delivery: what became of it at the server.
         attempts: how many attempts were made, rate-limited ones included.
         line: the number of its line in the input, from 1; 0 where there are no lines.
+        known: whether an earlier run of the journal has reported the same.
     """
 
     index: int
@@ -68,6 +69,7 @@ class Outcome:
     delivery: Delivery
     attempts: int
     line: int = 0
+    known: bool = False
 
     @property
     def state(self) -> str:

@@ -28,6 +28,10 @@ MAX_HELD = 10_000
 """Unfinished rows of an earlier run held back at most, some 3 kB each, until the whole input has been compared."""
 
 
+REMEDY = "give it the input that it was begun with, or give this input (corrected rows, too) a journal of its own"
+"""What to do about a journal of another input."""
+
+
 class Disposition(Enum):
     """What a run does with a row."""
 
@@ -76,7 +80,7 @@ def check_same_row(
     """
     if known.digest != digest:
         where = f"line {line}" if line else f"row {index}"
-        raise JournalError(f"{path}: the journal of another input: {where} is not what it was; {sent}")
+        raise JournalError(f"{path}: the journal of another input: {where} is not what it was; {sent}; {REMEDY}")
 
 
 def check_whole_input(path: Path | str | None, known: int, rows: int) -> None:
@@ -86,7 +90,7 @@ def check_whole_input(path: Path | str | None, known: int, rows: int) -> None:
         JournalError: when it ended before.
     """
     if rows < known:
-        raise JournalError(f"{path}: the journal of a longer input: {known:,} rows, and here are {rows:,}")
+        raise JournalError(f"{path}: the journal of a longer input: {known:,} rows, and here are {rows:,}; {REMEDY}")
 
 
 Planned: TypeAlias = tuple[RowCall | InvalidRow, Disposition]
@@ -181,7 +185,8 @@ def _read_row(index: int, row: Row, context: RunContext) -> RowCall | InvalidRow
     except InvalidRequest as unknown:
         error = row.request if isinstance(row.request, InvalidRequest) else unknown
     source = str(error) if row.source is None else row.source
-    return InvalidRow(index, row.line, error, None if context.journal is None else JournalRow.of(index, None, source))
+    kept = None if context.journal is None else JournalRow.of(index, None, source, row.line)
+    return InvalidRow(index, row.line, error, kept)
 
 
 async def iter_rows(source: Iterable[Any] | AsyncIterable[Any]) -> AsyncGenerator[Any, None]:

@@ -97,7 +97,7 @@ class RowCall:
         self.call = Call(cast(Request, row.request), Lane.BULK, context.deadline)
         self.index = index
         self.line = row.line
-        self.journal_row = None if context.journal is None else JournalRow.of(index, self.call.request, row.source)
+        self.journal_row = None if context.journal is None else JournalRow.of(index, self.call.request, row.source, row.line)
         self._context = context
         self.in_hand = self._intended = self._has_slot = self._durable = False
 

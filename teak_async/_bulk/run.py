@@ -21,7 +21,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from teak_async._api.endpoints import ENDPOINTS, Effect
 from teak_async._client.deadline import DueTime
@@ -272,7 +272,7 @@ class BulkRun(Coroutine[Any, Any, BulkReport]):
         elif what is Disposition.IN_DOUBT:
             self._results.record(row, None, in_doubt_error())
         elif what is Disposition.STILL_IN_DOUBT:
-            self._results.deliver(row, outcome_of(row, None, in_doubt_error()))  # the journal has it, and why
+            self._results.deliver(row, evolve(outcome_of(row, None, in_doubt_error()), known=True))  # the journal has why
         else:
             if what is Disposition.RESEND:
                 row.call.resent = True

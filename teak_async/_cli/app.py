@@ -21,16 +21,15 @@ except ModuleNotFoundError:
 
 from teak_async._version import __version__
 
-from .options import LIMIT_MODELS, FaultOptions, FileOptions, ServerOptions, expand_options
+from .options import LIMIT_MODELS, FaultOptions, FileOptions, IdentifyOptions, ReportOptions, ServerOptions, expand_options
 
 EPILOG = (
     "Exit codes: 0 all succeeded, 1 some rows failed or were not sent, 2 wrong usage or input, 3 rows in doubt,"
-    " 75 the server is out, 130 interrupted."
+    " 75 the server is out, 130 interrupted; 129, 137, 143 ended by a signal (HUP, KILL, TERM)."
 )
 
 app = typer.Typer(
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -58,61 +57,90 @@ def main(version: Annotated[bool, typer.Option("--version", help="Show the versi
         raise typer.Exit
 
 
-@app.command(epilog=EPILOG)
+@app.command(epilog=EPILOG, short_help="Record a session for each row of a file.")
 @expand_options
-def identify(options: FileOptions) -> None:
-    """Record a session for each row: user_id and client_ip or country_code; timezone_id, email, deep_link if known.
+def identify(options: FileOptions, own: IdentifyOptions) -> None:
+    r"""Record a session for each row: user_id and client_ip or country_code; timezone_id, email, deep_link if known.
 
     Every row that the server processes is a session, so a file that was run must not be run again, but with the same
     --journal: that goes on where the run was.
+
+    \b
+    teak-async identify players.csv --dry-run
+    teak-async identify players.csv --rows 100 -j run.db -o proof.jsonl
+    teak-async identify players.csv -j run.db -o proof.jsonl   # the rest
+    teak-async report run.db --failed failed.csv
     """
     from .commands import run_file
 
-    run_file("identify", options)
+    run_file("identify", options, own=own)
 
 
-@app.command("opt-out", epilog=EPILOG)
+@app.command("opt-out", epilog=EPILOG, short_help="Stop desktop push for each row's player.")
 @expand_options
 def opt_out(options: FileOptions, category: Category = None) -> None:
-    """Stop desktop push notifications for each row's user_id: all of them, or those of --category or a column category."""
+    r"""Stop desktop push notifications for each row's user_id: all of them, or those of --category or a column category.
+
+    A repetition with the same --journal sends again what is in doubt, since an opt-out may be made twice.
+
+    \b
+    teak-async opt-out players.csv --dry-run
+    teak-async opt-out players.csv -j out.db --deadline 'tomorrow 6:30'
+    teak-async opt-out players.csv -j sales.db --category sales
+    """
     from .commands import run_file
 
     run_file("opt-out", options, category)
 
 
-@app.command("opt-in", epilog=EPILOG)
+@app.command("opt-in", epilog=EPILOG, short_help="Allow desktop push for each row's player.")
 @expand_options
 def opt_in(options: FileOptions, category: Category = None) -> None:
-    """Allow desktop push notifications for each row's user_id: all of them, or those of --category or a column category."""
+    r"""Allow desktop push notifications for each row's user_id: all of them, or those of --category or a column category.
+
+    \b
+    teak-async opt-in players.csv -j in.db -o proof.jsonl
+    teak-async opt-in players.csv -j sales.db --category sales
+    """
     from .commands import run_file
 
     run_file("opt-in", options, category)
 
 
-@app.command(epilog=EPILOG)
+@app.command(epilog=EPILOG, short_help="Read the desktop push subscription of each row's player.")
 @expand_options
 def status(options: FileOptions) -> None:
-    """Read the desktop push subscription of each row's user_id."""
+    r"""Read the desktop push subscription of each row's user_id.
+
+    \b
+    teak-async status players.csv -o states.jsonl
+    producer | teak-async status - --column user_id=player
+    """
     from .commands import run_file
 
     run_file("status", options)
 
 
-@app.command()
-def report(
-    journal: Annotated[Path, typer.Argument(metavar="JOURNAL", help="The file that was given as --journal.")],
-    failed: Annotated[Path | None, typer.Option(help="Write the failed rows there, in the input's own format.")] = None,
-    in_doubt: Annotated[Path | None, typer.Option(help="Write the rows in doubt there, in the input's own format.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the counts as JSON.")] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that are there.")] = False,
-) -> None:
-    """Count what a journal says of its run, also while it goes on, and give rows back to be corrected and fed in again."""
+@app.command(
+    epilog="Exit codes: 0 the journal was read, 2 it cannot be, or has no such row.",
+    short_help="Say what became of each row of a run, by its journal.",
+)
+@expand_options
+def report(options: ReportOptions) -> None:
+    r"""Say what a journal has of its run, also while it goes on, and give rows back to be corrected and fed in again.
+
+    \b
+    teak-async report run.db
+    teak-async report run.db --row 4711
+    teak-async report run.db --failed failed.csv    # correct it, then:
+    teak-async identify failed.csv -j corrected.db
+    """
     from .commands import run_report
 
-    run_report(journal, failed, in_doubt, as_json=as_json, overwrite=overwrite)
+    run_report(options)
 
 
-@app.command()
+@app.command(short_help="Show who shares a limit.")
 def limits(
     address: Annotated[str, typer.Argument(metavar="ADDRESS", envvar="TEAK_SHARE", help="What was given as --share.")],
     watch: Annotated[bool, typer.Option("--watch", help="Look again every second, until Ctrl-C.")] = False,
@@ -124,16 +152,21 @@ def limits(
     run_limits(address, watch=watch, as_json=as_json)
 
 
-@app.command()
+@app.command(short_help="Run a stand-in for Teak's server.")
 @expand_options
 def sandbox(server: ServerOptions, faults: FaultOptions) -> None:
-    """Run a stand-in for Teak's server, with its limits and, if asked, its bad days. Ctrl-C ends it with what it saw."""
+    r"""Run a stand-in for Teak's server, with its limits and, if asked, its bad days. Ctrl-C ends it with what it saw.
+
+    \b
+    teak-async sandbox --port 8377
+    teak-async sandbox --delay 0.02 --response-lost 0.005 --error-before 0.01
+    """
     from .commands import run_sandbox
 
     run_sandbox(server, faults)
 
 
-@app.command()
+@app.command(short_help="Identify made-up players at a sandbox of its own.")
 def demo(
     players: Annotated[int, typer.Option(min=1, help="How many players to identify.")] = 2000,
     window: Annotated[str, typer.Option(help=f"The sandbox's limit model: {', '.join(LIMIT_MODELS)}.")] = "sliding",

@@ -9,11 +9,11 @@ import os
 import sys
 from contextlib import suppress
 from datetime import datetime
-from pathlib import Path
 
 import typer
+from yarl import URL
 
-from teak_async._journal.database import read_summary
+from teak_async._journal.history import iter_at_line
 from teak_async._limits.session_limits import Limits
 from teak_async._session import TeakSession
 from teak_async.errors import LedgerUnavailable, Outage, TeakError
@@ -22,28 +22,33 @@ from teak_async.sandbox import GAME_ID, SECRET_KEY, Faults, Sandbox
 from teak_async.sandbox.limit_models import LIMIT_MODELS
 
 from .demo import run_demo
-from .dry_run import dry_run_job
+from .dry_run import describe_dry_run, dry_run_job
 from .errors import InputError
+from .export import export_rows
+from .failures import rows_of_user
 from .files import same_file
 from .input import RowReader
 from .job import Exit, Job, run_job
 from .limits import show_limits
-from .options import FaultOptions, FileOptions, ServerOptions
+from .options import FaultOptions, FileOptions, IdentifyOptions, ReportOptions, ServerOptions
 from .output import OutputError, check_not_journal, check_not_kept, silence_broken_pipe
-from .report import count_states, describe_dry_run, describe_summary, export_rows
+from .report import read_report, save_picture, story_as_dict, tell_story
 from .schema import RowSchema, identify_schema, state_schema, status_schema
 from .selection import read_part
 from .signals import LISTENER
 from .source import Reading, RowSource
 from .sql import SqlReader
+from .summary import opening
 from .times import read_time
 from .tls import make_ssl_context
 
 PAIRS = {"--column": "user_id=player_id", "--constant": "country_code=US"}
 """An example of what each option takes."""
+ONLY_OPTIONS = IdentifyOptions()
+"""Those of the commands that have none of `identify`."""
 
 
-def run_file(label: str, options: FileOptions, category: str | None = None) -> None:
+def run_file(label: str, options: FileOptions, category: str | None = None, own: IdentifyOptions = ONLY_OPTIONS) -> None:
     match label:
         case "identify":
             schema = identify_schema()
@@ -63,19 +68,24 @@ def run_file(label: str, options: FileOptions, category: str | None = None) -> N
         session = TeakSession(base_url=options.base_url, limits=limits, ssl=context, share=options.share or None)
         job = Job(
             label,
-            _open_rows(options, schema),
+            _open_rows(options, schema, count_repeated=label == "identify" and not own.no_duplicates),
             most,
             options.output,
             options.quiet,
             options.journal,
-            options.resend_in_doubt,
+            own.resend_in_doubt,
             deadline,
             options.overwrite,
+            options.max_failures,
+            options.verbose,
+            options.log_file,
+            str(URL(options.base_url).with_user(None)).rstrip("/"),
         )
         if deadline is not None and not options.quiet:
             _say(f"nothing is sent after {deadline:%Y-%m-%d %H:%M:%S %Z}")
         if options.dry_run:
             dry_run = asyncio.run(dry_run_job(job, session.game_id))
+            typer.echo(opening(label, job.server, session.game_id, dry_run.recognised, options.journal))
             typer.echo(describe_dry_run(dry_run))
             raise typer.Exit(dry_run.exit)
         code, _ = asyncio.run(run_job(job, session))
@@ -93,7 +103,7 @@ def run_file(label: str, options: FileOptions, category: str | None = None) -> N
     raise typer.Exit(code)
 
 
-def _open_rows(options: FileOptions, schema: RowSchema) -> RowSource:
+def _open_rows(options: FileOptions, schema: RowSchema, *, count_repeated: bool) -> RowSource:
     """Open the input.
 
     Raises:
@@ -107,7 +117,7 @@ def _open_rows(options: FileOptions, schema: RowSchema) -> RowSource:
         null_words=frozenset(options.null or ()),
         part=read_part(options.rows),
         once=options.once,
-        count_repeated=options.dry_run and schema.command == "identify" and not options.no_duplicates,
+        count_repeated=options.dry_run and count_repeated,
         allow_empty=options.allow_empty,
     )
     if options.sql is None:
@@ -145,30 +155,51 @@ def _check_credentials() -> None:
 
 
 def _read_deadline(text: str | None) -> datetime | None:
+    now = datetime.now().astimezone()
     try:
-        return None if text is None else read_time(text, datetime.now().astimezone())
+        deadline = None if text is None else read_time(text, now)
     except ValueError as error:
         raise InputError(f"--deadline: {error}") from None
+    if deadline is not None and deadline <= now:
+        raise InputError(f"--deadline: {text} has passed, it is {now:%Y-%m-%d %H:%M %Z}; name a later time, or 2h30m from now")
+    return deadline
 
 
-def run_report(journal: Path, failed: Path | None, in_doubt: Path | None, *, as_json: bool, overwrite: bool) -> None:
+def run_report(options: ReportOptions) -> None:
     LISTENER.set_last_words("the report is not whole")
+    journal, failed, in_doubt = options.journal, options.failed, options.in_doubt
     if failed is not None and in_doubt is not None and same_file(failed, in_doubt):
         raise _fail(f"{failed}: named for both; write the failed rows and those in doubt to two files")
     try:
-        for path in (failed, in_doubt):
+        for path in (failed, in_doubt, options.svg):
             if path is not None:
-                check_not_journal(path, journal, "write the rows to another file")
-                check_not_kept(path, overwrite=overwrite)
-        record = read_summary(journal)
+                check_not_journal(path, journal, "write to another file")
+                check_not_kept(path, overwrite=options.overwrite)
+        if options.row is not None or options.user is not None:
+            _tell_stories(options)
+            return
+        report = read_report(journal)
         for path, chosen in ((failed, ("failed",)), (in_doubt, ("in_doubt", "intent"))):
-            if path is not None and (missing := export_rows(journal, record, path, *chosen)):
+            if path is not None and (missing := export_rows(journal, report.record, path, *chosen)):
                 _say(f"{path}: rows that were too long to be kept are missing: {missing:,}")
+        if options.svg is not None:
+            save_picture(report, options.svg)
     except (InputError, TeakError) as error:
         raise _fail(str(error)) from None
     except OSError as error:
         raise _fail(f"{error.filename}: {error.strerror}") from None
-    typer.echo(json.dumps(count_states(record)) if as_json else describe_summary(record))
+    typer.echo(json.dumps(report.as_dict()) if options.as_json else "\n".join(report.lines()))
+
+
+def _tell_stories(options: ReportOptions) -> None:
+    if options.row is not None:
+        rows, what = list(iter_at_line(options.journal, options.row)), f"line {options.row:,}"
+    else:
+        rows, what = rows_of_user(options.journal, options.user or ""), f"the player {options.user}"
+    if not rows:
+        raise InputError(f"{options.journal}: has nothing of {what}; it was not read yet, or is not in the input")
+    for row in rows:
+        typer.echo(json.dumps(story_as_dict(row)) if options.as_json else tell_story(row))
 
 
 def run_limits(address: str, *, watch: bool, as_json: bool) -> None:

@@ -92,7 +92,7 @@ async def run_demo(players: int, window: str, processes: int = 1) -> int:
             share = ledger if others else None
             session = TeakSession(server.game_id, server.secret_key, base_url=server.url, share=share)
             rows = RowReader(str(source), identify_schema())
-            job = Job("identify", rows, Limits().identify, output=source.with_suffix(".jsonl"))
+            job = Job("identify", rows, Limits().identify, output=source.with_suffix(".jsonl"), server=server.url)
             async with _started(others, server, ledger) as started:
                 code, report = await run_job(job, session)
                 for process in started:

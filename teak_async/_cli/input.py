@@ -164,6 +164,7 @@ class RowReader(RowSource):
         except csv.Error as error:
             raise InputError(f"{place}: the header cannot be read: {error}") from None
         self._width = len(self._header)
+        self._names = {name.strip().casefold() for name in self._header}
         names = self._columns.resolve(self._header, place)
         self._places = [(place, name) for place, name in enumerate(names) if name is not None]
         self.header = source if delimiter is None else f"sep={delimiter}\n{source}"
@@ -174,7 +175,7 @@ class RowReader(RowSource):
             if item[1] is None or not _is_blank(item[1]):
                 self._lines = chain([item], self._lines)
                 return
-        self._refuse_empty()
+        self.refuse_empty()
 
     def _count_known(self, cells: list[str]) -> int:
         mapped = {column.strip().casefold() for column in self._reading.columns.values()}
@@ -203,10 +204,23 @@ class RowReader(RowSource):
 
     def _csv_values(self, cells: list[str]) -> list[tuple[str, Any]] | InvalidRequest:
         if len(cells) != self._width:
-            return InvalidRequest(f"{len(cells)} cells where the header has {self._width}")
-        if cells[0] == self._header[0] and cells == self._header:
-            return InvalidRequest("the header once more, as where files were joined; it is no player")
+            return InvalidRequest(f"{len(cells)} {'cell' if len(cells) == 1 else 'cells'} where the header has {self._width}")
+        if cells[0].strip().casefold() in self._names and {cell.strip().casefold() for cell in cells} == self._names:
+            return self._read_second_header(cells)
         return [(name, cells[place].strip() or None) for place, name in self._places]
+
+    def _read_second_header(self, cells: list[str]) -> InvalidRequest:
+        """Take a header amid the rows, as where files were joined.
+
+        Raises:
+            InputError: when its columns are in another order, which what follows has, too.
+        """
+        if [cell.strip().casefold() for cell in cells] != [name.strip().casefold() for name in self._header]:
+            raise InputError(
+                f"{self.name}: a second header has the columns in another order ({', '.join(cells)}), as where files were"
+                " joined; nothing behind it was sent: run the files one by one"
+            )
+        return InvalidRequest("the header once more, as where files were joined; it is no player")
 
     def _json_values(self, record: Mapping[str, Any]) -> list[tuple[str, Any]] | InvalidRequest:
         values: list[tuple[str, Any]] = []

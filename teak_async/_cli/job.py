@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractContextManager, ExitStack, asynccontextmanager, redirect_stderr
 from enum import IntEnum
 from pathlib import Path
@@ -22,14 +22,18 @@ from attrs import frozen
 from teak_async._bulk.outcomes import BulkReport
 from teak_async._bulk.run import BulkRun
 from teak_async._client.deadline import Deadline
+from teak_async._journal.row import Note
 from teak_async._session import TeakSession
 from teak_async.errors import Forbidden, GameNotFound, Outage
 
+from .failures import Failures, read_reasons
 from .lines import OffLoopStream
+from .logs import log_events
 from .output import OutputError, ResultWriter, check_output
-from .progress import ProgressReporter, format_duration
+from .progress import ProgressReporter, find_notes
 from .signals import INTERRUPTED, LISTENER
 from .source import RowSource
+from .summary import closing, how_to_go_on, opening, resume_hint, summary
 
 
 class Exit(IntEnum):
@@ -57,6 +61,10 @@ class Job:
         resend_in_doubt: send identifies of which an earlier run does not know whether they were recorded.
         deadline: after which nothing is sent any more.
         overwrite: whether results may go over a file that is there.
+        max_failures: failed rows that end the run; `None` for the default rule.
+        verbose: show also what the client does about trouble.
+        log_file: takes the library's events.
+        server: where it goes, to be shown.
     """
 
     label: str
@@ -68,11 +76,19 @@ class Job:
     resend_in_doubt: bool = False
     deadline: Deadline = None
     overwrite: bool = False
+    max_failures: int | None = None
+    verbose: bool = False
+    log_file: Path | None = None
+    server: str = ""
 
     @property
     def about(self) -> dict[str, str]:
         """What the journal is to say of the run."""
-        return {"command": self.label, **self.rows.about}
+        return {
+            "command": self.label,
+            "file": Note(self.rows.name.encode(errors="backslashreplace").decode()),
+            **self.rows.about,
+        }
 
 
 async def run_job(job: Job, session: TeakSession) -> tuple[Exit, BulkReport]:
@@ -108,43 +124,69 @@ async def run_job(job: Job, session: TeakSession) -> tuple[Exit, BulkReport]:
     return exit_code(report, interrupted=bool(interrupts)), report
 
 
-async def _run(job: Job, session: TeakSession, interrupts: list[int], listening: ExitStack) -> BulkReport:
+async def _run(job: Job, session: TeakSession, interrupts: list[int], hearing: ExitStack) -> BulkReport:
     resumed = job.journal is not None and job.journal.exists()
     job.rows.journal = job.journal if resumed else None
     total = await asyncio.to_thread(job.rows.count)
+    if total == 0:
+        job.rows.refuse_empty()
     run = session.bulk(
         job.rows,
         journal=job.journal,
         resend_in_doubt=job.resend_in_doubt,
         deadline=job.deadline,
-        about=job.about,
+        about={**job.about, "server": Note(job.server), "length": Note("" if total is None else total)},
     )
+    failures = Failures(job.max_failures)
     progress = ProgressReporter(job.label, job.limit, total, quiet=job.quiet)
+
+    def show() -> None:
+        last = "" if failures.last is None else failures.last.words
+        progress.show(run.report, run.retries, find_notes(session.rates.values(), run.trouble, last))
+
     try:
         async with ResultWriter(job.output, interrupts, progress.insist) as results, session, run:
             # From here on rows are sent. Nothing was awaited since the run began, so none was before.
-            listening.enter_context(_hand_interrupts_to(run, interrupts, progress))
+            hearing.enter_context(_hand_interrupts_to(run, interrupts, progress))
             # The journal is open by now. A run that cannot begin leaves the results of an earlier one as they are.
             results.begin(run.stop, resumed=resumed)
-            if job.rows.leaves_out:
-                progress.say(job.rows.recognised)
-            with progress:
-                async with _show_progress(progress, run):
+            recognised = job.rows.recognised
+            progress.say(opening(job.label, job.server, session.game_id, recognised, job.journal, resumed=resumed))
+            with progress, log_events(job.log_file, progress.say if job.verbose else None):
+                async with _show_progress(progress, show):
                     async for outcome in run:
                         await results.write(outcome)
-                progress.show(run.report, run.retries, run.trouble)
+                        failures.add(outcome)
+                        if failures.too_many:
+                            run.stop()
+                show()
     except Outage as outage:
-        raise Outage(f"{outage}; {summary(run.report, journal=job.journal)}; {_resume_hint(job.journal)}") from None
+        raise Outage(f"{outage}; {summary(run.report, journal=job.journal)}; {resume_hint(job.journal)}") from None
     said = summary(run.report, interrupted=bool(interrupts), unwritten=results.unwritten, journal=job.journal)
+    if failures.too_many:
+        said = f"stopped, since {failures.too_many}: {said}"
     if results.problem and not interrupts:
         raise OutputError(f"the results {results.problem}; {said}")
     if results.problem or (results.unwritten and job.quiet):
         progress.insist(f"the results {results.problem or 'were not read'}; {said}")
     elif not job.quiet:
         progress.say(said)
-    if interrupts:
-        progress.say(_resume_hint(job.journal))
+    if not job.quiet:
+        for line in await _closing(job, run.report, total, failures, interrupted=bool(interrupts)):
+            progress.say(line)
     return run.report
+
+
+async def _closing(job: Job, report: BulkReport, total: int | None, failures: Failures, *, interrupted: bool) -> list[str]:
+    """Say why rows did not succeed, and how to go on; with a journal for the whole of it, in the words of `report`."""
+    reasons = failures.reasons
+    if job.journal is not None and (report.failed or report.failed_earlier or report.in_doubt or report.not_sent):
+        reasons = await asyncio.to_thread(read_reasons, job.journal)
+    identify = job.label == "identify"
+    lines = closing(report, total, reasons.lines(), job.journal, identify=identify, interrupted=interrupted)
+    if failures.too_many:
+        lines.append(how_to_go_on(job.journal))
+    return lines
 
 
 def exit_code(report: BulkReport, *, interrupted: bool = False) -> Exit:
@@ -156,34 +198,16 @@ def exit_code(report: BulkReport, *, interrupted: bool = False) -> Exit:
     return Exit.SOME_FAILED if report.failed or report.failed_earlier or report.not_sent else Exit.SUCCEEDED
 
 
-def summary(report: BulkReport, *, interrupted: bool = False, unwritten: int = 0, journal: Path | None = None) -> str:
-    """Describe a run in one line."""
-    counts = f"{report.succeeded:,} succeeded, {report.failed:,} failed, {report.in_doubt:,} in doubt"
-    counts += f", {report.not_sent:,} not sent" if report.not_sent else ""
-    skipped = f", {report.skipped:,} skipped" if report.skipped else ""
-    skipped += f", {report.failed_earlier:,} of which had failed" if report.failed_earlier else ""
-    began = "interrupted: " if interrupted else ""
-    rows = "1 row" if report.total == 1 else f"{report.total:,} rows"
-    lost = f"; results not written: {unwritten:,}{' (the journal has them)' if journal else ''}" if unwritten else ""
-    return f"{began}{rows}: {counts}{skipped} in {format_duration(report.elapsed)} ({report.rate:.1f}/s){lost}"
-
-
-def _resume_hint(journal: Path | None) -> str:
-    if journal is not None:
-        return f"to go on where it was, repeat the command with the same --journal {journal}"
-    return "without --journal nothing knows which rows were sent but the results; with one, repeating the command goes on"
-
-
 @asynccontextmanager
-async def _show_progress(progress: ProgressReporter, run: BulkRun) -> AsyncIterator[None]:
+async def _show_progress(progress: ProgressReporter, show: Callable[[], None]) -> AsyncIterator[None]:
     """Show the run's counts time and again, also while no row ends."""
 
-    async def show() -> None:
+    async def go_on() -> None:
         while True:
             await asyncio.sleep(progress.every)
-            progress.show(run.report, run.retries, run.trouble)
+            show()
 
-    showing = asyncio.create_task(show())
+    showing = asyncio.create_task(go_on())
     try:
         yield
     finally:

@@ -14,6 +14,8 @@ from teak_async.errors import InvalidRequest
 from .schema import RowSchema
 from .values import MAYBE_CHANGED, NO_VALUE, NO_VALUES, Finding, Findings, find_oddity
 
+LOCATION = "location"
+"""What an error calls the two columns of which one is needed; its message names them."""
 FRACTION = "a user_id that is a number with a fraction"
 
 
@@ -78,7 +80,7 @@ class RowMaker:
         try:
             return Row(self.schema.make(parameters), source, line)
         except InvalidRequest as error:
-            return fail(line, source, error)
+            return fail(line, source, _in_columns(error))
 
     def _look_at(self, name: str, value: Any, line: int) -> Finding | None:
         text: str = value if type(value) is str else "NaN" if isnan(value) else repr(value)
@@ -90,6 +92,12 @@ class RowMaker:
         elif type(value) is float and name == "user_id":
             self.findings.add(FRACTION, f"line {line}, {name} {text}")
         return found
+
+
+def _in_columns(error: InvalidRequest) -> InvalidRequest:
+    """Name columns in an error, where the library names the class of the request and its parameters."""
+    listed = "; ".join(f"{'' if name == LOCATION else f'{name}: '}{message}" for name, (message, *_) in error.errors.items())
+    return InvalidRequest(listed.replace("client_ip='127.0.0.1'", "client_ip 127.0.0.1") or str(error), errors=error.errors)
 
 
 def fail(line: int, source: str, problem: InvalidRequest) -> Row:

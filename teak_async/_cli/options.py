@@ -5,6 +5,8 @@ This module loads typer and the standard library only, so that the help comes at
 
 from __future__ import annotations
 
+import os
+import shlex
 from collections.abc import Callable
 from enum import StrEnum
 from functools import wraps
@@ -23,6 +25,23 @@ class InputFormat(StrEnum):
 
     CSV = "csv"
     JSONL = "jsonl"
+
+
+def read_env_file(path: Path | None) -> Path | None:
+    """Set the variables that a file names and that are not set yet, before other options look for theirs."""
+    if path is None:
+        return None
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+        words = [word for line in lines for word in shlex.split(line.removeprefix("export "), comments=True)]
+    except (OSError, ValueError) as error:
+        raise typer.BadParameter(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
+    for word in words:
+        name, sign, value = word.partition("=")
+        if not sign:
+            raise typer.BadParameter(f"{path}: {name[:40]!r} is not of the form NAME=VALUE")
+        os.environ.setdefault(name, value)
+    return path
 
 
 class FileOptions(NamedTuple):
@@ -80,7 +99,9 @@ class FileOptions(NamedTuple):
         typer.Option(
             "--output",
             "-o",
-            help="Write results (JSON Lines, one a row) there, not to standard output. A run that goes on adds to its file.",
+            envvar="TEAK_OUTPUT",
+            help="Write results (JSON Lines, one a row) there, not to standard output. A run that goes on adds to its file:"
+            " the last line of a row counts.",
         ),
     ] = None
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Let --output replace a file that is there.")] = False
@@ -89,7 +110,11 @@ class FileOptions(NamedTuple):
     ] = None
     rate: Annotated[
         int | None,
-        typer.Option(min=1, help="Requests per second: a share of the documented limit, or more where Teak allows you more."),
+        typer.Option(
+            min=1,
+            envvar="TEAK_RATE",
+            help="Requests per second: a share of the documented limit, or more where Teak allows you more.",
+        ),
     ] = None
     share: Annotated[
         str | None,
@@ -104,41 +129,122 @@ class FileOptions(NamedTuple):
         typer.Option(
             "--journal",
             "-j",
+            envvar="TEAK_JOURNAL",
             help="Keep a journal there (SQLite): repeating the command with it goes on where a killed or interrupted run was.",
         ),
     ] = None
-    resend_in_doubt: Annotated[
-        bool,
-        typer.Option("--resend-in-doubt", help="Rather record a session twice than not at all: send rows in doubt again."),
-    ] = False
     deadline: Annotated[
         str | None,
         typer.Option(
             "--deadline",
             metavar="TIME",
+            envvar="TEAK_DEADLINE",
             help="Send nothing after this time, and report the rest as not sent: '2026-01-31 18:00' (of this machine's zone,"
             " or with +01:00 or Europe/Berlin behind it), 'tomorrow 6:30', 18:00, 2h30m.",
         ),
     ] = None
+    max_failures: Annotated[
+        int | None,
+        typer.Option(
+            "--max-failures",
+            metavar="N",
+            min=1,
+            envvar="TEAK_MAX_FAILURES",
+            show_default="when the first 100 rows all fail for the same reason",
+            help="End the run when so many rows have failed. Repeated with its journal, it goes on behind them, and counts"
+            " anew.",
+        ),
+    ] = None
     ca_file: Annotated[
         Path | None,
-        typer.Option("--ca-file", metavar="FILE", help="Trust the certificates there (PEM), in place of the machine's."),
+        typer.Option(
+            "--ca-file",
+            metavar="FILE",
+            envvar="TEAK_CA_FILE",
+            help="Trust the certificates there (PEM), in place of the machine's.",
+        ),
     ] = None
     client_cert: Annotated[
         Path | None,
-        typer.Option("--client-cert", metavar="FILE", help="Show the server this certificate (PEM, with its private key)."),
+        typer.Option(
+            "--client-cert",
+            metavar="FILE",
+            envvar="TEAK_CLIENT_CERT",
+            help="Show the server this certificate (PEM, with its private key).",
+        ),
     ] = None
     client_key: Annotated[
         Path | None,
-        typer.Option("--client-key", metavar="FILE", help="The certificate's private key (PEM), where it has its own file."),
+        typer.Option(
+            "--client-key",
+            metavar="FILE",
+            envvar="TEAK_CLIENT_KEY",
+            help="The certificate's private key (PEM), where it has its own file.",
+        ),
+    ] = None
+    env_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--env-file",
+            metavar="FILE",
+            is_eager=True,
+            callback=read_env_file,
+            help="Read TEAK_… variables from there, as from a .env: NAME=VALUE in each line. Those that are set stay.",
+        ),
     ] = None
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Read and check everything, say what would be sent, send nothing.")
     ] = False
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", envvar="TEAK_QUIET", help="Show no progress and no summary.")] = False
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", envvar="TEAK_VERBOSE", help="Show each retry and pause as it comes.")
+    ] = False
+    log_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--log-file",
+            metavar="FILE",
+            envvar="TEAK_LOG_FILE",
+            help="Add every event of every call there, as JSON Lines without players or the secret.",
+        ),
+    ] = None
+
+
+class IdentifyOptions(NamedTuple):
+    """What only `identify` has, since every repetition of one is a session."""
+
+    resend_in_doubt: Annotated[
+        bool,
+        typer.Option("--resend-in-doubt", help="Rather record a session twice than not at all: send rows in doubt again."),
+    ] = False
     no_duplicates: Annotated[
         bool, typer.Option("--no-duplicates", help="In a dry run, do not count the players who are there several times.")
     ] = False
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress and no summary.")] = False
+
+
+class ReportOptions(NamedTuple):
+    """What `report` takes."""
+
+    journal: Annotated[
+        Path, typer.Argument(metavar="JOURNAL", envvar="TEAK_JOURNAL", help="The file that was given as --journal.")
+    ]
+    failed: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Write the failed rows there, in the input's format behind two columns that a command skips: why and line.",
+        ),
+    ] = None
+    in_doubt: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the rows in doubt there, in the same way.")] = (
+        None
+    )
+    row: Annotated[
+        int | None, typer.Option(min=0, metavar="LINE", help="Tell all that is known of the row at this line of the input.")
+    ] = None
+    user: Annotated[str | None, typer.Option(metavar="ID", help="Tell all that is known of this player's rows.")] = None
+    as_json: Annotated[bool, typer.Option("--json", help="Print all of it as JSON.")] = False
+    svg: Annotated[Path | None, typer.Option(metavar="FILE", help="Save the report as a picture there.")] = None
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that are there.")] = False
 
 
 class ServerOptions(NamedTuple):

@@ -1,4 +1,4 @@
-"""What a command shows while it runs, on standard error: a live line on a terminal, plain lines elsewhere.
+"""What a command shows while it runs, on standard error: a block on a terminal, plain lines elsewhere.
 
 Standard output is for results, so this module writes nothing there.
 """
@@ -7,14 +7,18 @@ from __future__ import annotations
 
 import sys
 from collections import deque
+from collections.abc import Iterable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
 from rich.text import Text
 
 from teak_async._bulk.outcomes import BulkReport
+from teak_async._limits.bucket import Rate
 
 if TYPE_CHECKING:
     from typing import Self
@@ -22,27 +26,35 @@ if TYPE_CHECKING:
 PLAIN_EVERY = 5.0
 """Seconds between two plain lines."""
 LIVE_EVERY = 0.1
-"""Seconds between two updates of the live line."""
-
+"""Seconds between two updates of the block."""
+BURST = 1.0
+"""Seconds at the beginning in which more than the rate may be sent."""
 RATE_WINDOW = 10.0
 """Seconds over which the rate is taken: long enough to be steady, short enough that an outage an hour ago does not spoil
 the time to go."""
 
 
 class RateEstimator:
-    """How many rows a second were sent in the last seconds. Pure."""
+    """How many rows a second were sent in the last seconds, without the first one, in which permits may burst. Pure."""
 
     def __init__(self) -> None:
-        self._counts: deque[tuple[float, int]] = deque([(0.0, 0)])
+        self._counts: deque[tuple[float, int]] = deque()
 
-    def rate(self, elapsed: float, sent: int) -> float:
-        """Take the count of rows sent in so many seconds; give the rows per second over about the last `RATE_WINDOW`."""
+    def rate(self, elapsed: float, sent: int) -> float | None:
+        """Take the count of rows sent in so many seconds.
+
+        Returns:
+            Rows per second over about the last `RATE_WINDOW`; `None` before there is a second to go by.
+        """
         counts = self._counts
-        counts.append((elapsed, sent))
+        if elapsed >= BURST:
+            counts.append((elapsed, sent))
         while len(counts) > 2 and counts[1][0] <= elapsed - RATE_WINDOW:
             counts.popleft()
+        if not counts or elapsed - counts[0][0] < BURST:
+            return None
         began, before = counts[0]
-        return (sent - before) / (elapsed - began) if elapsed > began else 0.0
+        return (sent - before) / (elapsed - began)
 
 
 class ProgressReporter:
@@ -60,47 +72,42 @@ class ProgressReporter:
         self._limit = limit
         self._total = total
         self._quiet = quiet
-        self._console = Console(file=sys.stderr, highlight=False, soft_wrap=True)
-        self._bar: Progress | None = None
+        self._console = Console(file=sys.stderr, highlight=False)
+        self._live: Live | None = None
         self._estimator = RateEstimator()
 
     @property
     def every(self) -> float:
         """Seconds between two counts."""
-        return LIVE_EVERY if self._bar is not None else PLAIN_EVERY
+        return LIVE_EVERY if self._live is not None else PLAIN_EVERY
 
     def __enter__(self) -> Self:
-        if not self._quiet and self._console.is_terminal:
-            self._bar = Progress(
-                TextColumn("{task.description}"),
-                BarColumn(bar_width=None),
-                MofNCompleteColumn(),
-                TextColumn("{task.fields[detail]}"),
-                console=self._console,
-                auto_refresh=False,
-                expand=True,
-            )
-            self._task = self._bar.add_task(self._label, total=self._total, detail="")
-            self._bar.start()
+        if not self._quiet and self._console.is_terminal and not self._console.is_dumb_terminal:
+            self._live = Live(console=self._console, auto_refresh=False, redirect_stdout=False, redirect_stderr=False)
+            self._live.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if self._bar is not None:
-            self._bar.stop()
+        if self._live is not None:
+            self._live.stop()
 
-    def show(self, report: BulkReport, retries: int = 0, trouble: Exception | None = None) -> None:
+    def show(self, report: BulkReport, retries: int = 0, notes: Sequence[str] = ()) -> None:
         """Show the present counts, and what keeps rows from being done."""
         if self._quiet:
             return
         rate = self._estimator.rate(report.elapsed, report.sent)
-        detail = describe(report, self._limit, self._total, rate, retries)
-        if trouble is not None:
-            detail += f"; retrying: {trouble}"
-        if self._bar is not None:
-            self._bar.update(self._task, completed=report.total, detail=detail, refresh=True)
-        else:
-            of = "" if self._total is None else f" of {self._total:,}"
-            self.say(f"{self._label}: {report.total:,}{of}, {detail}")
+        count = f"{self._label}: {report.total:,}" + ("" if self._total is None else f" of {self._total:,}")
+        figures = describe(report, self._limit, self._total, rate, retries)
+        if self._live is None:
+            self.say("; ".join([f"{count}, {figures}", *notes]))
+            return
+        # The figures have the width that they need, and the bar what is left of it.
+        head = Table.grid(padding=(0, 1), expand=True)
+        head.add_column(no_wrap=True)
+        head.add_column(ratio=1)
+        head.add_row(Text(count), ProgressBar(self._total, report.total) if self._total else "")
+        block: list[RenderableType] = [head, Text(figures), *(Text(note, no_wrap=True, overflow="ellipsis") for note in notes)]
+        self._live.update(Group(*block), refresh=True)
 
     def say(self, message: str) -> None:
         """Write a line between the counts."""
@@ -109,13 +116,13 @@ class ProgressReporter:
 
     def insist(self, message: str) -> None:
         """Write a line also where progress is not shown."""
-        self._console.print(Text(message))
+        self._console.print(Text(message), soft_wrap=True)
 
 
-def describe(report: BulkReport, limit: int, total: int | None, rate: float, retries: int = 0) -> str:
+def describe(report: BulkReport, limit: int, total: int | None, rate: float | None, retries: int = 0) -> str:
     """Put the rate beside the limit, the time to go, and what went wrong into words."""
-    parts = [f"{rate:.0f}/s of {limit}/s"]
-    if total is not None and rate > 0 and report.total < total:
+    parts = [f"at most {limit}/s" if rate is None else f"{rate:.0f}/s of {limit}/s"]
+    if total is not None and rate and report.total < total:
         parts.append(f"{format_duration((total - report.total) / rate)} to go")
     parts += [f"{report.failed:,} failed", f"{report.in_doubt:,} in doubt"]
     parts += [f"{retries:,} retries"] if retries else []
@@ -123,9 +130,28 @@ def describe(report: BulkReport, limit: int, total: int | None, rate: float, ret
     return ", ".join(parts)
 
 
+def find_notes(rates: Iterable[Rate], trouble: Exception | None, last_failure: str = "") -> list[str]:
+    """Say what holds a run up, and how the last row failed.
+
+    Args:
+        rates: of the buckets that the run uses.
+        trouble: why nothing is sent, or why a row was last attempted again.
+        last_failure: its reason.
+    """
+    notes = [f"paused for {rate.paused:.0f} s after a 429" for rate in rates if rate.paused > 0.5]
+    notes += [
+        f"somebody else spends this bucket, and leaves {rate.left}/s of {rate.limit}/s"
+        for rate in rates
+        if rate.shared_with_others
+    ]
+    notes += [] if trouble is None else [f"retrying: {trouble}"]
+    return notes + ([f"last failure: {last_failure}"] if last_failure else [])
+
+
 def format_duration(seconds: float) -> str:
-    """Write seconds as `1:02:03`, `2:03` or `0:03`."""
-    whole = round(seconds)
+    """Write seconds as `1:02:03`, `2:03`, `0:03` or `under 1 s`."""
+    if (whole := round(seconds)) < 1:
+        return "under 1 s"
     minutes, rest = divmod(whole, 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -167,12 +167,18 @@ class RowSource(ABC):
             yield row if selected else evolve(row, selected=False)
         yield from finished.take()
         if not found:
-            self._refuse_empty()
+            self.refuse_empty()
 
-    def _refuse_empty(self) -> None:
+    def refuse_empty(self) -> None:
+        """End an input without rows, unless that is taken.
+
+        Raises:
+            InputError: when it is not.
+        """
         if not self._reading.allow_empty:
-            missing = "no rows" if self._reading.part is ALL else "no rows where --rows says"
-            raise InputError(f"{self.name}: {missing}; did the export fail? --allow-empty takes it as it is")
+            whole = self._reading.part is ALL
+            missing = "no rows; did the export fail?" if whole else "no rows where --rows says; the input ends before."
+            raise InputError(f"{self.name}: {missing} --allow-empty takes it as it is")
 
     def _end(self) -> None:
         if self.seen is not None:

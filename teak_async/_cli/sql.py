@@ -66,7 +66,7 @@ class SqlReader(RowSource):
             self._check_types([str(column[1]) for column in result.description or ()])
             self._first = self._fetch(0)
             if not self._first:
-                self._refuse_empty()
+                self.refuse_empty()
         except InputError:
             self._release()
             raise

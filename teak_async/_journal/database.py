@@ -24,12 +24,12 @@ from attrs import fields, frozen
 
 from teak_async.errors import JournalError
 
-from .row import SETS, JournalRow, KnownRow, Text, text_of
+from .row import SETS, JournalRow, KnownRow, Note, Text, text_of
 
 APPLICATION = 0x7465616B
 """The `application_id` of a journal: "teak"."""
-VERSION = 2
-GROUP = 66
+VERSION = 3
+GROUP = 62
 """Rows of one statement, so of one transaction and one sync, at most: older SQLites take no more than 999 values."""
 CHUNK = 2_000
 """Rows of an earlier run read at a time."""
@@ -45,7 +45,7 @@ _SCHEMA = f"""
 PRAGMA application_id = {APPLICATION};
 PRAGMA user_version = {VERSION};
 CREATE TABLE run (  -- What the run is.
-    name TEXT PRIMARY KEY,  -- game_id, form and header of the input, created (ISO 8601), member (host:process), log.
+    name TEXT PRIMARY KEY,  -- game_id, server, what the input is, created (ISO 8601), member (host:process), log.
     value TEXT
 ) WITHOUT ROWID;
 CREATE TABLE rows (
@@ -64,6 +64,7 @@ CREATE TABLE rows (
     error TEXT,  -- Of the result.
     response TEXT,  -- Of the result, as JSON.
     at REAL NOT NULL,  -- When the state was written, in seconds of Unix time.
+    line INTEGER NOT NULL,  -- Of the input, from 1; 0 where it has no lines.
     PRIMARY KEY (row, part)
 );
 """
@@ -221,6 +222,8 @@ def _prepare(connection: sqlite3.Connection, path: Path, about: dict[str, str]) 
         raise JournalError(f"{path}: {problem}; name a file on a local disk")
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA wal_autocheckpoint = 0")
+    notes = {name: value for name, value in about.items() if isinstance(value, Note)}
+    connection.executemany("INSERT OR REPLACE INTO run VALUES (?, ?)", notes.items())
     checkpoint(connection)
 
 
@@ -273,7 +276,7 @@ def check_run(path: Path, found: Mapping[str, str], about: Mapping[str, str]) ->
         JournalError: when it is of another run.
     """
     for name, value in about.items():
-        if found.get(name) != value:
+        if found.get(name) != value and not isinstance(value, Note):
             was = f"its {name} is {found.get(name)!r}, not {value!r}"
             raise JournalError(f"{path}: the journal of another run: {was}; give this one its own journal")
 
@@ -307,7 +310,7 @@ def read_known(start: int, connection: sqlite3.Connection) -> dict[int, KnownRow
 def read_finished(path: str | Path, start: int) -> dict[int, tuple[Text, bool]]:
     """Read the sources of finished rows, and whether they failed, by index: those of `FINISHED_CHUNK` rows from one on."""
     select = "SELECT row, source, state = 'failed' FROM rows WHERE row >= ? AND row < ? AND state IN ('succeeded', 'failed')"
-    with _open_to_read(path) as connection:
+    with open_to_read(path) as connection:
         found = connection.execute(select, (start, start + FINISHED_CHUNK))
         return {index: (source, bool(failed)) for index, source, failed in found}
 
@@ -335,7 +338,7 @@ def read_summary(path: str | Path) -> JournalSummary:
     Raises:
         JournalError: when it is no journal.
     """
-    with _open_to_read(path) as connection:
+    with open_to_read(path) as connection:
         about = dict(connection.execute("SELECT name, value FROM run WHERE name <> 'log'"))
         states: dict[str, int] = {}
         failed_done, latest = 0, 0.0
@@ -352,26 +355,16 @@ def describe_time(moment: float) -> str:
     return datetime.fromtimestamp(moment, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
-def iter_sources(path: str | Path, *states: str) -> Iterator[Text]:
-    """Yield the sources of the rows in some states, in the input's order; of failed rows only those that were not done."""
-    with _open_to_read(path) as connection:
-        marks = ", ".join("?" * len(states))
-        chosen = f"state IN ({marks}) AND (state = 'succeeded' OR delivery IS NOT 'done')"
-        select = f"SELECT source FROM rows WHERE {chosen} ORDER BY row, part"  # noqa: S608 - adds only question marks
-        for (source,) in connection.execute(select, states):
-            yield source
-
-
 def iter_states(path: str | Path) -> Iterator[tuple[int, KnownRow]]:
     """Yield each row's index and what is known of it, in the input's order."""
-    with _open_to_read(path) as connection:
+    with open_to_read(path) as connection:
         overtaken = read_overtaken(connection)
         for index, digest, state in connection.execute("SELECT row, digest, state FROM rows ORDER BY row"):
             yield index, KnownRow(digest, state, index in overtaken)
 
 
 @contextmanager
-def _open_to_read(path: str | Path) -> Iterator[sqlite3.Connection]:
+def open_to_read(path: str | Path) -> Iterator[sqlite3.Connection]:
     file = Path(os.path.realpath(path))
     if not file.is_file():
         raise JournalError(f"{path}: no such journal")

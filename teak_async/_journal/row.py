@@ -27,6 +27,12 @@ SETS = tuple(endpoint.name for endpoint in ENDPOINTS.values() if endpoint.effect
 """Names of the calls that overwrite one another."""
 
 
+class Note(str):
+    """What a run says of itself that the next run of its journal may say otherwise, such as the name of its input."""
+
+    __slots__ = ()
+
+
 @define
 class KnownRow:
     """What an earlier run wrote of a row. Nothing changes one; a frozen one takes three times as long to make."""
@@ -61,9 +67,10 @@ class JournalRow:
     error: str | None = None
     response: str | None = field(default=None, repr=False)
     at: float = 0.0
+    line: int = 0
 
     @classmethod
-    def of(cls, index: int, request: Request | None, source: Any) -> JournalRow:
+    def of(cls, index: int, request: Request | None, source: Any, line: int = 0) -> JournalRow:
         """Make the row of a request, or of the source of a row that could not be read.
 
         Raises:
@@ -72,12 +79,13 @@ class JournalRow:
         if source is not None and type(source) is not str:
             source = text_of(source, f"the source of row {index}")
         if request is None:
-            return cls(index, 0, None, None, None, _digest("?", source or ""), _storable(source))
+            return cls(index, 0, None, None, None, _digest("?", source or ""), _storable(source), line=line)
         name = endpoint_of(request).name
         asked = as_json(request)
         channel = getattr(request, "channel", None)
         kept = _storable(asked if source is None else source)
-        return cls(index, 0, name, None if channel is None else str(channel), request.subject, _digest(name, asked), kept)
+        of_whom = None if channel is None else str(channel), request.subject
+        return cls(index, 0, name, *of_whom, _digest(name, asked), kept, line=line)
 
     def with_state(
         self,
@@ -93,7 +101,7 @@ class JournalRow:
         """Return a copy of the row in a state that it has from now on."""
         asked = (self.index, self.part, self.call, self.channel, self.user_id, self.digest, self.source)
         first, last = _describe(first_error), _describe(error)
-        return JournalRow(*asked, state, attempts, pauses, delivery, first or last, last, response, time.time())
+        return JournalRow(*asked, state, attempts, pauses, delivery, first or last, last, response, time.time(), self.line)
 
 
 def digest_of(request: Request) -> str:

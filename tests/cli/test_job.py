@@ -14,8 +14,9 @@ from support import FAST, WAIT, fast_sandbox, players_csv, session_on
 from teak_async import BulkReport, Forbidden, GameNotFound, Limits, Outage, RetryPolicy, State, TeakSession
 from teak_async._cli.dry_run import DryRun
 from teak_async._cli.input import RowReader
-from teak_async._cli.job import Exit, Job, exit_code, run_job, summary
+from teak_async._cli.job import Exit, Job, exit_code, run_job
 from teak_async._cli.schema import RowSchema, identify_schema, state_schema, status_schema
+from teak_async._cli.summary import summary
 from teak_async.sandbox import IDENTIFY, Faults, Sandbox
 
 Result: TypeAlias = tuple[Exit, BulkReport, list[dict[str, Any]]]
@@ -250,10 +251,13 @@ async def test_what_is_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str],
     if quiet:
         assert captured.err == ""
     else:
-        progress, last = captured.err.splitlines()
+        opening, progress, last = captured.err.splitlines()
+        assert opening.endswith(
+            "; no journal: after an interruption only the results tell which rows were sent (--journal FILE keeps one)"
+        )
         assert progress.startswith("some rows: 3 of 3, ")
-        assert progress.endswith("/s of 200/s, 0 failed, 0 in doubt")
-        assert last.startswith("3 rows: 3 succeeded, 0 failed, 0 in doubt in 0:0")
+        assert progress.endswith("at most 200/s, 0 failed, 0 in doubt")
+        assert last.startswith("3 rows: 3 succeeded, 0 failed, 0 in doubt in ")
 
 
 async def test_results_on_standard_output(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -306,7 +310,7 @@ def test_verdict(report: BulkReport, ends: dict[str, Any], code: int) -> None:
 def dry_run(**counts: Any) -> DryRun:
     """Nine rows at ten a second, four of them finished, and no deadline."""
     parts: dict[str, Any] = {"unreadable": 0, "failed": 0, "in_doubt": 0, "resent": 0, "time_left": inf} | counts
-    return DryRun(rows=9, finished=4, first_problems=(), limit=10, **parts)
+    return DryRun(rows=9, finished=4, first_problems=(), first_rows=(), limit=10, **parts)
 
 
 @pytest.mark.parametrize(
@@ -339,11 +343,11 @@ def test_a_dry_run_counts_what_the_deadline_leaves(time_left: float, late: int) 
 @pytest.mark.parametrize(
     ("report", "interrupted", "line"),
     [
-        (counted(succeeded=1500, failed=2), False, "1,502 rows: 1,500 succeeded, 2 failed, 0 in doubt in 0:02 (751.0/s)"),
+        (counted(succeeded=1500, failed=2), False, "1,502 rows: 1,500 succeeded, 2 failed, 0 in doubt in 0:02"),
         (
             counted(succeeded=1, in_doubt=1, skipped=4),
             True,
-            "interrupted: 6 rows: 1 succeeded, 0 failed, 1 in doubt, 4 skipped in 0:02 (1.0/s)",
+            "interrupted: 6 rows: 1 succeeded, 0 failed, 1 in doubt, 4 skipped in 0:02",
         ),
     ],
 )

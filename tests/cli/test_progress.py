@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import re
 from types import SimpleNamespace
 
 import attrs
@@ -15,8 +16,10 @@ from teak_async._cli.progress import (
     ProgressReporter,
     RateEstimator,
     describe,
+    find_notes,
     format_duration,
 )
+from teak_async._limits.bucket import Rate
 
 
 class Terminal(io.StringIO):
@@ -64,7 +67,16 @@ def report(total: int, *, failed: int = 0, in_doubt: int = 0, rate: float = 100.
 
 @pytest.mark.parametrize(
     ("seconds", "shown"),
-    [(0, "0:00"), (59.4, "0:59"), (59.6, "1:00"), (61, "1:01"), (3599.4, "59:59"), (3600, "1:00:00"), (363_723, "101:02:03")],
+    [
+        (0, "under 1 s"),
+        (0.6, "0:01"),
+        (59.4, "0:59"),
+        (59.6, "1:00"),
+        (61, "1:01"),
+        (3599.4, "59:59"),
+        (3600, "1:00:00"),
+        (363_723, "101:02:03"),
+    ],
 )
 def test_clock(seconds: float, shown: str) -> None:
     """A time is shown as people write it, hours only where there are some."""
@@ -94,8 +106,9 @@ def test_what_went_before_and_again_is_told() -> None:
 def test_trouble_is_named(plain: io.StringIO) -> None:
     """While rows are repeated, the reason stands beside the count."""
     with ProgressReporter("identify", 200, None) as meter:
-        meter.show(report(0, rate=0.0), trouble=ConnectionError("no connection"))
-    assert plain.getvalue() == "identify: 0, 0/s of 200/s, 0 failed, 0 in doubt; retrying: no connection\n"
+        meter.show(report(0, rate=0.0), notes=find_notes([], ConnectionError("no connection"), "no such player"))
+    shown = "identify: 0, at most 200/s, 0 failed, 0 in doubt; retrying: no connection; last failure: no such player\n"
+    assert plain.getvalue() == shown
 
 
 def test_plain_lines(plain: io.StringIO) -> None:
@@ -105,7 +118,7 @@ def test_plain_lines(plain: io.StringIO) -> None:
         for done in (500, 1000, 2000):
             meter.show(report(done))
     assert plain.getvalue().splitlines() == [
-        "identify: 500 of 2,000, 100/s of 200/s, 0:15 to go, 0 failed, 0 in doubt",
+        "identify: 500 of 2,000, at most 200/s, 0 failed, 0 in doubt",
         "identify: 1,000 of 2,000, 100/s of 200/s, 0:10 to go, 0 failed, 0 in doubt",
         "identify: 2,000 of 2,000, 100/s of 200/s, 0 failed, 0 in doubt",
     ]
@@ -115,7 +128,7 @@ def test_plain_line_of_unknown_length(plain: io.StringIO) -> None:
     """Where nobody knows how many rows come, no total is made up."""
     with ProgressReporter("status", 300, None) as meter:
         meter.show(report(7))
-    assert plain.getvalue() == "status: 7, 100/s of 300/s, 0 failed, 0 in doubt\n"
+    assert plain.getvalue() == "status: 7, at most 300/s, 0 failed, 0 in doubt\n"
 
 
 def test_plain_line_is_not_wrapped(plain: io.StringIO, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -127,18 +140,34 @@ def test_plain_line_is_not_wrapped(plain: io.StringIO, monkeypatch: pytest.Monke
     assert plain.getvalue() == f"{message}\n"
 
 
-def test_live_line(terminal: io.StringIO) -> None:
-    """On a terminal one line is drawn again and again, as often as eyes can follow."""
+def test_live_block(terminal: io.StringIO) -> None:
+    """On a terminal one block is drawn again and again, as often as eyes can follow."""
     with ProgressReporter("identify", 200, 2000) as meter:
         assert meter.every == LIVE_EVERY
-        meter.show(report(11))
-        meter.show(report(44, failed=1))
+        meter.show(report(110))
+        meter.show(report(440, failed=1))
     drawn = terminal.getvalue()
     assert "\x1b[2K" in drawn
     assert "identify" in drawn
-    assert "11/2000" in drawn
-    assert "44/2000" in drawn
-    assert "100/s of 200/s, 0:20 to go, 1 failed, 0 in doubt" in drawn
+    assert "110 of 2,000" in drawn
+    assert "440 of 2,000" in drawn
+    assert "100/s of 200/s, 0:16 to go, 1 failed, 0 in doubt" in drawn
+
+
+@pytest.mark.parametrize("width", [40, 80, 120])
+def test_figures_fit_any_width(terminal: io.StringIO, monkeypatch: pytest.MonkeyPatch, width: int) -> None:
+    """The figures are whole, no line is longer than the terminal is wide, and a note is cut off rather than wrapped."""
+    monkeypatch.setenv("COLUMNS", str(width))
+    rate = Rate(200, 65, 0, 0, 0, 3, 0.0, 2.0, shared_with_others=True, left=65, held=0)
+    with ProgressReporter("identify", 200, 1_000_000) as meter:
+        meter.show(report(123_456, failed=1_234), notes=find_notes([rate], None, "word " * 40))
+    drawn = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", terminal.getvalue().replace("\r", "\n")).splitlines()
+    assert max(map(len, drawn)) <= width
+    shown = " ".join(" ".join(drawn).split())
+    assert "identify: 123,456 of 1,000,000 ━" in shown
+    assert "at most 200/s, 1,234 failed, 0 in doubt" in shown
+    assert "paused for 2 s after a 429" in shown
+    assert "somebody else spends this bucket" in shown
 
 
 def test_live_line_gives_way(terminal: io.StringIO) -> None:
@@ -187,7 +216,7 @@ def test_the_time_to_go_is_true_after_ten_seconds(every: float) -> None:
 
 
 def test_the_rate_before_any_time_has_passed() -> None:
-    """No time, no rate; the first seconds count from the start."""
+    """Without a second to go by there is no rate, and the burst of the first second is no part of it."""
     pace = RateEstimator()
-    assert pace.rate(0.0, 0) == 0
-    assert pace.rate(2.0, 100) == 50
+    assert [pace.rate(0.0, 0), pace.rate(0.5, 300), pace.rate(1.0, 300), pace.rate(1.5, 350)] == [None] * 4
+    assert pace.rate(2.0, 500) == 200

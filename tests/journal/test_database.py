@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import ABOUT, MANY, identifies, rows_of, session_on
+from support import ABOUT, MANY, identifies, rows_of, session_on, sources_of
 
 from teak_async import (
     JournalError,
     TeakSession,
 )
 from teak_async._journal import database, writer
-from teak_async._journal.database import iter_sources, iter_states, read_summary
+from teak_async._journal.database import iter_states, read_summary
 from teak_async._journal.journal import Journal
 from teak_async._journal.row import JournalRow
 from teak_async.sandbox import Sandbox
@@ -203,7 +203,7 @@ async def test_a_damaged_journal_is_said(fast: TeakSession, path: Path) -> None:
     await fast.bulk(identifies(1), journal=path)
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("DROP TABLE rows")
-    for read in (read_summary, lambda path: list(iter_sources(path, "succeeded")), lambda path: list(iter_states(path))):
+    for read in (read_summary, lambda path: sources_of(path, "succeeded"), lambda path: list(iter_states(path))):
         with pytest.raises(JournalError, match="cannot be read as a journal: no such table: rows"):
             read(path)
     for _ in range(2):

@@ -16,7 +16,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from support import ABOUT, identifies, internals, rows_of, session_on
+from support import ABOUT, identifies, internals, rows_of, session_on, sources_of
 
 from teak_async import (
     Delivery,
@@ -33,7 +33,7 @@ from teak_async import (
     TeakSession,
 )
 from teak_async._journal import database, row, writer
-from teak_async._journal.database import iter_sources, iter_states, read_summary
+from teak_async._journal.database import iter_states, read_summary
 from teak_async._journal.guard import FileGuard
 from teak_async._journal.journal import Journal
 from teak_async._journal.row import JournalRow, KnownRow
@@ -99,7 +99,7 @@ async def test_text_of_any_kind_is_kept(fast: TeakSession, path: Path, text: str
     for skipped in (0, 3):
         assert (await fast.bulk(given, journal=path)).skipped == skipped
     assert rows_of(path, "source, error") == [(kept, f"InvalidRequest: {shown}")] * 2 + [(kept, None)]
-    assert list(iter_sources(path, "failed", "succeeded")) == [kept] * 3
+    assert sources_of(path, "failed", "succeeded") == [kept] * 3
 
 
 async def test_known_rows_are_told_in_order(path: Path) -> None:
@@ -115,7 +115,7 @@ async def test_known_rows_are_told_in_order(path: Path) -> None:
     assert found == [KnownRow(entries[index].digest, "intent") if index in entries else None for index in range(1300)]
     assert dict(iter_states(path)) == {index: KnownRow(entry.digest, "intent") for index, entry in entries.items()}
     assert read_summary(path).states == {"intent": len(entries)}
-    assert next(iter_sources(path, "intent", "failed")) == entries[1].source
+    assert sources_of(path, "intent", "failed")[0] == entries[1].source
 
 
 async def test_rows_that_wait_for_a_connection_are_not_in_doubt(path: Path) -> None:

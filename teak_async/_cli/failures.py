@@ -1,0 +1,97 @@
+"""The rows of a run that did not succeed: their reasons, and when there are too many of them to go on."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+from pathlib import Path
+
+from teak_async._api.structure import unstructure
+from teak_async._bulk.outcomes import Outcome
+from teak_async._bulk.row_call import in_doubt_error
+from teak_async._journal.history import PastRow, iter_in_states, iter_of_user
+from teak_async.errors import TeakError
+
+from .reasons import Reason, Reasons
+from .records import DELIMITERS, read_object
+from .summary import count_rows
+
+SAME_AT_FIRST = 100
+"""Rows that end a run, by default, if they are its first and fail for the same reason: a million more would."""
+_CELL_END = re.compile(rf'[{re.escape(DELIMITERS)}"\r\n]')
+
+
+class Failures:
+    """Takes the outcomes of a run.
+
+    Args:
+        most: failed rows that end the run; `None` for the default rule.
+
+    Attributes:
+        reasons: of the rows that did not succeed.
+        last: that of the last failed row; `None` while there is none.
+        too_many: why the run is not to go on; empty while it may.
+    """
+
+    def __init__(self, most: int | None) -> None:
+        self.reasons = Reasons()
+        self.last: Reason | None = None
+        self.too_many = ""
+        self._most = most
+        self._ended = self._failed = 0
+
+    def add(self, outcome: Outcome) -> None:
+        """Take how a row ended."""
+        self._ended += 1
+        if outcome.error is None:
+            return
+        values = () if outcome.request is None else [str(value) for value in unstructure(outcome.request).values()]
+        reason = self.reasons.add(outcome.state, describe_error(outcome.error), outcome.line, outcome.index, values)
+        if outcome.state == "failed":
+            self._failed += 1
+            self.last = reason
+            if self._failed == self._most:
+                self.too_many = f"{count_rows(self._failed)} failed (--max-failures {self._most})"
+            elif self._most is None and self._ended == SAME_AT_FIRST == reason.count:
+                self.too_many = f"the first {SAME_AT_FIRST} rows all failed for the same reason ({reason.words})"
+
+
+def read_reasons(journal: Path, *, running: bool = False) -> Reasons:
+    """Group the rows of a journal that did not succeed by their reasons.
+
+    Args:
+        journal: its path.
+        running: whether its run goes on, so that rows without a result are being sent.
+
+    Raises:
+        JournalError: when it is no journal.
+    """
+    reasons = Reasons()
+    cut_off = () if running else ("intent",)
+    for row in iter_in_states(journal, "failed", "in_doubt", "not_sent", *cut_off):
+        if (text := why(row)) is not None:
+            reasons.add(row.state, text, row.line, row.row, _values_of(row))
+    return reasons
+
+
+def rows_of_user(journal: Path, user_id: str) -> list[PastRow]:
+    """Find the rows of a player, also those that could not be sent."""
+    return [row for row in iter_of_user(journal, user_id) if user_id in _values_of(row)]
+
+
+def why(row: PastRow) -> str | None:
+    """Say, as class and message, why a row of a journal did not succeed; `None` where it was only left."""
+    return describe_error(in_doubt_error()) if row.state == "intent" else row.error
+
+
+def describe_error(error: TeakError) -> str:
+    """Give class and message, as a journal keeps them."""
+    return f"{type(error).__name__}: {error}"
+
+
+def _values_of(row: PastRow) -> Collection[str]:
+    """Give the row's own values, of whichever format it is."""
+    source = row.source.decode(errors="replace") if isinstance(row.source, bytes) else row.source or ""
+    found = read_object(source) if source.startswith("{") else None
+    values = map(str, found.values()) if isinstance(found, dict) else map(str.strip, _CELL_END.split(source))
+    return {*values, row.user_id or ""}

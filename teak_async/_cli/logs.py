@@ -1,0 +1,69 @@
+"""The library's events for a person (`--verbose`) and for programs (`--log-file`, JSON Lines)."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from logging.handlers import QueueHandler, QueueListener
+from pathlib import Path
+from queue import SimpleQueue
+
+from teak_async._notify import LOG
+
+
+class _JsonLines(logging.Formatter):
+    """A record as a JSON object: its time, level and message, and the fields of its event."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        fields = {name.removeprefix("teak_"): value for name, value in vars(record).items() if name.startswith("teak_")}
+        when = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+        line = {"time": when, "level": record.levelname, "message": record.getMessage(), **fields}
+        return json.dumps(line, default=str, ensure_ascii=False)
+
+
+class _Words(logging.Handler):
+    def __init__(self, say: Callable[[str], None]) -> None:
+        super().__init__(logging.INFO)
+        self._say = say
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._say(record.getMessage())
+
+
+@contextmanager
+def log_events(log_file: Path | None, say: Callable[[str], None] | None) -> Iterator[None]:
+    """Write the library's log.
+
+    Args:
+        log_file: takes every event; it is added to.
+        say: shows a line to the user; takes what is more than each call's course.
+
+    Raises:
+        OSError: when the file cannot be written.
+    """
+    handlers: list[logging.Handler] = [] if say is None else [_Words(say)]
+    listener = None
+    if log_file is not None:
+        file = logging.FileHandler(log_file, encoding="utf-8")
+        file.setFormatter(_JsonLines())
+        queue: SimpleQueue[logging.LogRecord] = SimpleQueue()
+        handlers.append(QueueHandler(queue))
+        listener = QueueListener(queue, file)  # a thread of its own: a slow disk does not hold the loop up
+        listener.start()
+    before = LOG.level
+    if handlers:
+        LOG.setLevel(logging.INFO if log_file is None else logging.DEBUG)
+    for handler in handlers:
+        LOG.addHandler(handler)
+    try:
+        yield
+    finally:
+        for handler in handlers:
+            LOG.removeHandler(handler)
+        LOG.setLevel(before)
+        if listener is not None:
+            listener.stop()
+            file.close()

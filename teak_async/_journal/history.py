@@ -1,0 +1,83 @@
+"""What a journal tells about its rows, for reports: how they ended, when, and the story of one.
+
+Each function opens a connection of its own that only reads, so it disturbs no run.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, suppress
+from pathlib import Path
+
+from attrs import fields, frozen
+
+from .database import open_to_read
+from .row import Text
+
+
+@frozen
+class PastRow:
+    """A row as the journal has it; the schema in `database` explains the columns."""
+
+    row: int
+    line: int
+    call: str | None
+    user_id: str | None
+    source: Text
+    state: str
+    attempts: int
+    pauses: int
+    delivery: str | None
+    first_error: str | None
+    error: str | None
+    response: str | None
+    at: float
+
+
+_COLUMNS = ", ".join(column.name for column in fields(PastRow))
+
+
+def iter_in_states(path: str | Path, *states: str) -> Iterator[PastRow]:
+    """Give the rows in some states, in the input's order.
+
+    Raises:
+        JournalError: when it is no journal.
+    """
+    return _select(path, f"state IN ({', '.join('?' * len(states))})", *states)
+
+
+def iter_at_line(path: str | Path, line: int) -> Iterator[PastRow]:
+    """Give what became of a line of the input; of an input without lines, of the row at that place, from 0."""
+    return _select(path, "line = ?1 AND line > 0 OR row = ?1 AND line = 0", line)
+
+
+def iter_of_user(path: str | Path, user_id: str) -> Iterator[PastRow]:
+    """Give the rows of a player, and those without one whose source has these letters."""
+    return _select(path, "user_id = ?1 OR user_id IS NULL AND instr(source, ?1)", user_id)
+
+
+def _select(path: str | Path, where: str, *values: object) -> Iterator[PastRow]:
+    with open_to_read(path) as connection:
+        select = f"SELECT {_COLUMNS} FROM rows WHERE {where} ORDER BY row, part"  # noqa: S608 - constants only
+        for columns in connection.execute(select, values):
+            yield PastRow(*columns)
+
+
+def read_seconds(path: str | Path) -> list[tuple[int, int, int]]:
+    """Give for each second in which rows were written that were attempted: the second, these rows, and their pauses."""
+    with open_to_read(path) as connection:
+        select = "SELECT CAST(at AS INTEGER), count(*), sum(pauses) FROM rows WHERE attempts > 0 GROUP BY 1 ORDER BY 1"
+        return connection.execute(select).fetchall()
+
+
+def is_in_use(path: str | Path) -> bool:
+    """Say whether a run has the journal open."""
+    lock = Path(f"{os.path.realpath(path)}-lock")
+    with suppress(sqlite3.Error):
+        if lock.is_file():
+            with closing(sqlite3.connect(f"{lock.as_uri()}?mode=ro", uri=True, timeout=0)) as connection:
+                connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        return False
+    return True

@@ -1,0 +1,228 @@
+from __future__ import annotations
+
+import asyncio
+import csv
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support import Ended, fast_sandbox
+from typer.testing import CliRunner
+
+from teak_async._cli.app import app
+from teak_async._cli.pace import describe_pace, find_pauses
+from teak_async.sandbox import GAME_ID, SECRET_KEY, Sandbox
+
+ROWS = "user_id,country_code,timezone_id\n" + "".join(
+    f"p{number},{'XYZ' if number % 5 == 1 else 'DE'},{'Mars/P' + str(number) if number % 5 == 2 else 'Europe/Berlin'}\n"
+    for number in range(10)
+)
+"""Of ten rows, two with a wrong country and two with a wrong time zone."""
+
+
+def invoke(*arguments: object, **variables: str) -> Ended:
+    """Run a command inside of this process."""
+    ended = CliRunner().invoke(app, [str(argument) for argument in arguments], env=variables, prog_name="teak-async")
+    return Ended(ended.exit_code, ended.stdout, ended.stderr)
+
+
+async def ask(server: Sandbox, *arguments: object, **variables: str) -> Ended:
+    """Run a command beside a sandbox on this loop."""
+    given = {"TEAK_BASE_URL": server.url, "TEAK_GAME_ID": GAME_ID, "TEAK_SECRET_KEY": SECRET_KEY} | variables
+    return await asyncio.to_thread(invoke, *arguments, **given)
+
+
+async def run(folder: Path, text: str = ROWS, *options: Any, code: int = 1, name: str = "in.csv") -> tuple[Path, str]:
+    """Run a file; gives its journal and what was said."""
+    source, journal = folder / name, folder / "run.db"
+    source.write_text(text)
+    async with fast_sandbox() as server:
+        ended = await ask(server, "identify", source, "--journal", journal, *options)
+    assert ended.code == code, ended.err
+    return journal, ended.err
+
+
+async def test_summary_and_report_have_the_same_words_and_numbers(tmp_path: Path) -> None:
+    """The reasons at the end of a run are those of `report`, and those of `report --json`."""
+    journal, said = await run(tmp_path)
+    told = invoke("report", journal).out
+    counts = json.loads(invoke("report", journal, "--json").out)
+    found = {line.strip() for line in said.splitlines() if ", first line " in line}
+    assert found == {line.strip() for line in told.splitlines() if ", first line " in line}
+    assert found == {
+        f"{reason['count']} {reason['state']}, first line {reason['first']['line']}: {reason['why']}"
+        for reason in counts["reasons"]
+    }
+    assert {(reason["count"], reason["first"]["line"]) for reason in counts["reasons"]} == {(2, 3), (2, 4)}
+    assert "timezone_id: … is not a recognized IANA timezone name" in told
+    assert "country_code: must be a two-letter ISO country, not 'XYZ'" in told
+    assert "10 rows: 6 succeeded, 4 failed, 0 in doubt" in said
+    assert (counts["length"], counts["succeeded"], counts["failed"], counts["left"]) == (10, 6, 4, 0)
+
+
+async def test_report_names_the_run(tmp_path: Path) -> None:
+    """It says what is run where, of which file, whether it goes on, and what is left to do."""
+    journal, said = await run(tmp_path, ROWS, "--max-failures", 1)
+    assert "stopped, since 1 row failed (--max-failures 1): " in said
+    assert "repeated as it is, the command goes on behind the failed rows and counts anew" in said
+    lines = invoke("report", journal).out.splitlines()
+    assert re.fullmatch(rf"identify for game sandbox at http://\S+ of {tmp_path}/in.csv \(10 rows\)", lines[0])
+    assert re.fullmatch(r"begun 20\S+Z, last written 20\S+Z; not running", lines[1])
+    left = next(line for line in lines if line.startswith("left to do: "))
+    assert left.endswith(f" of 10 rows; to go on where it was, repeat the command with the same --journal {journal}")
+    assert left in said
+
+
+async def test_a_run_that_failed_too_often_goes_on_behind_its_failures(tmp_path: Path) -> None:
+    """Each repetition counts anew, and the last one is done."""
+    text = "user_id,country_code\n" + "".join(f"p{number},XYZ\n" for number in range(250)) + "good,DE\n"
+    source, journal = tmp_path / "in.csv", tmp_path / "run.db"
+    source.write_text(text)
+    said: list[str] = []
+    async with fast_sandbox() as server:
+        while "good" not in server.players:
+            ended = await ask(server, "identify", source, "--journal", journal)
+            said.append(ended.err)
+            assert (ended.code, len(said) <= 3) == (1, True)
+    assert "stopped, since the first 100 rows all failed for the same reason (country_code: " in said[0]
+    assert "stopped" not in said[-1]
+    counts = json.loads(invoke("report", journal, "--json").out)
+    assert (counts["succeeded"], counts["failed"], counts["left"]) == (1, 250, 0)
+
+
+async def test_the_story_of_a_row(tmp_path: Path) -> None:
+    """By its line or its player, a row tells how it ended, why, and as what it stood in the input."""
+    journal, _ = await run(tmp_path)
+    failed = invoke("report", journal, "--row", 3).out
+    assert failed.startswith("line 3 (row 1): cannot be sent: failed, delivery not_sent\n  attempts: 0; last written 20")
+    assert "country_code: must be a two-letter ISO country, not 'XYZ'" in failed
+    assert "as it stood in the input: p1,XYZ,Europe/Berlin" in failed
+    done = invoke("report", journal, "--user", "p3").out
+    assert done.startswith("line 5 (row 3): identify of p3: succeeded, delivery done\n  attempts: 1; ")
+    plain = json.loads(invoke("report", journal, "--user", "p2", "--json").out)
+    assert (plain["line"], plain["state"], plain["delivery"]) == (4, "failed", "rejected")
+    assert invoke("report", journal, "--user", "p1").out == failed
+    nobody = invoke("report", journal, "--row", 99)
+    assert (nobody.code, "has nothing of line 99" in nobody.err) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("in.csv", 'user_id;country_code\np"1;X\np2;XYZ\np3;DE;DE;DE\n'),
+        ("in.csv", "sep=\t\nuser_id\tcountry_code\np1\tXYZ\n\tDE\np3\n"),
+        ("in.jsonl", '{"user_id": "p1", "country_code": "XYZ"}\n{}\n{"user_id": 12.5, "country_code": "DE"}\n'),
+    ],
+)
+async def test_failed_rows_fail_again_as_before(tmp_path: Path, name: str, text: str) -> None:
+    """Rows that are given back are read as they were, and may be given back again and again: the columns are replaced."""
+    journal, _ = await run(tmp_path, text, name=name)
+    given = [tmp_path / f"first.{name}", tmp_path / f"second.{name}"]
+    assert invoke("report", journal, "--failed", given[0]).code == 0
+    (tmp_path / "again").mkdir()
+    again, _ = await run(tmp_path / "again", given[0].read_text(), name=name)
+    assert invoke("report", again, "--failed", given[1]).code == 0
+    first, second = (path.read_text().splitlines() for path in given)
+    for one, other in zip(first, second, strict=True):
+        assert one.count("why") == other.count("why") <= 1
+        assert re.split(r"\b\d+[,;\t]", one, maxsplit=1)[-1] == re.split(r"\b\d+[,;\t]", other, maxsplit=1)[-1]
+    counts = [json.loads(invoke("report", one, "--json").out)["failed"] for one in (journal, again)]
+    assert counts == [3, 3]
+
+
+async def test_failed_rows_say_why_in_columns_of_their_own(tmp_path: Path) -> None:
+    """A spreadsheet shows the reason and the line before the row itself."""
+    journal, _ = await run(tmp_path)
+    invoke("report", journal, "--failed", tmp_path / "failed.csv")
+    with (tmp_path / "failed.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["line"], row["user_id"]) for row in rows] == [("3", "p1"), ("4", "p2"), ("8", "p6"), ("9", "p7")]
+    assert rows[0]["why"] == "country_code: must be a two-letter ISO country, not 'XYZ'"
+
+
+async def test_results_have_one_line_for_a_row_and_state(tmp_path: Path) -> None:
+    """A run that goes on adds to its file, but not once more what an earlier run has said of a row in doubt."""
+    source, results = tmp_path / "in.csv", tmp_path / "proof.jsonl"
+    source.write_text("user_id,country_code\np1,DE\np2,DE\n")
+    async with fast_sandbox() as server:
+        server.fail_next("identify", "response_lost")
+        given = ("identify", source, "--journal", tmp_path / "run.db", "--output", results)
+        assert [(await ask(server, *given)).code for _ in range(3)] == [3, 3, 3]
+        assert len(results.read_text().splitlines()) == 2
+        assert (await ask(server, *given, "--resend-in-doubt")).code == 0
+    lines = [json.loads(line) for line in results.read_text().splitlines()]
+    assert sorted((line["user_id"], line["state"]) for line in lines) == [
+        ("p1", "in_doubt"),
+        ("p1", "succeeded"),
+        ("p2", "succeeded"),
+    ]
+
+
+async def test_a_second_header(tmp_path: Path) -> None:
+    """Of joined files it is no player, in any case of its letters; where the columns change places, the run ends there."""
+    _, said = await run(tmp_path, "user_id,country_code\np1,DE\nUSER_ID,Country_Code\np2,DE\n")
+    assert "1 failed, first line 3: the header once more, as where files were joined" in said
+    (tmp_path / "other").mkdir()
+    _, said = await run(tmp_path / "other", "user_id,country_code\np1,DE\ncountry_code,user_id\nDE,p2\n", code=2)
+    assert "a second header has the columns in another order (country_code, user_id)" in said
+
+
+async def test_log_file_and_verbose(tmp_path: Path) -> None:
+    """The file has every event as a JSON object without the player or the secret; `--verbose` shows what is trouble."""
+    source, log = tmp_path / "in.csv", tmp_path / "log.jsonl"
+    source.write_text("user_id\nplayer-1\n")
+    async with fast_sandbox() as server:
+        server.add_player("player-1")
+        server.fail_next("status", "error_before")
+        ended = await ask(server, "status", source, "--log-file", log, "--verbose")
+    events = [json.loads(line) for line in log.read_text().splitlines()]
+    assert {"attemptstarted", "responsereceived", "retryscheduled"} <= {event.get("event") for event in events}
+    assert not re.search(f"player-1|{SECRET_KEY}", log.read_text())
+    assert (ended.code, "is made again in" in ended.err) == (0, True)
+
+
+async def test_env_file(tmp_path: Path) -> None:
+    """Only a file that is named is read, and what the environment says already stays."""
+    source, file = tmp_path / "in.csv", tmp_path / ".env"
+    source.write_text("user_id,country_code\np1,DE\n")
+    async with fast_sandbox() as server:
+        file.write_text(
+            f"# the sandbox\nexport TEAK_SECRET_KEY='{SECRET_KEY}'\nTEAK_BASE_URL={server.url}\n"
+            f"TEAK_GAME_ID={GAME_ID}\nTEAK_RATE=7\n"
+        )
+        variables: dict[str, Any] = dict.fromkeys(("TEAK_SECRET_KEY", "TEAK_BASE_URL", "TEAK_GAME_ID"))
+        with pytest.MonkeyPatch.context() as patch:
+            for name in (*variables, "TEAK_RATE"):
+                patch.setenv(name, "")
+                patch.delenv(name)
+            ended = await asyncio.to_thread(invoke, "identify", source, "--env-file", file)
+        assert list(server.players) == ["p1"]
+    assert "at most 7/s" in ended.err
+    file.write_text("no sign\n")
+    refused = invoke("identify", source, "--env-file", file)
+    assert (refused.code, "'no' is not of the form NAME=VALUE" in refused.err) == (2, True)
+
+
+async def test_picture(tmp_path: Path) -> None:
+    """The picture has the words of the report."""
+    journal, _ = await run(tmp_path)
+    assert invoke("report", journal, "--svg", tmp_path / "run.svg").code == 0
+    picture = (tmp_path / "run.svg").read_text()
+    assert picture.startswith("<svg")
+    assert "succeeded" in picture
+    refused = invoke("report", journal, "--svg", tmp_path / "run.svg")
+    assert (refused.code, "is there already" in refused.err) == (2, True)
+
+
+def test_pace_and_pauses() -> None:
+    """The plot spans the run, and a time without rows is a pause, also between two runs of the journal."""
+    seconds = [*((second, 200, 0) for second in range(30)), *((second, 100, 1) for second in range(90, 120))]
+    pauses = find_pauses(seconds)
+    assert [(pause.began, pause.seconds) for pause in pauses] == [(30, 60)]
+    head, plot, pause, limited = describe_pace(seconds)
+    assert head == "rows a second, 00:00:00Z to 00:01:59Z, at most 200/s:"
+    assert plot == "  " + "█" * 15 + " " * 30 + "▄" * 15
+    assert (pause, limited) == ("  no row ended for 1:00 from 00:00:30Z on", "  rate-limited (429) 30 times")
+    assert describe_pace([]) == []
