@@ -19,6 +19,7 @@ class Row:
         request: what is asked, or what is wrong with the row.
         source: the row as it stood in the input; the request as JSON when `None`.
         line: its line's number in the input, from 1; 0 where there are no lines.
+        user_id: the player, of a row without a request that can be sent; `None` where nobody knows.
         selected: whether it is to be sent; a row that is not has its place in the journal's order all the same.
     """
 
@@ -26,6 +27,7 @@ class Row:
     source: str | None = field(default=None, repr=False)
     line: int = 0
     selected: bool = True
+    user_id: str | None = None
 
 
 @frozen
@@ -59,6 +61,7 @@ class Outcome:
         delivery: what became of it at the server.
         attempts: how many attempts were made, rate-limited ones included.
         line: the number of its line in the input, from 1; 0 where there are no lines.
+        user_id: the player, where there is no `request`; `None` where nobody knows.
         known: whether an earlier run of the journal has reported the same.
     """
 
@@ -70,6 +73,7 @@ class Outcome:
     attempts: int
     line: int = 0
     known: bool = False
+    user_id: str | None = None
 
     @property
     def state(self) -> str:
@@ -85,6 +89,8 @@ class Outcome:
         plain: dict[str, Any] = {"index": self.index, "line": self.line, "state": self.state}
         if self.request is not None:
             plain |= _named(self.request)
+        elif self.user_id is not None:
+            plain["user_id"] = self.user_id
         plain |= {"delivery": self.delivery.value, "attempts": self.attempts}
         if self.response is not None:
             plain["response"] = unstructure(self.response)

@@ -185,8 +185,8 @@ def _read_row(index: int, row: Row, context: RunContext) -> RowCall | InvalidRow
     except InvalidRequest as unknown:
         error = row.request if isinstance(row.request, InvalidRequest) else unknown
     source = str(error) if row.source is None else row.source
-    kept = None if context.journal is None else JournalRow.of(index, None, source, row.line)
-    return InvalidRow(index, row.line, error, kept)
+    kept = None if context.journal is None else JournalRow.of(index, None, source, row.line, row.user_id)
+    return InvalidRow(index, row.line, error, kept, row.user_id)
 
 
 async def iter_rows(source: Iterable[Any] | AsyncIterable[Any]) -> AsyncGenerator[Any, None]:

@@ -151,6 +151,7 @@ class InvalidRow:
     line: int
     error: InvalidRequest
     journal_row: JournalRow | None
+    user_id: str | None = None
     attempts: int = 0
     pauses: int = 0
     first_error: TeakError | None = None
@@ -159,8 +160,8 @@ class InvalidRow:
 def outcome_of(row: RowCall | InvalidRow, response: Response | None, error: TeakError | None) -> Outcome:
     """Return how a row ended."""
     delivery = Delivery.DONE if error is None else error.delivery
-    request = row.call.request if isinstance(row, RowCall) else None
-    return Outcome(row.index, request, response, error, delivery, row.attempts, row.line)
+    request, user_id = (row.call.request, None) if isinstance(row, RowCall) else (None, row.user_id)
+    return Outcome(row.index, request, response, error, delivery, row.attempts, row.line, user_id=user_id)
 
 
 def result_of(row: RowCall | InvalidRow, journal_row: JournalRow, outcome: Outcome) -> JournalRow:

@@ -71,16 +71,16 @@ class RowMaker:
                 parameters[name] = value
         if problems:
             listed = "; ".join(f"{name}: {message}" for name, (message,) in problems.items())
-            return fail(line, source, InvalidRequest(listed, errors=problems))
+            return fail(line, source, InvalidRequest(listed, errors=problems), parameters.get("user_id"))
         if empty and (unfilled := [name for name in self.schema.filled if name in empty]):
             message = f"the column {unfilled[0]} is empty here; leave it out of the file to mean all"
-            return fail(line, source, InvalidRequest(message))
+            return fail(line, source, InvalidRequest(message), parameters.get("user_id"))
         if "user_id" not in parameters:
             parameters["user_id"] = ""
         try:
             return Row(self.schema.make(parameters), source, line)
         except InvalidRequest as error:
-            return fail(line, source, _in_columns(error))
+            return fail(line, source, _in_columns(error), parameters["user_id"])
 
     def _look_at(self, name: str, value: Any, line: int) -> Finding | None:
         text: str = value if type(value) is str else "NaN" if isnan(value) else repr(value)
@@ -100,6 +100,7 @@ def _in_columns(error: InvalidRequest) -> InvalidRequest:
     return InvalidRequest(listed.replace("client_ip='127.0.0.1'", "client_ip 127.0.0.1") or str(error), errors=error.errors)
 
 
-def fail(line: int, source: str, problem: InvalidRequest) -> Row:
-    """Make the row of a record that cannot be sent."""
-    return Row(InvalidRequest(f"line {line}: {problem}", errors=problem.errors), source, line)
+def fail(line: int, source: str, problem: InvalidRequest, user_id: object = None) -> Row:
+    """Make the row of a record that cannot be sent; its player is known only as text."""
+    known = user_id if isinstance(user_id, str) and user_id and user_id.isprintable() else None
+    return Row(InvalidRequest(f"line {line}: {problem}", errors=problem.errors), source, line, user_id=known)

@@ -285,10 +285,12 @@ def read_overtaken(connection: sqlite3.Connection) -> frozenset[int]:
     """Find sets that may have been done and whose player has a later set that was done: sending them again would undo it."""
     sets = ", ".join(f"'{name}'" for name in SETS)
     # One pass over the rows, and no index: such rows are few.
-    select = f"""WITH doubtful AS (SELECT row, user_id FROM rows WHERE state IN ('intent', 'in_doubt') AND call IN ({sets})),
-        done AS (SELECT user_id, max(row) AS last FROM rows WHERE {_DONE} AND call IN ({sets})
-            AND user_id IN (SELECT user_id FROM doubtful) GROUP BY user_id)
-        SELECT row FROM doubtful JOIN done USING (user_id) WHERE row < last"""  # noqa: S608 - constants only
+    select = f"""WITH doubtful AS (SELECT row, user_id, channel FROM rows
+            WHERE state IN ('intent', 'in_doubt') AND call IN ({sets})),
+        done AS (SELECT user_id, channel, max(row) AS last FROM rows WHERE {_DONE} AND call IN ({sets})
+            AND user_id IN (SELECT user_id FROM doubtful) GROUP BY user_id, channel)
+        SELECT row FROM doubtful JOIN done ON doubtful.user_id = done.user_id AND doubtful.channel IS done.channel
+            WHERE row < last"""  # noqa: S608 - constants only
     return frozenset(index for (index,) in connection.execute(select))
 
 

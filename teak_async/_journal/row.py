@@ -70,7 +70,7 @@ class JournalRow:
     line: int = 0
 
     @classmethod
-    def of(cls, index: int, request: Request | None, source: Any, line: int = 0) -> JournalRow:
+    def of(cls, index: int, request: Request | None, source: Any, line: int = 0, user_id: str | None = None) -> JournalRow:
         """Make the row of a request, or of the source of a row that could not be read.
 
         Raises:
@@ -79,7 +79,7 @@ class JournalRow:
         if source is not None and type(source) is not str:
             source = text_of(source, f"the source of row {index}")
         if request is None:
-            return cls(index, 0, None, None, None, _digest("?", source or ""), _storable(source), line=line)
+            return cls(index, 0, None, None, user_id, _digest("?", source or ""), _storable(source), line=line)
         name = endpoint_of(request).name
         asked = as_json(request)
         channel = getattr(request, "channel", None)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import nullcontext
+import sqlite3
+from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -153,6 +154,21 @@ async def test_a_repetition_keeps_why_a_row_is_in_doubt(fast: TeakSession, serve
     before = rows_of(path, "*")
     assert (await fast.bulk(identifies(1), journal=path)).in_doubt == 1
     assert rows_of(path, "*") == before
+
+
+@pytest.mark.parametrize(("channel", "sent"), [("push", 1), ("desktop_push", 0)])
+async def test_a_later_set_undoes_those_of_its_channel(
+    fast: TeakSession, server: Sandbox, path: Path, channel: str, sent: int
+) -> None:
+    """A set that may have been done is sent again, unless a later one of the player on the same channel was done."""
+    server.add_player("p1")
+    asked = [SetSubscription("p1", State.OPT_OUT, channel=channel), SetSubscription("p1", State.OPT_IN)]
+    await fast.bulk(asked, journal=path)
+    with closing(sqlite3.connect(path)) as journal, journal:
+        journal.execute("UPDATE rows SET state = 'intent' WHERE row = 0")
+    report = await fast.bulk(asked, journal=path)
+    assert (report.succeeded, report.in_doubt, report.skipped) == (sent, 1 - sent, 1)
+    assert server.players["p1"].state == "opt_in"
 
 
 async def test_a_set_cut_off_and_left_keeps_its_intent(fast: TeakSession, server: Sandbox, path: Path) -> None:
