@@ -14,13 +14,14 @@ import glob
 import importlib
 import json
 import re
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import closing, suppress
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from teak_async._bulk.outcomes import Row
 
@@ -55,9 +56,9 @@ class SqlReader(RowSource):
         super().__init__("--sql", schema, reading or Reading(), in_query=True)
         self._query = query
         self._duckdb = _import_duckdb()
-        # A folder that need not be there: DuckDB makes it when a sort or a join has no room in memory.
-        self._spill = tempfile.TemporaryDirectory(prefix="teak-async-", ignore_cleanup_errors=True)
-        self._connection = _connect(self._duckdb, self._spill.name)
+        # Not made here, so that a kill leaves none: DuckDB makes it when a sort or a join has no room in memory.
+        self._spill = Path(tempfile.gettempdir(), f"teak-async-{uuid4()}")
+        self._connection = _connect(self._duckdb, str(self._spill))
         try:
             self._check_query()
             result = self._execute()
@@ -97,7 +98,7 @@ class SqlReader(RowSource):
 
     def _release(self) -> None:
         self._connection.close()
-        self._spill.cleanup()
+        shutil.rmtree(self._spill, ignore_errors=True)
 
     def _check_query(self) -> None:
         try:

@@ -159,7 +159,7 @@ async def test_a_failure_amid_the_rows() -> None:
 async def test_left_early(folder: Path) -> None:
     """A query that is left is interrupted, and its folder for what has no room in memory is gone."""
     rows = SqlReader("SELECT i AS user_id FROM range(1000000000) t(i)", status_schema())
-    spill = Path(rows._spill.name)
+    spill = rows._spill
     async for row in rows:
         assert row.request == GetSubscription("0")
         break
