@@ -47,6 +47,7 @@ def _strict(kind: type[_T]) -> Callable[[Any, Any], _T]:
 
 
 _check_text = _strict(str)
+_STATES: Mapping[str, State] = {state.value: state for state in State}
 
 
 def _check_optional_text(value: Any, _: Any) -> str | None:
@@ -59,11 +60,10 @@ def _time(value: Any, _: Any) -> datetime:
 
 def _structure_opt_out_states(value: Any, _: Any) -> Mapping[str, State | str]:
     states: dict[str, State | str] = {}
-    known = {state.value: state for state in State}
     for channel, entry in value.items():
         state = entry.get("state") if isinstance(entry, dict) else None
         if isinstance(state, str):
-            states[channel] = known.get(state, state)
+            states[channel] = _STATES.get(state, state)
     for channel in ("email", "push", "sms"):
         if channel not in states:
             raise TypeError(f"{channel}.state must be str")
