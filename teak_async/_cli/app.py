@@ -60,7 +60,7 @@ def main(version: Annotated[bool, typer.Option("--version", help="Show the versi
 @app.command(epilog=EPILOG, short_help="Record a session for each row of a file.")
 @expand_options
 def identify(options: FileOptions, own: IdentifyOptions) -> None:
-    r"""Record a session for each row: user_id and client_ip or country_code; timezone_id, email, deep_link if known.
+    """Record a session for each row: user_id and client_ip or country_code; timezone_id, email, deep_link if known.
 
     Every row that the server processes is a session, so a file that was run must not be run again, but with the same
     --journal: that goes on where the run was.
@@ -70,7 +70,7 @@ def identify(options: FileOptions, own: IdentifyOptions) -> None:
     teak-async identify players.csv --rows 100 -j run.db -o proof.jsonl
     teak-async identify players.csv -j run.db -o proof.jsonl   # the rest
     teak-async report run.db --failed failed.csv
-    """
+    """  # noqa: D301 - a backspace is the mark of lines that stay as they are
     from .commands import run_file
 
     run_file("identify", options, own=own)
@@ -79,7 +79,7 @@ def identify(options: FileOptions, own: IdentifyOptions) -> None:
 @app.command("opt-out", epilog=EPILOG, short_help="Stop desktop push for each row's player.")
 @expand_options
 def opt_out(options: FileOptions, category: Category = None) -> None:
-    r"""Stop desktop push notifications for each row's user_id: all of them, or those of --category or a column category.
+    """Stop desktop push notifications for each row's user_id: all of them, or those of --category or a column category.
 
     A repetition with the same --journal sends again what is in doubt, since an opt-out may be made twice.
 
@@ -87,7 +87,7 @@ def opt_out(options: FileOptions, category: Category = None) -> None:
     teak-async opt-out players.csv --dry-run
     teak-async opt-out players.csv -j out.db --deadline 'tomorrow 6:30'
     teak-async opt-out players.csv -j sales.db --category sales
-    """
+    """  # noqa: D301 - a backspace is the mark of lines that stay as they are
     from .commands import run_file
 
     run_file("opt-out", options, category)
@@ -96,12 +96,12 @@ def opt_out(options: FileOptions, category: Category = None) -> None:
 @app.command("opt-in", epilog=EPILOG, short_help="Allow desktop push for each row's player.")
 @expand_options
 def opt_in(options: FileOptions, category: Category = None) -> None:
-    r"""Allow desktop push notifications for each row's user_id: all of them, or those of --category or a column category.
+    """Allow desktop push notifications for each row's user_id: all of them, or those of --category or a column category.
 
     \b
     teak-async opt-in players.csv -j in.db -o proof.jsonl
     teak-async opt-in players.csv -j sales.db --category sales
-    """
+    """  # noqa: D301 - a backspace is the mark of lines that stay as they are
     from .commands import run_file
 
     run_file("opt-in", options, category)
@@ -110,12 +110,12 @@ def opt_in(options: FileOptions, category: Category = None) -> None:
 @app.command(epilog=EPILOG, short_help="Read the desktop push subscription of each row's player.")
 @expand_options
 def status(options: FileOptions) -> None:
-    r"""Read the desktop push subscription of each row's user_id.
+    """Read the desktop push subscription of each row's user_id.
 
     \b
     teak-async status players.csv -o states.jsonl
     producer | teak-async status - --column user_id=player
-    """
+    """  # noqa: D301 - a backspace is the mark of lines that stay as they are
     from .commands import run_file
 
     run_file("status", options)
@@ -127,14 +127,14 @@ def status(options: FileOptions) -> None:
 )
 @expand_options
 def report(options: ReportOptions) -> None:
-    r"""Say what a journal has of its run, also while it goes on, and give rows back to be corrected and fed in again.
+    """Say what a journal has of its run, also while it goes on, and give rows back to be corrected and fed in again.
 
     \b
     teak-async report run.db
     teak-async report run.db --row 4711
     teak-async report run.db --failed failed.csv    # correct it, then:
     teak-async identify failed.csv -j corrected.db
-    """
+    """  # noqa: D301 - a backspace is the mark of lines that stay as they are
     from .commands import run_report
 
     run_report(options)
@@ -155,12 +155,12 @@ def limits(
 @app.command(short_help="Run a stand-in for Teak's server.")
 @expand_options
 def sandbox(server: ServerOptions, faults: FaultOptions) -> None:
-    r"""Run a stand-in for Teak's server, with its limits and, if asked, its bad days. Ctrl-C ends it with what it saw.
+    """Run a stand-in for Teak's server, with its limits and, if asked, its bad days. Ctrl-C ends it with what it saw.
 
     \b
     teak-async sandbox --port 8377
     teak-async sandbox --delay 0.02 --response-lost 0.005 --error-before 0.01
-    """
+    """  # noqa: D301 - a backspace is the mark of lines that stay as they are
     from .commands import run_sandbox
 
     run_sandbox(server, faults)

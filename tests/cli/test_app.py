@@ -352,6 +352,10 @@ def test_help(command: str, said: tuple[str, ...], option: str) -> None:
         )
     for part in said:
         assert part in shown
+    assert "\\b" not in ended.out
+    if command != "demo":
+        # An example is a line of its own, to be copied.
+        assert any(line.startswith(f"  teak-async {command} ") for line in ended.out.splitlines())
 
 
 @pytest.mark.parametrize("command", COMMANDS)
