@@ -14,6 +14,10 @@ from benchmarks.processes import LIMIT
 from benchmarks.shares import LEDGERS, SCENARIOS, Fleet, Worker, come_and_go, steady
 from benchmarks.virtual import VirtualLoop, run_virtual
 from benchmarks.world import SharedServer
+from teak_async._fleet.ledger import Answer, Sync
+from teak_async._fleet.member import Member
+from teak_async._limits.bucket import Bucket, Lane
+from teak_async._notify import Notifier
 
 USED = dict(zip(SCENARIOS, (0.97, 0.97, 0.89, 0.91), strict=True))
 """Share of the limit. Of the third, the seven idle members keep 3.5 %, so that they can send when the ledger is away."""
@@ -173,5 +177,38 @@ def test_members_find_what_somebody_else_leaves(fixed: bool, seed: int) -> None:
         assert sum(stamp > loop.time() - 3 for stamp in server.admitted) > 0.9 * 3 * LIMIT, "it is forgotten that it was there"
         for worker in workers:
             await worker.stop()
+
+    run_virtual(main)
+
+
+def test_an_idle_session_leaves_the_ledger_in_peace() -> None:
+    """With a bucket for each path, some of them used: at most ten syncs a second, and after a while one in ten seconds."""
+    paths = [f"/v2/path/{number}" for number in range(14)]
+
+    async def main(loop: VirtualLoop) -> None:
+        draw = random.Random(1)
+        fleet = Fleet(draw, "many hosts")
+        buckets = {path: Bucket(path, LIMIT) for path in paths}
+        made: list[float] = []
+        sync = fleet.ledger.sync
+
+        async def counted(syncs: dict[str, Sync]) -> dict[str, Answer]:
+            made.append(loop.time())
+            return await sync(syncs)
+
+        fleet.ledger.sync = counted  # type: ignore[method-assign] # it counts, and hands on
+        member = Member(fleet.ledger, "game", "server", 30.0, Notifier(None))
+        await member.open(buckets)
+        for path in paths[::2]:
+            await asyncio.sleep(draw.uniform(0.1, 3.0))
+            await buckets[path].acquire(Lane.LIVE)
+            buckets[path].release_answered(0.04, 0.04, warm=True)
+        used = loop.time()
+        await asyncio.sleep(600)
+        await member.close()
+        soon = [moment for moment in made if used + 5 <= moment < used + 60]
+        late = [moment for moment in made if used + 100 <= moment < used + 600]
+        assert len(soon) <= 55 * 10
+        assert len(late) <= 500 / 10
 
     run_virtual(main)
