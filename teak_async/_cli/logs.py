@@ -66,4 +66,5 @@ def log_events(log_file: Path | None, say: Callable[[str], None] | None) -> Iter
         LOG.setLevel(before)
         if listener is not None:
             listener.stop()
-            file.close()
+            for handler in listener.handlers:
+                handler.close()
