@@ -25,7 +25,7 @@ _CELL = r'(?:"(?:[^"]|"")*"|[^{0}"]*)(?:{0}|$)'
 
 
 def export_rows(journal: Path, record: JournalSummary, path: Path, *states: str) -> int:
-    """Write the rows in some states to a file, without those that were done; gives how many could not be, too long to be kept.
+    """Write the rows in some states to a file, without those that were done; return how many were too long to be kept.
 
     Raises:
         InputError: when that file cannot be written.
@@ -65,7 +65,7 @@ class _CsvRows:
         self.header = f"{first}{end}{before}{names.removeprefix(before)}"
 
     def add(self, row: PastRow) -> bytes:
-        """Give a row with the columns."""
+        """Return a row with the columns."""
         source = _text_of(row)
         if self._former is not None:
             source = self._former.sub("", source, count=1)
@@ -75,7 +75,7 @@ class _CsvRows:
 
 
 def _add_to_json(row: PastRow) -> bytes:
-    """Give a row of JSON Lines with the columns; one that is no object has no room for them."""
+    """Return a row of JSON Lines with the columns; one that is no object stays as it is."""
     source = _text_of(row)
     found = read_object(source)
     if not isinstance(found, dict):

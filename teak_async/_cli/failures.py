@@ -22,7 +22,7 @@ _CELL_END = re.compile(rf'[{re.escape(DELIMITERS)}"\r\n]')
 
 
 class Failures:
-    """Takes the outcomes of a run.
+    """Collects the outcomes of a run.
 
     Args:
         most: failed rows that end the run; `None` for the default rule.
@@ -41,7 +41,7 @@ class Failures:
         self._ended = self._failed = 0
 
     def add(self, outcome: Outcome) -> None:
-        """Take how a row ended."""
+        """Record how a row ended."""
         self._ended += 1
         if outcome.error is None:
             return
@@ -80,17 +80,17 @@ def rows_of_user(journal: Path, user_id: str) -> list[PastRow]:
 
 
 def why(row: PastRow) -> str | None:
-    """Say, as class and message, why a row of a journal did not succeed; `None` where it was only left."""
+    """Return, as class and message, why a row of a journal did not succeed; `None` if it was only left."""
     return describe_error(in_doubt_error()) if row.state == "intent" else row.error
 
 
 def describe_error(error: TeakError) -> str:
-    """Give class and message, as a journal keeps them."""
+    """Return class and message, as a journal keeps them."""
     return f"{type(error).__name__}: {error}"
 
 
 def _values_of(row: PastRow) -> Collection[str]:
-    """Give the row's own values, of whichever format it is."""
+    """Return the row's own values, of either format."""
     source = row.source.decode(errors="replace") if isinstance(row.source, bytes) else row.source or ""
     found = read_object(source) if source.startswith("{") else None
     values = map(str, found.values()) if isinstance(found, dict) else map(str.strip, _CELL_END.split(source))

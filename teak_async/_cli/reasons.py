@@ -13,7 +13,7 @@ from typing import Any
 from attrs import define, field, frozen
 
 MAX_REASONS = 1000
-"""Reasons told apart; all further ones are counted together."""
+"""Reasons distinguished; all further ones are counted together."""
 SHOWN = 10
 """Reasons shown to a person."""
 _TOKEN = re.compile(
@@ -23,7 +23,7 @@ _NUMBER = re.compile(r"[+-]?\d+(?:[.,:]\d+)*")
 _PLACE = "\0"
 _LINE = re.compile(r"line \d+: ")
 _STATES = {"intent": "in_doubt"}
-"""States that a person need not tell apart → the word for both."""
+"""States that mean the same to a person → the word for both."""
 
 
 def split_error(text: str) -> tuple[str, str]:
@@ -86,7 +86,7 @@ class Reasons:
     _found: dict[tuple[str, str, str], Reason] = field(factory=dict)
 
     def add(self, state: str, error: str, line: int, row: int, values: Collection[str] = ()) -> Reason:
-        """Count a row; gives its reason.
+        """Count a row, and return its reason.
 
         Args:
             state: the row's.

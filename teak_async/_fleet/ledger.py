@@ -1,15 +1,15 @@
-"""What a ledger is: its one operation, what goes in and comes out, its arithmetic, and its addresses. Pure.
+"""A ledger: its one operation, the sync, with its arguments, result and arithmetic; and its addresses. Pure.
 
 Theory of operation. A ledger knows the permits of one bucket for all processes. Each permit is in the pool, or is held by one
-member. A member says what it holds and asks for more; `apply` grants what the pool can spare. The record of a member is never
-less than what it holds, since a grant is recorded before the member hears of it, and only the member's own word lowers it.
+member. In a sync a member reports what it holds and asks for more; `apply` grants what the pool can spare. The record of a
+member is never less than what it holds: a grant is recorded before the member gets it, and only the member's report lowers it.
 
 - Time is the ledger's own and counts in milliseconds. A ledger that was away for long has missed the syncs of all its members,
   so its time goes on by `GAP` at most from one sync to the next.
-- A member that is cut off goes down to its `floor` by itself when its lease is over, so the record may follow later.
+- A member without contact reduces itself to its `floor` when its lease is over, so the record may follow later.
 - A sync that comes after a later one of the same member changes nothing.
-- A new ledger grants nothing until it has heard of the members that use their permits. It keeps one permit aside for each idle
-  member that was known before and was not heard of yet.
+- A new ledger grants nothing until all members that use their permits have synced. It reserves one permit for each idle
+  member that was known before and has not synced yet.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ from urllib.parse import urlsplit
 from attrs import asdict, frozen
 
 State: TypeAlias = dict[str, Any]
-"""What a ledger keeps of one bucket: numbers, and the records of the members by their ids; ready for JSON."""
+"""The state of one bucket: numbers, and the records of the members by their ids; ready for JSON."""
 
 LEASE = 5_000
-"""Milliseconds unseen after which a member goes down to its floor."""
+"""Milliseconds without a sync after which a member is reduced to its floor."""
 FORGET = 60_000
-"""Milliseconds unseen after which a member is gone."""
+"""Milliseconds without a sync after which a member is gone."""
 NEW = 1_000
 """Milliseconds for which a new ledger grants nothing."""
 HEARD = 30_000
-"""Milliseconds after which a new ledger has heard of the idle members, too."""
+"""Milliseconds after which idle members have synced with a new ledger, too."""
 GAP = 1_500
-"""Milliseconds by which time goes on at most from one sync to the next."""
+"""Milliseconds by which time advances at most from one sync to the next."""
 DEAD = 1_500
-"""Milliseconds unseen after which the record of a killed run may be taken over."""
+"""Milliseconds without a sync after which the record of a killed run may be taken over."""
 RECENT = 1_000
 """Milliseconds for which it counts how many requests of a member passed."""
 ALL = 10**9
@@ -65,19 +65,19 @@ class Cut:
 
 @frozen
 class Sync:
-    """What a member says and asks.
+    """The arguments of a sync.
 
     Attributes:
         member: its id: host, process and a random part, with colons between.
         number: of this sync, counted by the member from 1.
-        limit: requests a second that all together may make, as this member was told.
+        limit: requests per second of all members together, by this member's `limits=`.
         holding: permits that it may use, after giving back.
-        ask: permits that it would have more.
+        ask: more permits that it wants.
         keep_free: permits that must stay in the pool.
         short: live calls that wait for want of a permit.
         bulk: whether it does bulk work.
-        floor: permits that it goes on with when it is cut off.
-        known: members that it knew of last.
+        floor: permits that it keeps without contact.
+        known: members by its last answer.
         late: milliseconds after its lease until no request of it can arrive any more.
         cooling: for a member that leaves, milliseconds until all that it holds is back; -1 for one that stays.
         heir_of: host and process, with a colon between, of a killed run whose permits this member takes over.
@@ -106,14 +106,14 @@ class Sync:
 
 @frozen
 class Answer:
-    """What the ledger says.
+    """The answer to a sync.
 
     Attributes:
-        granted: permits that the member holds more from now on.
+        granted: permits that the member holds in addition from now on.
         free: permits left in the pool; less than 0 while members hold more than there are.
         allowance: permits that there are: the limit, or less after a request was rate-limited.
-        limit: the lowest of what the members were told.
-        members: how many, this one included, and those that a new ledger has not heard of yet.
+        limit: the lowest `limits=` of the members.
+        members: how many, this one included, and those that have not synced with a new ledger yet.
         bulk: how many of them do bulk work, this one included.
         place: how many of these come before this one by their ids.
         live_held: permits that the others without bulk work hold.
@@ -149,7 +149,7 @@ class Answer:
 
 @frozen
 class MemberRecord:
-    """What a ledger shows of one member, for people.
+    """One member, for people.
 
     Attributes:
         host: where it runs.
@@ -157,7 +157,7 @@ class MemberRecord:
         bulk: whether it does bulk work.
         held: permits.
         rate: requests that passed in the second before its last sync.
-        unseen: seconds since then.
+        unseen: seconds since its last sync.
     """
 
     host: str
@@ -170,7 +170,7 @@ class MemberRecord:
 
 @frozen
 class BucketRecord:
-    """What a ledger shows of one bucket, for people."""
+    """One bucket, for people."""
 
     bucket: str
     limit: int
@@ -194,7 +194,7 @@ class Ledger(Protocol):
     one_host: bool
 
     async def open(self) -> None:
-        """See that it can be used.
+        """Open it.
 
         Raises:
             LedgerError: when the address is wrong, and waiting does not mend it.
@@ -220,11 +220,11 @@ class Ledger(Protocol):
 
 
 def apply(state: State | None, sync: Sync, now: int) -> tuple[State, Answer | None]:
-    """Make one sync on the state of a bucket, which is changed, and give both.
+    """Apply one sync to the state of a bucket, which is changed; return the state and the answer.
 
     Args:
         state: of the bucket; `None` for a new one.
-        sync: what the member says.
+        sync: its arguments.
         now: milliseconds of the clock of whatever holds the ledger.
     """
     state = state or {"clock": 0, "last": now, "known": 0, "paused": 0, "cuts": 0, "cut": {}, "members": {}}
@@ -236,7 +236,7 @@ def apply(state: State | None, sync: Sync, now: int) -> tuple[State, Answer | No
         return state, None
     count = len(members)
     taken_over = _forget(members, sync, clock)
-    # Members that left are not waited for, and what a member knew of another ledger it says once.
+    # Members that left are not waited for, and a member reports only once what it knew of another ledger.
     state["known"] = max(state["known"] - (count - len(members)), 0 if before is not None else sync.known)
     members.pop(sync.member, None)
     limit = min([sync.limit, *(other["limit"] for other in members.values())])
@@ -288,7 +288,7 @@ def apply(state: State | None, sync: Sync, now: int) -> tuple[State, Answer | No
 
 
 def _forget(members: dict[str, Any], sync: Sync, clock: int) -> int:
-    """Take back what members that are gone held, and count what the syncing member takes over of that."""
+    """Take back the permits of members that are gone, and return how many of them the syncing member takes over."""
     taken_over = 0
     for name, other in list(members.items()):
         unseen = clock - other["seen"]
@@ -305,7 +305,7 @@ def _forget(members: dict[str, Any], sync: Sync, clock: int) -> int:
 
 
 def allowance_of(state: State, limit: int) -> int:
-    """Give how many permits there are: the limit, or less after a request was rate-limited."""
+    """Return how many permits there are: the limit, or less after a request was rate-limited."""
     cut = state["cut"]
     if not cut:
         return limit
@@ -315,12 +315,12 @@ def allowance_of(state: State, limit: int) -> int:
 
 
 def at(state: State, now: int) -> State:
-    """Give a state as it is by now, whenever the last sync was."""
+    """Return a state as of now, without a sync."""
     return {**state, "clock": state["clock"] + max(now - state["last"], 0), "last": now}
 
 
 def describe(state: State, bucket: str) -> BucketRecord:
-    """Show the state of a bucket to people."""
+    """Describe the state of a bucket for people."""
     limit = min([other["limit"] for other in state["members"].values()], default=0)
     records = []
     for name, other in sorted(state["members"].items()):
@@ -333,14 +333,14 @@ def describe(state: State, bucket: str) -> BucketRecord:
 
 
 def key_of(game_id: str, server: str, bucket: str) -> str:
-    """Name the bucket of a game at a server. Two games never meet, and the name tells neither of them."""
+    """Return the key of the bucket of a game at a server. Keys of two games differ, and show neither game."""
     # The braces keep the buckets of a game on one node of a cluster.
     digest = hashlib.sha256(f"{game_id}\n{server.rstrip('/')}".encode()).hexdigest()[:20]
     return f"teak:{{{digest}}}:{bucket}"
 
 
 def path_of(address: str) -> Path | None:
-    """Give the file that an address names; `None` for the address of a server.
+    """Return the file that an address names; `None` for the address of a server.
 
     Raises:
         ValueError: when it is no address of a ledger.
@@ -373,5 +373,5 @@ def path_of(address: str) -> Path | None:
 
 
 def show(address: str) -> str:
-    """Give an address without the user and the password in it."""
+    """Return an address without its user and password."""
     return re.sub(r"(?<=://)[^/]*@", "", address)

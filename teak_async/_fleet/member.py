@@ -1,4 +1,4 @@
-"""A session as one member of many: the task that syncs, and hands what the ledger grants to the session's buckets.
+"""A session as one member of many: a task syncs, and resizes the session's buckets by what the ledger grants.
 
 Rules of this module:
 
@@ -68,14 +68,14 @@ class Member:
     """One session's membership.
 
     Args:
-        ledger: where the sessions find each other.
+        ledger: shared by the members.
         game_id: whose limits they are.
         server: where they are counted.
         response: seconds from a request's sending within which its response comes, or none any more.
-        notifier: takes the events.
+        notifier: emits the events.
 
     Attributes:
-        name: what the ledger calls it: host, process and a random part, with colons between.
+        name: its id in the ledger: host, process and a random part, with colons between.
     """
 
     def __init__(self, ledger: Ledger, game_id: str, server: str, response: float, notifier: Notifier) -> None:
@@ -134,7 +134,7 @@ class Member:
             raise cancelled
 
     async def _leave(self, task: asyncio.Task[None]) -> None:
-        # A sync that is under way comes to its end first: what is cancelled may be done, and nobody knows.
+        # A sync that is under way ends first: a cancelled one may have been applied or not.
         self._closing = True
         self._wake.set()
         _, late = await asyncio.wait({task}, timeout=LEAVING)
@@ -152,7 +152,7 @@ class Member:
             await self._ledger.close()
 
     def abandon(self) -> None:
-        """Stop, for a session that nobody closed; the ledger takes back what was held."""
+        """Stop, for a session that nobody closed; the ledger takes back its permits."""
         if self._task is not None and not self._loop.is_closed():
             with suppress(RuntimeError):
                 self._loop.call_soon_threadsafe(self._task.cancel)
@@ -205,7 +205,7 @@ class Member:
             answers = await self._ledger.sync(syncs)
         except LedgerDownError as error:
             self._lose(str(error))
-        except Exception as error:  # noqa: BLE001 - whatever a ledger does, the session goes on with what it holds
+        except Exception as error:  # noqa: BLE001 - after any error the session goes on with what it holds
             self._lose(f"{type(error).__name__}: {error}")
         else:
             if self._take(answers):

@@ -1,4 +1,4 @@
-"""What a member holds, asks for and gives back, and when it syncs next. Pure: what it goes by are arguments.
+"""What a member holds, asks for and gives back, and when it syncs next. Pure.
 
 - A member without bulk work holds what is in use and what waits. It keeps one permit, so that it can send without a ledger.
 - Members with bulk work hold equal parts of what the others leave, less a reserve, which stays in the pool for live calls.
@@ -16,10 +16,10 @@ from teak_async._limits.allowance import Allowance
 from .ledger import ALL, LEASE, Answer, Cut
 
 KEEP = 4
-"""Permits for each member from which on a member keeps one."""
+"""Permits per member from which on an idle member keeps one."""
 SCATTER = 0.8
-"""By how much of their square root the live permits in use may grow before bulk work looks again. With half of it the pool is
-empty for more than one live call in a hundred, in virtual time."""
+"""The reserve, in square roots of the live permits in use: these may grow by so much before bulk work syncs again. With half of
+it the pool is empty for more than one live call in a hundred, in virtual time."""
 SMALL = 10
 """Permits for each permit of the reserve at the least."""
 SOON = 0.03
@@ -29,7 +29,7 @@ OFTEN = 0.2
 PAUSED = 0.25
 """Seconds until the next sync while nobody may send."""
 SPARE = 0.01
-"""Seconds until the next sync while there is something to give back, or while live calls wait and the pool was empty."""
+"""Seconds until the next sync while permits are to be given back, or live calls wait and the pool was empty."""
 LOOK = 0.005
 """Seconds until permits that came back are looked for again at the least."""
 HOLDER = 0.8
@@ -64,7 +64,7 @@ class Demand:
 
 @frozen
 class Wish:
-    """What a member would have.
+    """What a member wants.
 
     Attributes:
         hold: permits to hold; more than that is given back.
@@ -80,17 +80,17 @@ class Wish:
 
 
 def kept(answer: Answer) -> int:
-    """Count the permits that a member keeps when it has nothing to do."""
+    """Return the permits that an idle member keeps."""
     return 1 if answer.members * KEEP <= answer.limit else 0
 
 
 def floor_of(answer: Answer) -> int:
-    """Count the permits that a member goes on with at most when it is cut off: its equal part of all."""
+    """Return the permits that a member may use at most without contact: its equal part of all."""
     return answer.allowance // answer.members
 
 
 def reserve(answer: Answer) -> int:
-    """Count the permits that bulk work leaves in the pool, for live calls anywhere."""
+    """Return the permits that bulk work leaves in the pool, for live calls of any member."""
     need = 1
     if answer.bulk < answer.members:
         live = max(answer.live_held - answer.idle, 0)
@@ -99,10 +99,10 @@ def reserve(answer: Answer) -> int:
 
 
 def bulk_part(answer: Answer, short: int, keep_free: int) -> int:
-    """Count the permits that this member may hold for its bulk work; all parts together are what is left.
+    """Return the permits that this member may hold for its bulk work; all parts together are what is left.
 
     Args:
-        answer: what the ledger said last; this member is one of those with bulk work in it.
+        answer: the ledger's last, in which this member is one of those with bulk work.
         short: live calls that wait here.
         keep_free: permits that stay in the pool.
     """
@@ -112,12 +112,12 @@ def bulk_part(answer: Answer, short: int, keep_free: int) -> int:
 
 
 def wish(demand: Demand, holding: int, answer: Answer | None) -> Wish:
-    """Say what a member would have of a bucket.
+    """Decide what a member wants of a bucket.
 
     Args:
         demand: what it needs.
         holding: permits that it may use.
-        answer: what the ledger said last; `None` before it has.
+        answer: the ledger's last; `None` before the first.
     """
     if answer is None:
         return Wish(holding, ask=1)
@@ -126,7 +126,7 @@ def wish(demand: Demand, holding: int, answer: Answer | None) -> Wish:
     if not demand.bulk:
         return Wish(least, ask=max(least - holding, 0), short=max(min(live, least - holding), 0))
     short = max(min(live, demand.in_use + live - holding), 0)
-    if not answer.bulk:  # the ledger has not heard of this work yet
+    if not answer.bulk:  # the ledger does not know of this work yet
         return Wish(max(holding, least), ask=short, short=short)
     keep_free = reserve(answer)
     part = bulk_part(answer, short, keep_free) + short
@@ -138,13 +138,13 @@ def wish(demand: Demand, holding: int, answer: Answer | None) -> Wish:
 
 
 def until_next(demand: Demand, wanted: Wish, holding: int, answer: Answer | None, quiet: float) -> float:
-    """Give the seconds from the last sync to the next one.
+    """Return the seconds from the last sync to the next one.
 
     Args:
         demand: what the member needs.
-        wanted: what it would have.
+        wanted: what it wants.
         holding: permits that it may use.
-        answer: what the ledger said last.
+        answer: the ledger's last.
         quiet: seconds since the member needed anything.
     """
     if answer is None:
@@ -165,7 +165,7 @@ def until_next(demand: Demand, wanted: Wish, holding: int, answer: Answer | None
 
 
 def allowance_at(answer: Answer, since: float) -> Allowance:
-    """Give the law of the allowance of all as the ledger knows it, so many seconds after the pause of the last cut."""
+    """Return the allowance of all by the ledger, so many seconds after the pause of the last cut."""
     allowance = Allowance(answer.limit)
     if answer.cuts:
         allowance.recall(answer.level, answer.held, answer.hold / 1000)
@@ -175,10 +175,10 @@ def allowance_at(answer: Answer, since: float) -> Allowance:
 
 
 def cut(answer: Answer, since: float, passed: int) -> Cut:
-    """Say what the allowance of all is to be after a request of theirs was rate-limited.
+    """Decide the allowance of all after a request was rate-limited.
 
     Args:
-        answer: what the ledger said last.
+        answer: the ledger's last.
         since: seconds after the pause of the last cut at which the request was sent.
         passed: requests of all that passed in the last second.
     """

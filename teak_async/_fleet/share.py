@@ -1,4 +1,4 @@
-"""What one member holds of one bucket: what it may use, gives back, and says to the ledger. Pure.
+"""One member's part of one bucket: what it may use, gives back, and sends to the ledger. Pure.
 
 Theory of operation. A permit that is given back must be back for good: no request that used it may still count at the server.
 The credit of a permit is earned on this member's way to the server, and says nothing about another member's. So `plan` first
@@ -6,7 +6,7 @@ lowers the limit, and the permits that this retires are given back when the cred
 
 - What a sync gives back is not used any more when the sync goes out, and a grant is used when its answer is there. So a lost
   sync or a lost answer never makes a permit.
-- The floor is the lowest that any sync said since the last one that was answered: the ledger may know any of them.
+- The floor is the lowest of all syncs since the last one that was answered: the ledger may know any of them.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Parting:
 
 
 class Share:
-    """One member's part of one bucket. `now` is seconds of the member's monotonic clock.
+    """One member's part of one bucket. `now` is in seconds of the member's monotonic clock.
 
     Args:
         about: a sync with what stays the same: member, limit, late.
@@ -52,9 +52,9 @@ class Share:
     Attributes:
         holding: permits that the member may use.
         limit: those that it does use; the others are about to be given back.
-        answer: what the ledger said last.
-        answered_at: when it was asked for that.
-        wanted: what the member would have.
+        answer: the ledger's last answer.
+        answered_at: when that sync was sent.
+        wanted: what the member wants.
     """
 
     def __init__(self, about: Sync) -> None:
@@ -80,12 +80,12 @@ class Share:
 
     @property
     def lease_ends(self) -> float:
-        """When the member goes down to its floor if the ledger says nothing meanwhile."""
+        """When the member is reduced to its floor if no answer comes before."""
         return self.answered_at + LEASE_SECONDS
 
     @property
     def floor(self) -> int:
-        """Permits that it goes on with then."""
+        """Permits that it has from then on."""
         return min(self._floor, self.limit)
 
     def plan(self, now: float, demand: Demand, credit: float) -> None:
@@ -122,11 +122,11 @@ class Share:
 
     @property
     def told_limit(self) -> int:
-        """Requests a second that all together may make, as this session was told."""
+        """Requests per second of all members together, by this session's `limits=`."""
         return self._sync.limit
 
     def record_rate_limit(self, sent_at: float, passed: int) -> None:
-        """Say that a request was rate-limited; the next sync is due now, since the others have to pause, too.
+        """Record that a request was rate-limited; the next sync is due now, since the others have to pause, too.
 
         Args:
             sent_at: when it was sent. One sent before the last cut was known here says nothing about what that left.
@@ -137,7 +137,7 @@ class Share:
             self._evidence = Evidence(sent_at, passed)
 
     def due(self, now: float) -> float:
-        """Give when the next sync is to be made, going by the last plan."""
+        """Return when the next sync is due, by the last plan."""
         if self._hurried or self._demand.bulk != self._sync.bulk or self.wanted.short > self._unmet:
             return now
         due = self._sent_at + until_next(self._demand, self.wanted, self.holding, self.answer, now - self._needed_at)
@@ -146,11 +146,11 @@ class Share:
         return due
 
     def next_look(self, now: float, next_back: float | None) -> float:
-        """Give when to plan again at the latest.
+        """Return when to plan again at the latest.
 
         Args:
             now: when it is.
-            next_back: when the next permit comes back, which nobody says then.
+            next_back: when the next permit comes back; no event announces that.
         """
         answer = self.answer
         moving = answer is not None and (self.limit < self.holding or (not self._demand.bulk and self.holding > kept(answer)))
@@ -159,7 +159,7 @@ class Share:
         return min(self.due(now), max(next_back, now + LOOK))
 
     def sync(self, now: float, paused_until: float = NEVER, **more: Any) -> Sync:
-        """Give what to say to the ledger now; what this gives back is gone.
+        """Return the sync to send now; what it gives back may not be used any more.
 
         Args:
             now: when.
@@ -195,7 +195,7 @@ class Share:
         return self._sync
 
     def leave(self, now: float, all_back: float) -> Sync:
-        """Give the last thing to say to the ledger: all goes back, as soon as it is back here.
+        """Return the last sync: all permits go to the pool, as soon as they are back here.
 
         Args:
             now: when.
@@ -207,7 +207,7 @@ class Share:
         return evolve(self._about, number=self._number, holding=self.holding, cooling=cooling)
 
     def take(self, now: float, answer: Answer) -> None:
-        """Take in the answer to the last sync."""
+        """Record the answer to the last sync."""
         if self.answer is None or answer.cuts != self.answer.cuts:
             self._cut_at, self._evidence = now, None
         elif self._evidence is not None and not self._pausing:

@@ -25,7 +25,7 @@ from teak_async.errors import LedgerError
 from .ledger import Answer, LedgerDownError, State, Sync, apply, at
 
 APPLICATION = 0x7465616C
-"""What marks a SQLite file as a ledger: "teal"."""
+"""The `application_id` of a ledger: "teal"."""
 VERSION = 1
 BUSY = 0.5
 """Seconds for which a sync tries to get the lock."""
@@ -39,7 +39,7 @@ REMEDIES = {
     "SQLITE_CORRUPT": "it is damaged: delete it",
     "SQLITE_NOTADB": "it is no ledger any more: delete it",
 }
-"""What to do, by the beginning of SQLite's name for an error."""
+"""The remedy, by the beginning of SQLite's name for an error."""
 NETWORK = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "fuse.sshfs", "9p", "afs", "ceph", "glusterfs", "fuse.glusterfs", "lustre"}
 """File systems whose locks do not hold between hosts, or not at all."""
 
@@ -50,7 +50,7 @@ class SqliteLedger:
     """A ledger in a file on a local disk.
 
     Args:
-        path: of the file, which is made where there is none.
+        path: of the file, which is made if there is none.
     """
 
     one_host = True
@@ -118,7 +118,7 @@ class SqliteLedger:
             raise
 
     def _connect(self) -> sqlite3.Connection:
-        """Give the connection to the file that is there now."""
+        """Return a connection to the file that is there now."""
         if self._connection is not None and self._number == _number(self._file):
             return self._connection
         self._drop()
@@ -155,7 +155,7 @@ class SqliteLedger:
     def _sync(self, syncs: dict[str, Sync], now: int | None) -> dict[str, Answer]:
         try:
             connection = self._connect()
-        except LedgerError as error:  # somebody put another file there
+        except LedgerError as error:  # another file was put there
             raise LedgerDownError(str(error)) from None
         answers: dict[str, Answer] = {}
         _begin(connection)
@@ -215,16 +215,16 @@ def _number(file: Path) -> tuple[int, int] | None:
 
 
 def _boot() -> str:
-    """Name this boot of the machine; empty where the system has no name for it."""
+    """Return the id of this boot of the machine; empty where the system has none."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     except OSError:
-        # A new boot begins its clock anew, and `apply` takes a clock that went back for no time at all.
+        # The clock restarts with a boot, and `apply` counts a clock that went back as no time.
         return ""
 
 
 def _file_system(folder: Path) -> str:
-    """Name the kind of file system that a folder is on; empty where the system does not say."""
+    """Return the type of a folder's file system; empty if the system does not say."""
     best, kind = "", ""
     try:
         mounts = Path("/proc/self/mounts").read_text(encoding="utf-8", errors="replace")

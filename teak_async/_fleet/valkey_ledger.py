@@ -4,7 +4,7 @@ Rules of this module:
 
 - The only one that imports `redis`, and only when such a ledger is made.
 - Time is the server's.
-- The client sends a script once: a second sending would be a sync that comes too late.
+- The client sends a script once: a second one would be a sync that comes too late.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 KEPT = 86_400_000
 """Milliseconds unused after which the server drops a bucket."""
 TIMEOUT = 1.0
-"""Seconds that the server may take for anything."""
+"""Seconds that the server may take for a response."""
 _CONSTANTS = {
     "LEASE": LEASE,
     "FORGET": FORGET,
@@ -43,14 +43,14 @@ SCRIPT = f"local {', '.join(_CONSTANTS)}, KEPT = {', '.join(map(str, _CONSTANTS.
     files("teak_async._fleet").joinpath("sync.lua").read_text(encoding="utf-8")
 )
 SHA = hashlib.sha1(SCRIPT.encode(), usedforsecurity=False).hexdigest()
-"""How the server names the script."""
+"""The server's name for the script."""
 
 
 class ValkeyLedger:
     """A ledger at `redis://`, `rediss://` or `unix://`.
 
     Args:
-        address: where it is; a user, a password and a database may be in it.
+        address: with user, password and database if needed.
     """
 
     one_host = False

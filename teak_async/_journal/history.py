@@ -1,4 +1,4 @@
-"""What a journal tells about its rows, for reports: how they ended, when, and the story of one.
+"""Read a journal for reports: how rows ended, when, and all about one row.
 
 Each function opens a connection of its own that only reads, so it disturbs no run.
 """
@@ -40,7 +40,7 @@ _COLUMNS = ", ".join(column.name for column in fields(PastRow))
 
 
 def iter_in_states(path: str | Path, *states: str) -> Iterator[PastRow]:
-    """Give the rows in some states, in the input's order.
+    """Yield the rows in some states, in the input's order.
 
     Raises:
         JournalError: when it is no journal.
@@ -49,12 +49,12 @@ def iter_in_states(path: str | Path, *states: str) -> Iterator[PastRow]:
 
 
 def iter_at_line(path: str | Path, line: int) -> Iterator[PastRow]:
-    """Give what became of a line of the input; of an input without lines, of the row at that place, from 0."""
+    """Yield the rows of a line of the input; of an input without lines, of that place, from 0."""
     return _select(path, "line = ?1 AND line > 0 OR row = ?1 AND line = 0", line)
 
 
 def iter_of_user(path: str | Path, user_id: str) -> Iterator[PastRow]:
-    """Give the rows of a player, and those without one whose source has these letters."""
+    """Yield the rows of a player, and those without a player whose source contains the id."""
     return _select(path, "user_id = ?1 OR user_id IS NULL AND instr(source, ?1)", user_id)
 
 
@@ -66,14 +66,14 @@ def _select(path: str | Path, where: str, *values: object) -> Iterator[PastRow]:
 
 
 def read_seconds(path: str | Path) -> list[tuple[int, int, int]]:
-    """Give for each second in which rows were written that were attempted: the second, these rows, and their pauses."""
+    """Return each second in which attempted rows were written, with the number of these rows and of their pauses."""
     with open_to_read(path) as connection:
         select = "SELECT CAST(at AS INTEGER), count(*), sum(pauses) FROM rows WHERE attempts > 0 GROUP BY 1 ORDER BY 1"
         return connection.execute(select).fetchall()
 
 
 def is_in_use(path: str | Path) -> bool:
-    """Say whether a run has the journal open."""
+    """Return whether a run has the journal open."""
     lock = Path(f"{os.path.realpath(path)}-lock")
     with suppress(sqlite3.Error):
         if lock.is_file():
