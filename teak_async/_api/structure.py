@@ -107,6 +107,7 @@ _converter.register_structure_hook(str | None, _check_optional_text)
 _converter.register_unstructure_hook(str | None, identity)
 _converter.register_structure_hook(bool, _strict(bool))
 _converter.register_structure_hook(datetime, _time)
+_converter.register_unstructure_hook(datetime, datetime.isoformat)
 _converter.register_structure_hook_factory(_is_tuple, _make_tuple_hook)
 for _kind in (State, EmailState, EmailAction, ExclusionAction):
     _converter.register_structure_hook(_kind, lambda value, kind: kind(value))

@@ -21,7 +21,16 @@ except ModuleNotFoundError:
 
 from teak_async._version import __version__
 
-from .options import LIMIT_MODELS, FaultOptions, FileOptions, IdentifyOptions, ReportOptions, ServerOptions, expand_options
+from .options import (
+    LIMIT_MODELS,
+    ChannelName,
+    FaultOptions,
+    FileOptions,
+    IdentifyOptions,
+    ReportOptions,
+    ServerOptions,
+    expand_options,
+)
 
 EPILOG = (
     "Exit codes: 0 all succeeded, 1 some rows failed or were not sent, 2 wrong usage or input, 3 rows in doubt,"
@@ -39,6 +48,16 @@ app = typer.Typer(
 )
 
 Category = Annotated[str | None, typer.Option(help="Only this category's notifications, not all of them.")]
+OneChannel = Annotated[
+    ChannelName,
+    typer.Option(
+        "--channel", help="Where: desktop web push, mobile push, or email, for which a row has a column email. One a run."
+    ),
+]
+Until = Annotated[
+    str | None,
+    typer.Option(metavar="TIME", help="When the exclusions end: 2030-01-31, or as --deadline takes it. Default: they do not."),
+]
 
 
 def run() -> None:
@@ -76,10 +95,10 @@ def identify(options: FileOptions, own: IdentifyOptions) -> None:
     run_file("identify", options, own=own)
 
 
-@app.command("opt-out", epilog=EPILOG, short_help="Stop desktop push for each row's player.")
+@app.command("opt-out", epilog=EPILOG, short_help="Stop the notifications of each row's player on one channel.")
 @expand_options
-def opt_out(options: FileOptions, category: Category = None) -> None:
-    """Stop desktop push notifications for each row's user_id: all of them, or those of --category or a column category.
+def opt_out(options: FileOptions, category: Category = None, channel: OneChannel = ChannelName.DESKTOP_PUSH) -> None:
+    """Stop notifications for each row's user_id, or email: all of them, or those of --category or a column category.
 
     A repetition with the same --journal sends again what is in doubt, since an opt-out may be made twice.
 
@@ -87,16 +106,17 @@ def opt_out(options: FileOptions, category: Category = None) -> None:
     teak-async opt-out players.csv --dry-run
     teak-async opt-out players.csv -j out.db --deadline 'tomorrow 6:30'
     teak-async opt-out players.csv -j sales.db --category sales
+    teak-async opt-out players.csv -j email.db --channel email --ignore-extra
     """  # noqa: D301 - a backspace is the mark of lines that stay as they are
     from .commands import run_file
 
-    run_file("opt-out", options, category)
+    run_file("opt-out", options, category, channel=channel.value)
 
 
-@app.command("opt-in", epilog=EPILOG, short_help="Allow desktop push for each row's player.")
+@app.command("opt-in", epilog=EPILOG, short_help="Allow the notifications of each row's player on one channel.")
 @expand_options
-def opt_in(options: FileOptions, category: Category = None) -> None:
-    """Allow desktop push notifications for each row's user_id: all of them, or those of --category or a column category.
+def opt_in(options: FileOptions, category: Category = None, channel: OneChannel = ChannelName.DESKTOP_PUSH) -> None:
+    """Allow notifications for each row's user_id, or email: all of them, or those of --category or a column category.
 
     \b
     teak-async opt-in players.csv -j in.db -o proof.jsonl
@@ -104,13 +124,13 @@ def opt_in(options: FileOptions, category: Category = None) -> None:
     """  # noqa: D301 - a backspace is the mark of lines that stay as they are
     from .commands import run_file
 
-    run_file("opt-in", options, category)
+    run_file("opt-in", options, category, channel=channel.value)
 
 
-@app.command(epilog=EPILOG, short_help="Read the desktop push subscription of each row's player.")
+@app.command(epilog=EPILOG, short_help="Read the subscription of each row's player on one channel.")
 @expand_options
-def status(options: FileOptions) -> None:
-    """Read the desktop push subscription of each row's user_id.
+def status(options: FileOptions, channel: OneChannel = ChannelName.DESKTOP_PUSH) -> None:
+    """Read the subscription of each row's user_id, or email, on one channel.
 
     \b
     teak-async status players.csv -o states.jsonl
@@ -118,7 +138,36 @@ def status(options: FileOptions) -> None:
     """  # noqa: D301 - a backspace is the mark of lines that stay as they are
     from .commands import run_file
 
-    run_file("status", options)
+    run_file("status", options, channel=channel.value)
+
+
+@app.command(epilog=EPILOG, short_help="Exclude each row's player from all marketing.")
+@expand_options
+def exclude(options: FileOptions, until: Until = None) -> None:
+    """Exclude each row's user_id from all marketing, until it is ended, or until --until or a column expire_at.
+
+    Teak forgets push tokens, email address and advertising ids of the player, and they do not come back when it ends.
+
+    \b
+    teak-async exclude players.csv --dry-run
+    teak-async exclude players.csv -j excluded.db --until 2030-01-31
+    """  # noqa: D301 - a backspace is the mark of lines that stay as they are
+    from .commands import run_file
+
+    run_file("exclude", options, until=until)
+
+
+@app.command("end-exclusion", epilog=EPILOG, short_help="End the exclusion of each row's player.")
+@expand_options
+def end_exclusion(options: FileOptions) -> None:
+    """End the exclusion of each row's user_id. What Teak forgot for it does not come back.
+
+    \b
+    teak-async end-exclusion players.csv -j ended.db
+    """  # noqa: D301 - a backspace is the mark of lines that stay as they are
+    from .commands import run_file
+
+    run_file("end-exclusion", options)
 
 
 @app.command(

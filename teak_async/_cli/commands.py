@@ -11,13 +11,14 @@ from contextlib import suppress
 from datetime import datetime
 
 import typer
+from attrs import fields_dict
 from yarl import URL
 
 from teak_async._journal.history import iter_at_line
 from teak_async._limits.session_limits import Limits
 from teak_async._session import TeakSession
 from teak_async.errors import LedgerUnavailable, Outage, TeakError
-from teak_async.models import State
+from teak_async.models import Channel, State
 from teak_async.sandbox import GAME_ID, SECRET_KEY, Faults, Sandbox
 from teak_async.sandbox.limit_models import LIMIT_MODELS
 
@@ -33,7 +34,7 @@ from .limits import show_limits
 from .options import FaultOptions, FileOptions, IdentifyOptions, ReportOptions, ServerOptions
 from .output import OutputError, check_not_journal, check_not_kept, silence_broken_pipe
 from .report import read_report, save_picture, story_as_dict, tell_story
-from .schema import RowSchema, identify_schema, state_schema, status_schema
+from .schema import RowSchema, end_exclusion_schema, exclude_schema, identify_schema, state_schema, status_schema
 from .selection import read_part
 from .signals import LISTENER
 from .source import Reading, RowSource
@@ -48,28 +49,29 @@ ONLY_OPTIONS = IdentifyOptions()
 """Those of the commands that have none of `identify`."""
 
 
-def run_file(label: str, options: FileOptions, category: str | None = None, own: IdentifyOptions = ONLY_OPTIONS) -> None:
-    match label:
-        case "identify":
-            schema = identify_schema()
-        case "status":
-            schema = status_schema()
-        case _:
-            schema = state_schema(State(label.replace("-", "_")), category)
+def run_file(
+    label: str,
+    options: FileOptions,
+    category: str | None = None,
+    own: IdentifyOptions = ONLY_OPTIONS,
+    *,
+    channel: str = Channel.DESKTOP_PUSH,
+    until: str | None = None,
+) -> None:
     gc.freeze()  # else each collection goes through all that was imported, and holds the loop up for 20 ms
-    limits = Limits() if options.rate is None else Limits(options.rate, options.rate)
-    most = limits.identify if label == "identify" else limits.subscription
     try:
         if options.file is None and options.sql is None:
             raise InputError("no input: name a FILE, or - for standard input, or give a query with --sql")
+        schema = _schema_of(label, category, channel, until)
         _check_credentials()
-        deadline = _read_deadline(options.deadline)
+        deadline = _read_moment("--deadline", options.deadline)
         context = make_ssl_context(options.ca_file, options.client_cert, options.client_key)
+        limits = Limits() if options.rate is None else Limits(**dict.fromkeys(fields_dict(Limits), options.rate))
         session = TeakSession(base_url=options.base_url, limits=limits, ssl=context, share=options.share or None)
         job = Job(
             label,
             _open_rows(options, schema, count_repeated=label == "identify" and not own.no_duplicates),
-            most,
+            getattr(limits, schema.limit),
             options.output,
             options.quiet,
             options.journal,
@@ -101,6 +103,20 @@ def run_file(label: str, options: FileOptions, category: str | None = None, own:
     except OSError as error:
         raise _fail(f"{error.filename}: {error.strerror}") from None
     raise typer.Exit(code)
+
+
+def _schema_of(label: str, category: str | None, channel: str, until: str | None) -> RowSchema:
+    match label:
+        case "identify":
+            return identify_schema()
+        case "status":
+            return status_schema(channel)
+        case "exclude":
+            return exclude_schema(_read_moment("--until", until))
+        case "end-exclusion":
+            return end_exclusion_schema()
+        case _:
+            return state_schema(State(label.replace("-", "_")), category, channel)
 
 
 def _open_rows(options: FileOptions, schema: RowSchema, *, count_repeated: bool) -> RowSource:
@@ -154,15 +170,20 @@ def _check_credentials() -> None:
             raise InputError(f"no {what}: what {variable} is in the environment is not text in UTF-8")
 
 
-def _read_deadline(text: str | None) -> datetime | None:
+def _read_moment(option: str, text: str | None) -> datetime | None:
+    """Read a time to come.
+
+    Raises:
+        InputError: when it is none, or has passed.
+    """
     now = datetime.now().astimezone()
     try:
-        deadline = None if text is None else read_time(text, now)
+        moment = None if text is None else read_time(text, now)
     except ValueError as error:
-        raise InputError(f"--deadline: {error}") from None
-    if deadline is not None and deadline <= now:
-        raise InputError(f"--deadline: {text} has passed, it is {now:%Y-%m-%d %H:%M %Z}; name a later time, or 2h30m from now")
-    return deadline
+        raise InputError(f"{option}: {error}") from None
+    if moment is not None and moment <= now:
+        raise InputError(f"{option}: {text} has passed, it is {now:%Y-%m-%d %H:%M %Z}; name a later time, or 2h30m from now")
+    return moment
 
 
 def run_report(options: ReportOptions) -> None:

@@ -75,12 +75,12 @@ class RowMaker:
         if empty and (unfilled := [name for name in self.schema.filled if name in empty]):
             message = f"the column {unfilled[0]} is empty here; leave it out of the file to mean all"
             return fail(line, source, InvalidRequest(message), parameters.get("user_id"))
-        if "user_id" not in parameters:
-            parameters["user_id"] = ""
+        if self.schema.key not in parameters:
+            parameters[self.schema.key] = ""
         try:
             return Row(self.schema.make(parameters), source, line)
         except InvalidRequest as error:
-            return fail(line, source, _in_columns(error), parameters["user_id"])
+            return fail(line, source, _in_columns(error), parameters.get("user_id"))
 
     def _look_at(self, name: str, value: Any, line: int) -> Finding | None:
         text: str = value if type(value) is str else "NaN" if isnan(value) else repr(value)

@@ -27,6 +27,14 @@ class InputFormat(StrEnum):
     JSONL = "jsonl"
 
 
+class ChannelName(StrEnum):
+    """Channels on which a player, or an address, has a subscription."""
+
+    DESKTOP_PUSH = "desktop_push"
+    PUSH = "push"
+    EMAIL = "email"
+
+
 def read_env_file(path: Path | None) -> Path | None:
     """Set the variables that a file names and that are not set yet, before other options look for theirs."""
     if path is None:

@@ -56,7 +56,7 @@ class Reading:
         pairs += [("constant", f"{name}={value}") for name, value in self.constants.items()]
         pairs += [("null", word) for word in self.null_words]
         pairs += [("as-is", "")] if self.as_is else []
-        pairs += [("category", schema.category)] if schema.category else []
+        pairs += schema.options
         return " ".join(f"--{name} {value}".rstrip() for name, value in sorted(pairs))
 
 

@@ -18,6 +18,7 @@ from support import sample
 from teak_async._api.codec import decode, encode
 from teak_async._api.credentials import Credentials
 from teak_async._api.endpoints import endpoint_of
+from teak_async._api.structure import as_json, unstructure
 from teak_async.errors import Delivery, GameNotFound, InvalidRequest, RateLimited, TeakError, UnexpectedResponse
 from teak_async.models import (
     ClearDeliveryFault,
@@ -485,3 +486,11 @@ def test_no_refusal_has_the_address(words: str) -> None:
         error = error_of(SetEmailAddress("p1", EVE), escaped, 422)
         assert isinstance(error, InvalidRequest)
         assert "eve" not in f"{error!r} {error.errors}".lower()
+
+
+@pytest.mark.parametrize(("request_", "name"), RECORDED.values(), ids=[name for _, name in RECORDED.values()])
+def test_each_answer_is_plain_data_again(request_: Request, name: str) -> None:
+    """A response is written into results and journals, with any JSON library."""
+    status = int(name.split(".")[1]) if name.startswith("identify") else 200
+    response = received(request_, sample(name), status)
+    assert json.loads(json.dumps(unstructure(response))) == json.loads(as_json(response))

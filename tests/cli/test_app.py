@@ -28,7 +28,7 @@ from teak_async._cli.text import MAX_LINE
 from teak_async.sandbox import IDENTIFY, Faults, Sandbox, limit_models
 
 SECRET = "not-for-other-eyes"
-COMMANDS = ("identify", "opt-out", "opt-in", "status", "report", "limits", "sandbox", "demo")
+COMMANDS = ("identify", "opt-out", "opt-in", "status", "exclude", "end-exclusion", "report", "limits", "sandbox", "demo")
 NOWHERE = "http://127.0.0.1:9"
 
 
@@ -330,9 +330,11 @@ def test_without_arguments() -> None:
     ("command", "said"),
     [
         ("identify", ("user_id and client_ip or country_code", "must not be run again")),
-        ("opt-out", ("Stop desktop push notifications", "a column category")),
-        ("opt-in", ("Allow desktop push notifications", "a column category")),
-        ("status", ("Read the desktop push subscription of each row's user_id",)),
+        ("opt-out", ("Stop notifications", "a column category")),
+        ("opt-in", ("Allow notifications", "a column category")),
+        ("status", ("Read the subscription of each row's user_id",)),
+        ("exclude", ("Exclude each row's user_id from all marketing", "do not come back")),
+        ("end-exclusion", ("End the exclusion of each row's user_id",)),
         ("sandbox", ("stand-in for Teak's server", "Ctrl-C ends it with what it saw", "0 takes a free one")),
         ("demo", ("made-up players", "compare what both sides counted")),
     ],
