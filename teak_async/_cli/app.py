@@ -22,6 +22,7 @@ except ModuleNotFoundError:
 from teak_async._version import __version__
 
 from .options import (
+    API,
     LIMIT_MODELS,
     ChannelName,
     FaultOptions,
@@ -47,6 +48,7 @@ app = typer.Typer(
     epilog=EPILOG,
 )
 
+LIST_EPILOG = "Exit codes: 0 the list is whole, 2 wrong usage or no answer, 130 interrupted."
 Category = Annotated[str | None, typer.Option(help="Only this category's notifications, not all of them.")]
 OneChannel = Annotated[
     ChannelName,
@@ -54,6 +56,11 @@ OneChannel = Annotated[
         "--channel", help="Where: desktop web push, mobile push, or email, for which a row has a column email. One a run."
     ),
 ]
+BaseUrl = Annotated[str, typer.Option(envvar="TEAK_BASE_URL", help="Another server, such as the sandbox's address.")]
+After = Annotated[
+    str | None, typer.Option(metavar="CURSOR", help="Go on behind a page: what an interrupted command said last.")
+]
+Since = Annotated[str, typer.Option(metavar="TIME", help="2026-01-31, or '2026-01-31 18:00', with a time zone if needed.")]
 Until = Annotated[
     str | None,
     typer.Option(metavar="TIME", help="When the exclusions end: 2030-01-31, or as --deadline takes it. Default: they do not."),
@@ -187,6 +194,30 @@ def report(options: ReportOptions) -> None:
     from .commands import run_report
 
     run_report(options)
+
+
+@app.command(epilog=LIST_EPILOG, short_help="List the exclusions of the game.")
+def exclusions(base_url: BaseUrl = API, after: After = None) -> None:
+    """List the exclusions of the game as JSON Lines, page by page.
+
+    \b
+    teak-async exclusions > exclusions.jsonl
+    """  # noqa: D301 - a backspace is the mark of lines that stay as they are
+    from .commands import run_list
+
+    run_list(base_url, after, None)
+
+
+@app.command(epilog=LIST_EPILOG, short_help="List the email addresses that opted out since a time.")
+def unsubscriptions(since: Since, base_url: BaseUrl = API, after: After = None) -> None:
+    """List the email addresses that opted out since a time as JSON Lines, page by page.
+
+    \b
+    teak-async unsubscriptions --since 2026-01-31 > unsubscribed.jsonl
+    """  # noqa: D301 - a backspace is the mark of lines that stay as they are
+    from .commands import run_list
+
+    run_list(base_url, after, since)
 
 
 @app.command(short_help="Show who shares a limit.")

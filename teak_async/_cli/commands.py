@@ -31,6 +31,7 @@ from .files import same_file
 from .input import RowReader
 from .job import Exit, Job, run_job
 from .limits import show_limits
+from .lists import write_exclusions, write_unsubscriptions
 from .options import FaultOptions, FileOptions, IdentifyOptions, ReportOptions, ServerOptions
 from .output import OutputError, check_not_journal, check_not_kept, silence_broken_pipe
 from .report import read_report, save_picture, story_as_dict, tell_story
@@ -177,13 +178,17 @@ def _read_moment(option: str, text: str | None) -> datetime | None:
         InputError: when it is none, or has passed.
     """
     now = datetime.now().astimezone()
-    try:
-        moment = None if text is None else read_time(text, now)
-    except ValueError as error:
-        raise InputError(f"{option}: {error}") from None
+    moment = None if text is None else _read_time(option, text)
     if moment is not None and moment <= now:
         raise InputError(f"{option}: {text} has passed, it is {now:%Y-%m-%d %H:%M %Z}; name a later time, or 2h30m from now")
     return moment
+
+
+def _read_time(option: str, text: str) -> datetime:
+    try:
+        return read_time(text, datetime.now().astimezone())
+    except ValueError as error:
+        raise InputError(f"{option}: {error}") from None
 
 
 def run_report(options: ReportOptions) -> None:
@@ -232,6 +237,30 @@ def run_limits(address: str, *, watch: bool, as_json: bool) -> None:
         raise _fail(str(error), Exit.OUTAGE) from None
     except (ValueError, TeakError) as error:
         raise _fail(str(error).replace("share=", "--share ")) from None
+
+
+def run_list(base_url: str, after: str | None, since: str | None) -> None:
+    """Write the exclusions, or with `since` the unsubscriptions."""
+    LISTENER.set_last_words("nothing was written")
+    try:
+        _check_credentials()
+        session = TeakSession(base_url=base_url)
+        if since is None:
+            asyncio.run(write_exclusions(session, after, _write))
+        else:
+            asyncio.run(write_unsubscriptions(session, _read_time("--since", since), after, _write))
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
+    except BrokenPipeError:
+        silence_broken_pipe()
+        raise typer.Exit(Exit.WRONG_USAGE) from None
+    except (InputError, ValueError, TeakError) as error:
+        raise _fail(str(error).replace("base_url", "--base-url")) from None
+
+
+def _write(lines: str) -> None:
+    sys.stdout.write(f"{lines}\n")
+    sys.stdout.flush()
 
 
 def run_sandbox(server_options: ServerOptions, fault_options: FaultOptions) -> None:

@@ -28,7 +28,20 @@ from teak_async._cli.text import MAX_LINE
 from teak_async.sandbox import IDENTIFY, Faults, Sandbox, limit_models
 
 SECRET = "not-for-other-eyes"
-COMMANDS = ("identify", "opt-out", "opt-in", "status", "exclude", "end-exclusion", "report", "limits", "sandbox", "demo")
+COMMANDS = (
+    "identify",
+    "opt-out",
+    "opt-in",
+    "status",
+    "exclude",
+    "end-exclusion",
+    "report",
+    "exclusions",
+    "unsubscriptions",
+    "limits",
+    "sandbox",
+    "demo",
+)
 NOWHERE = "http://127.0.0.1:9"
 
 

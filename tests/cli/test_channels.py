@@ -120,3 +120,23 @@ async def test_what_cannot_be_done(tmp_path: Path, arguments: tuple[str, ...], s
         assert ended.code == 2
         assert said in " ".join(ended.err.split()), ended.err
         assert server.requests == type(server.requests)()
+
+
+async def test_lists(tmp_path: Path) -> None:
+    """All pages are written, each entry once, and an earlier page's cursor goes on behind it."""
+    async with fast_sandbox(limits={"exclusions": 5000, "unsubscriptions": 5000}) as server:
+        source = tmp_path / "p.csv"
+        source.write_text("user_id\n" + "".join(f"p{number:04}\n" for number in range(2_500)))
+        assert (await ask(server, "exclude", source, "--rate", 5000)).code == 0
+        whole = await ask(server, "exclusions")
+        assert [json.loads(line)["user_id"] for line in whole.out.splitlines()] == [f"p{number:04}" for number in range(2_500)]
+        rest = await ask(server, "exclusions", "--after", "2000")
+        assert len(rest.out.splitlines()) == 500
+        source.write_text("email\neve@example.com\n")
+        await ask(server, "opt-out", source, "--channel", "email")
+        found = await ask(server, "unsubscriptions", "--since", "2026-01-01")
+        assert [json.loads(line)["email"] for line in found.out.splitlines()] == ["eve@example.com"]
+        none = await ask(server, "unsubscriptions", "--since", "2199-01-01")
+        assert (none.code, none.out) == (0, "")
+        wrong = await ask(server, "unsubscriptions", "--since", "lately")
+        assert (wrong.code, "--since: 'lately' cannot be read as a time" in wrong.err) == (2, True)

@@ -1,0 +1,55 @@
+"""Lists that the server has in pages, as JSON Lines."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
+from typing import Any
+
+from attrs import asdict
+
+from teak_async._session import TeakSession
+from teak_async.models import Exclusion, ExclusionPage, ListExclusions, ListUnsubscriptions, UnsubscriptionPage
+
+from .signals import LISTENER
+
+
+async def write_exclusions(session: TeakSession, after: str | None, write: Callable[[str], object]) -> None:
+    """Write the game's exclusions, behind the page of a cursor.
+
+    Args:
+        session: not opened yet.
+        after: the cursor; `None` for the first page.
+        write: called with the lines of each page.
+    """
+    async with session as teak:
+        page: ExclusionPage | None = None
+        while page is None or after is not None:
+            page = await teak.call(ListExclusions(after=after))
+            after = _write_page(map(_describe, page), page.after, write)
+
+
+async def write_unsubscriptions(
+    session: TeakSession, since: datetime, after: str | None, write: Callable[[str], object]
+) -> None:
+    """Write the addresses that opted out since an instant; see `write_exclusions`."""
+    async with session as teak:
+        page: UnsubscriptionPage | None = None
+        while page is None or after is not None:
+            page = await teak.call(ListUnsubscriptions(since, after=after))
+            after = _write_page((entry.details for entry in page), page.after, write)
+
+
+def _write_page(entries: Iterable[Mapping[str, Any]], after: str | None, write: Callable[[str], object]) -> str | None:
+    """Write a page whole, and have an interruption say how to go on behind it."""
+    lines = [json.dumps(entry, ensure_ascii=False) for entry in entries]
+    if lines:
+        write("\n".join(lines))
+    if after is not None:
+        LISTENER.set_last_words(f"to go on behind what was written: --after {after}")
+    return after
+
+
+def _describe(exclusion: Exclusion) -> dict[str, str | None]:
+    return asdict(exclusion, value_serializer=lambda _, __, value: value.isoformat() if isinstance(value, datetime) else value)
