@@ -563,7 +563,8 @@ def test_submitted(ear: Ear) -> None:
             with pytest.raises(BacklogFull) as full:
                 teak.submit(requests()[0])
             ear.catch(full.value)
-            await asyncio.sleep(0.3)
+            while teak._backlog.busy:
+                await asyncio.sleep(0.01)
             gc.collect()
             for request in requests():
                 teak.submit(request)
