@@ -152,8 +152,9 @@ class Players:
             self._room.set_result(None)
 
     def _start(self, player: Player) -> None:
+        row = player.queue[0]
         task = asyncio.create_task(self._run_player(player))
-        self._tasks[task] = player.queue[0]
+        self._tasks.setdefault(task, row)  # an eager task has begun, and is perhaps at a later row
         task.add_done_callback(self._tasks.pop)
 
     def stop(self) -> None:
