@@ -10,10 +10,12 @@ if TYPE_CHECKING:
     from ._bulk.outcomes import Outcome as Outcome
     from ._bulk.outcomes import Row as Row
     from ._bulk.run import BulkRun as BulkRun
+    from ._client.deadline import Deadline as Deadline
     from ._client.retry import RetryPolicy as RetryPolicy
     from ._client.transport import Timeout as Timeout
     from ._limits.bucket import Rate as Rate
     from ._limits.session_limits import Limits as Limits
+    from ._notify import Hook as Hook
     from ._parts.categories import Categories as Categories
     from ._parts.email import Email as Email
     from ._parts.exclusions import Exclusions as Exclusions
@@ -94,10 +96,12 @@ if TYPE_CHECKING:
 _NAMES = {
     "_bulk.outcomes": "BulkReport Outcome Row",
     "_bulk.run": "BulkRun",
+    "_client.deadline": "Deadline",
     "_client.retry": "RetryPolicy",
     "_client.transport": "Timeout",
     "_limits.bucket": "Rate",
     "_limits.session_limits": "Limits",
+    "_notify": "Hook",
     "_parts.categories": "Categories",
     "_parts.email": "Email",
     "_parts.exclusions": "Exclusions Players",

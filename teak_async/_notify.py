@@ -8,8 +8,8 @@ Rules of this module:
 - An error that a listener raises ends here: no call and no permit depends on a listener.
 - The caller of `emit` asks `is_enabled` first, so it makes no event without a listener.
 - The log is silent until the application gives it a handler.
-- WARNING is what needs attention: a rate-limited attempt, a limit lowered by it, an identify of unknown fate. INFO is what the
-  session does about trouble by itself, and DEBUG what every call does.
+- WARNING is what needs attention: a pause after a 429, a limit lowered by it, wrong credentials, an identify of unknown fate.
+  INFO is what the session does about trouble by itself, and DEBUG what every call does.
 """
 
 from __future__ import annotations

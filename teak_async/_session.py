@@ -10,7 +10,8 @@ import asyncio
 import os
 import weakref
 from collections.abc import AsyncIterable, Iterable, Mapping
-from datetime import timedelta
+from datetime import timedelta, tzinfo
+from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 from ssl import SSLContext
 from types import NoneType, TracebackType
@@ -50,7 +51,8 @@ R = TypeVar("R", bound=Response)
 class TeakSession(SessionParts):
     """A session with Teak's server API for one game.
 
-    Open one for the whole program: `async with TeakSession() as teak:`. It keeps the limits for the calls that go through it.
+    Open one for each process: `async with TeakSession() as teak:`. It keeps the limits for the calls that go through it. With
+    `share` several processes keep them together.
 
     Args:
         game_id: Teak App ID. Default: `TEAK_GAME_ID` in the environment.
@@ -73,10 +75,6 @@ class TeakSession(SessionParts):
             or `redis://host`, `rediss://host`, `unix:///socket` for many. Or an open `TeakSession` for the same game on the
             same loop; its limits hold for both together. Close it last. Default: `TEAK_SHARE` in the environment, else
             limits of its own.
-
-    Attributes:
-        undelivered: the submitted calls that had no response when the session was closed: pairs of the request and the error
-            that says what became of it. Empty before.
 
     Raises:
         TypeError: a parameter is of another type.
@@ -133,8 +131,8 @@ class TeakSession(SessionParts):
         self._closing: asyncio.Task[None] | None = None
         self._draining = False
         self._backlog = Backlog(backlog)
-        self._drain_timeout = as_seconds("drain_timeout", drain_timeout)
-        self.undelivered: tuple[tuple[Request, TeakError], ...] = ()
+        self._drain_timeout = as_seconds("drain_timeout", drain_timeout, least=0)
+        self._undelivered: tuple[tuple[Request, TeakError], ...] = ()
 
     async def open(self) -> Self:
         """Open the session on the running loop; `async with` does it.
@@ -175,7 +173,8 @@ class TeakSession(SessionParts):
         """Close the session; `async with` does it.
 
         Submitted calls have `drain_timeout` seconds. Then calls that wait for a permit end with `SessionClosed`, and those on
-        the wire get their responses. `undelivered` has the submitted calls without a response.
+        the wire get their responses. `undelivered` has the submitted calls that failed meanwhile. End bulk runs before: they
+        end with `SessionClosed`.
         """
         await self._close(None)
 
@@ -207,11 +206,11 @@ class TeakSession(SessionParts):
 
     async def _finish(self) -> None:
         hurry = True
+        undelivered = self._backlog.undelivered()
         try:
             await self._backlog.drain(self._drain_timeout)
             hurry = False
         finally:
-            undelivered = self._backlog.undelivered()
             self._end_waiting()
             try:
                 try:
@@ -220,7 +219,7 @@ class TeakSession(SessionParts):
                     await self._limits.leave()
             finally:
                 try:
-                    self.undelivered = await undelivered.collect()
+                    self._undelivered = await undelivered.collect()
                 finally:
                     await self._transport.close()
 
@@ -235,6 +234,11 @@ class TeakSession(SessionParts):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self._close(error)
+
+    @property
+    def undelivered(self) -> tuple[tuple[Request, TeakError], ...]:
+        """The submitted calls that were under way as the session closed, and failed: the request, and what became of it."""
+        return self._undelivered
 
     @property
     def rates(self) -> Mapping[str, Rate]:
@@ -273,14 +277,15 @@ class TeakSession(SessionParts):
     def submit(self, request: Request[R], *, deadline: Deadline = None) -> asyncio.Future[R]:
         """Make one call without waiting for it: for a tick loop that cannot await.
 
-        Leaving the session waits `drain_timeout` seconds for it. A call without a response by then is in `undelivered`.
+        Leaving the session waits `drain_timeout` seconds for it. A call that fails meanwhile is in `undelivered`.
 
         Args:
             request: as for `call`.
             deadline: as for `call`.
 
         Returns:
-            A future of the response; it may be dropped. Both the method and the future belong to the loop's thread.
+            A future of the response. If it is dropped and the call fails, asyncio logs the error, without the player. Both the
+            method and the future belong to the loop's thread.
 
         Raises:
             BacklogFull: `backlog` calls are submitted and under way already; this one was not taken.
@@ -297,9 +302,9 @@ class TeakSession(SessionParts):
         self,
         user_id: str | int,
         *,
-        client_ip: str | None = None,
+        client_ip: str | IPv4Address | IPv6Address | None = None,
         country_code: str | None = None,
-        timezone_id: str | None = None,
+        timezone_id: str | tzinfo | None = None,
         email: str | None = None,
         deep_link: str | None = None,
         deadline: Deadline = None,

@@ -81,8 +81,6 @@ class ResponseReceived(_AttemptEvent):
         on_wire: seconds since the permit was acquired; connecting is part of it.
     """
 
-    level: ClassVar[int] = DEBUG
-
     status: int
     delivery: Delivery
     error: str | None
@@ -93,6 +91,10 @@ class ResponseReceived(_AttemptEvent):
     def message(self) -> str:
         error = "" if self.error is None else ", %(error)s,"
         return f"{_PREFIX}response %(status)d{error} after %(on_wire).3f s: %(delivery)s"
+
+    @property
+    def level(self) -> int:
+        return WARNING if self.error in ("Forbidden", "GameNotFound") else DEBUG  # no call will do better before somebody acts
 
 
 @frozen
@@ -126,7 +128,7 @@ class RateLimitHit(_AttemptEvent):
         allowance: requests per second that the session now makes on that path at most.
     """
 
-    level: ClassVar[int] = WARNING
+    level: ClassVar[int] = INFO  # hundreds may come at once; `BucketPaused` warns once for all of them
 
     bucket: str
     retry_after: float | None
@@ -147,11 +149,15 @@ class RetryScheduled(_AttemptEvent):
         wait: seconds until the next attempt asks for its permit; 0 after a 429, since the pause of its bucket holds it.
     """
 
-    message: ClassVar[str] = _PREFIX + "ended with %(error)s and is made again in %(wait).2f s"
     level: ClassVar[int] = INFO
 
     error: str
     wait: float
+
+    @property
+    def message(self) -> str:
+        when = "after the pause of its bucket" if self.error == "RateLimited" else "in %(wait).2f s"
+        return f"{_PREFIX}ended with %(error)s and is made again {when}"
 
 
 @frozen
@@ -163,8 +169,8 @@ class BucketPaused:
         pause: seconds from now.
     """
 
-    message: ClassVar[str] = "%(bucket)s: nothing is sent for %(pause).1f s"
-    level: ClassVar[int] = INFO
+    message: ClassVar[str] = "%(bucket)s: rate-limited (429), nothing is sent for %(pause).1f s"
+    level: ClassVar[int] = WARNING
 
     bucket: str
     pause: float

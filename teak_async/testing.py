@@ -86,7 +86,7 @@ class TeakSandbox:
 
     @property
     def seen(self) -> dict[str, PathStats]:
-        """The counts of `identify`, `status` and `category`: `requests`, `rate_limited`, `busiest`."""
+        """The counts of each call, by the names of `fail_next`: `requests`, `rate_limited`, `busiest`."""
         from .sandbox import CALLS  # noqa: PLC0415 - every run of pytest imports this module
 
         return {name: self._server.seen[path] for name, path in CALLS.items()}
@@ -96,10 +96,12 @@ class TeakSandbox:
         return self._run_on_loop(lambda: self._server.add_player(user_id, state=state, categories=categories))
 
     def fail_next(self, call: str, *faults: Fault) -> None:
-        """Let the next requests of a call (`identify`, `status`, `category`) go wrong, one after the other.
+        """Let the next requests of a call go wrong, one after the other.
 
         Args:
-            call: `status` is reading and setting, `category` is setting one category.
+            call: `identify`; `desktop_push_status`, `push_status`, `email_status`: reading and setting;
+                `desktop_push_category`, `push_category`, `email_category`: setting one category; `address`, `delivery_fault`,
+                `unsubscriptions`, `exclusions` (listing, creating, ending), `exclusion` (reading), `removals`, `categories`.
             faults: `reset`: the connection is reset before the work; `response_lost`: after it; `error_before`: a 500 before
                 the work; `error_after`: a 502 after it; `stall`: the response is five seconds late; `not_json`: a web page
                 after the work; `rate_limited`: a 429.

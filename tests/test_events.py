@@ -54,7 +54,7 @@ def kinds(heard: list[Event]) -> Counter[str]:
 async def let_everything_happen(server: Sandbox, teak: TeakSession) -> None:
     """A refusal and all that follows from it until the limit is won back, and a set that is lost and made again."""
     server.add_player("p1")
-    server.fail_next("status", "reset")
+    server.fail_next("desktop_push_status", "reset")
     await teak.desktop_push.opt_out("p1")
     await asyncio.gather(*(teak.identify(f"p{number}", country_code="US") for number in range(4)))
     while teak.rates[IDENTIFY].allowance < 4:
@@ -314,9 +314,9 @@ async def test_the_log_has_a_line_for_each_trouble_with_its_fields(caplog: pytes
         [
             ("INFO", "attemptfailed"),
             ("INFO", "retryscheduled"),
-            ("INFO", "bucketpaused"),
+            ("WARNING", "bucketpaused"),
             ("WARNING", "allowancechanged"),
-            ("WARNING", "ratelimithit"),
+            ("INFO", "ratelimithit"),
             ("INFO", "retryscheduled"),
             ("INFO", "allowancechanged"),
             ("WARNING", "attemptfailed"),
@@ -329,7 +329,7 @@ async def test_the_log_has_a_line_for_each_trouble_with_its_fields(caplog: pytes
     assert (fields["retryscheduled"]["teak_error"], fields["retryscheduled"]["teak_wait"]) == ("RateLimited", 0.0)
     assert (fields["attemptfailed"]["teak_delivery"], fields["attemptfailed"]["teak_lane"]) == ("unknown", "live")
     said = [record.getMessage() for record in caplog.records]
-    assert f"{IDENTIFY}: nothing is sent for 1.0 s" in said
+    assert f"{IDENTIFY}: rate-limited (429), nothing is sent for 1.0 s" in said
     assert f"{IDENTIFY}: rate-limited within the limit, so it takes less: 3 of 4 a second, 4 before" in said
     assert f"{IDENTIFY}: won back: 4 of 4 a second, 3 before" in said
 
@@ -363,7 +363,7 @@ async def test_nothing_of_a_player_and_no_secret_is_told(level: int, caplog: pyt
     ):
         for fault in ("reset", "response_lost", "error_before", "error_after", "not_json", "stall"):
             server.fail_next("identify", fault)
-            server.fail_next("status", fault)
+            server.fail_next("desktop_push_status", fault)
             with pytest.raises(TeakError):
                 await teak.identify(player, client_ip=address, email=email)
             try:
@@ -386,17 +386,18 @@ SET = ("set state", "bulk", 1, 1)
         (PermitAcquired(*SET, 0.5), logging.DEBUG),
         (AttemptStarted(*SET, "https://x"), logging.DEBUG),
         (ResponseReceived(*IDENTIFIED, 201, Delivery.DONE, None, 0.1, 0.2), logging.DEBUG),
-        (ResponseReceived(*IDENTIFIED, 403, Delivery.REJECTED, "Forbidden", 0.1, 0.2), logging.DEBUG),
+        (ResponseReceived(*IDENTIFIED, 403, Delivery.REJECTED, "Forbidden", 0.1, 0.2), logging.WARNING),
         (ResponseReceived(*IDENTIFIED, 502, Delivery.UNKNOWN, "ServerError", 0.1, 0.2), logging.WARNING),
         (ResponseReceived(*SET, 502, Delivery.UNKNOWN, "ServerError", 0.1, 0.2), logging.DEBUG),
         (AttemptFailed(*IDENTIFIED, Delivery.UNKNOWN, "TimedOut", 30.0), logging.WARNING),
         (AttemptFailed(*IDENTIFIED, Delivery.NOT_SENT, "ConnectFailed", 0.1), logging.INFO),
         (AttemptFailed(*IDENTIFIED, Delivery.NOT_SENT, "CancelledError", 0.1), logging.DEBUG),
         (AttemptFailed(*SET, Delivery.UNKNOWN, "ConnectionLost", 0.1), logging.INFO),
-        (RateLimitHit(*SET, STATUS, 1.5, 240), logging.WARNING),
-        (RateLimitHit(*SET, STATUS, None, 240), logging.WARNING),
+        (RateLimitHit(*SET, STATUS, 1.5, 240), logging.INFO),
+        (RateLimitHit(*SET, STATUS, None, 240), logging.INFO),
         (RetryScheduled(*SET, "ServerError", 0.15), logging.INFO),
-        (BucketPaused(STATUS, 1.0), logging.INFO),
+        (RetryScheduled(*SET, "RateLimited", 0.0), logging.INFO),
+        (BucketPaused(STATUS, 1.0), logging.WARNING),
         (AllowanceChanged(STATUS, 300, 300, 240), logging.WARNING),
         (AllowanceChanged(STATUS, 300, 240, 255), logging.INFO),
     ],

@@ -100,7 +100,7 @@ async def test_submitted_and_bulk_calls_lie_below_their_callers_span(telemetry: 
 async def test_every_attempt_is_a_span_with_its_number_of_resends(telemetry: Telemetry, sandbox: Sandbox) -> None:
     """The first has none; each says how it ended."""
     sandbox.add_player("p1")
-    sandbox.fail_next("status", "error_before", "response_lost")
+    sandbox.fail_next("desktop_push_status", "error_before", "response_lost")
     async with session_on(sandbox, on_event=telemetry.hook) as teak:
         await teak.desktop_push.opt_out("p1")
     ended = [

@@ -215,7 +215,7 @@ async def a_backfill(block: Block, stage: Stage) -> None:
         await names["backfill"](rows)
         assert stage.sessions() == {f"p{number}": 1 for number in range(20) if number != 7}
     first, report, again = stage.printed().splitlines()
-    assert first.startswith("7 not_sent Identify: country_code")
+    assert first.startswith("p7 not_sent Identify: country_code")
     assert report.startswith(
         "BulkReport(total=20, succeeded=19, failed=1, in_doubt=0, skipped=0, not_sent=0, failed_earlier=0, sent=19,"
     )
@@ -273,11 +273,11 @@ async def a_shared_limit(block: Block, stage: Stage) -> None:
 @drives("async def leave_alone")
 async def wishes_of_players(block: Block, stage: Stage) -> None:
     """Each player has the wish fulfilled, and the address is as the example says."""
-    player = stage.server.add_player("p1", categories={"sales": "opt_out"})
+    player = stage.server.add_player("p1")
     names = block.run()
     async with TeakSession() as teak:
         await names["leave_alone"](teak, "p1", "p1@example.com")
-        assert (player.state, player.categories["sales"], player.channels["push"].state) == ("opt_out", "opt_in", "opt_out")
+        assert (player.state, player.channels["push"].state) == ("opt_out", "opt_out")
         address = stage.server.addresses["p1@example.com"]
         assert address.state == "opt_out"
         address.delivery_fault = True
@@ -521,7 +521,7 @@ async def tick_loop_in(block: Block, stage: Stage, weather: str) -> None:
     took = asyncio.get_running_loop().time() - began
     said = stage.printed().splitlines()
     if weather == "away":
-        assert [line.partition(": ")[0] for line in said] == ["p1 not_sent identify"]
+        assert [line.partition(": ")[0] for line in said] == ["p1 not_sent identify", "left behind"]
     else:
         assert took < 8
         assert said in ([], ["left behind: p1 unknown"])

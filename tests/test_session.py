@@ -6,6 +6,7 @@ import inspect
 import os
 import re
 from collections.abc import AsyncIterator, Callable
+from datetime import timedelta
 from typing import Any, assert_type
 from unittest.mock import AsyncMock, create_autospec
 
@@ -191,10 +192,10 @@ async def test_an_identify_of_unknown_fate_is_never_repeated(
 @pytest.mark.parametrize("fault", [fault for fault, _, _ in SPOILED])
 async def test_reads_and_sets_are_repeated(slow: Sandbox, fault: Any) -> None:
     """A read or a set whose try was spoiled is made again; a change says that its previous state may be our own."""
-    slow.fail_next("status", fault, fault)
+    slow.fail_next("desktop_push_status", fault, fault)
     async with session_on(slow, timeout=Timeout(connect=1, response=0.1)) as teak:
         change = await teak.desktop_push.opt_out("p1")
-        slow.fail_next("status", fault)
+        slow.fail_next("desktop_push_status", fault)
         status = await teak.desktop_push.status("p1")
         again = await teak.desktop_push.opt_out("p1")
     assert change.repeated
@@ -205,7 +206,7 @@ async def test_reads_and_sets_are_repeated(slow: Sandbox, fault: Any) -> None:
 
 async def test_a_call_that_gives_up_says_what_any_of_its_tries_may_have_done(slow: Sandbox) -> None:
     """When an early try of a set may have been applied, a later refusal does not make the call rejected."""
-    slow.fail_next("status", "response_lost")
+    slow.fail_next("desktop_push_status", "response_lost")
     async with session_on(slow) as teak:
         call = asyncio.create_task(teak.desktop_push.opt_out("p1"))
         while not slow.requests:
@@ -474,7 +475,7 @@ async def test_cancelling_close_ends_everything() -> None:
 async def test_closing_ends_a_pause_between_tries(sandbox: Sandbox) -> None:
     """A call that waits for its next try hears of the closing, and says what its last try may have done."""
     sandbox.add_player("p1")
-    sandbox.fail_next("status", "response_lost")
+    sandbox.fail_next("desktop_push_status", "response_lost")
     teak = await session_on(sandbox, retry=RetryPolicy(initial_wait=60, max_wait=60)).open()
     call = asyncio.create_task(teak.desktop_push.opt_out("p1"))
     while not (sandbox.requests and not internals(teak).executor.under_way):
@@ -492,7 +493,7 @@ def respond_oddly(call: Any, **values: Any) -> tuple[int, dict[str, Any]]:
 
 async def test_a_done_call_stays_done(slow: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
     """An uncertain try before it does not make a change that was certainly made uncertain."""
-    slow.fail_next("status", "error_before")
+    slow.fail_next("desktop_push_status", "error_before")
     monkeypatch.setattr("teak_async.sandbox.game._respond_ok", respond_oddly)
     async with session_on(slow) as teak:
         with pytest.raises(UnexpectedResponse) as odd:
@@ -573,19 +574,23 @@ async def test_delivery_agrees_with_the_server_for_every_call() -> None:
         ({"backlog": 0}, "backlog must be a whole number from 1 on, not 0"),
         ({"backlog": True}, "backlog must be a whole number from 1 on, not True"),
         ({"drain_timeout": "5"}, "drain_timeout must be a number of seconds or a timedelta, not str"),
+        ({"drain_timeout": -1}, "drain_timeout must be 0 or more seconds, not -1"),
+        ({"drain_timeout": timedelta(seconds=-2)}, "drain_timeout must be 0 or more seconds, not -2.0"),
+        ({"share": "redis:/x"}, "share='redis:/x' lacks a slash: write redis://…"),
+        ({"share": "sqlite:x.db"}, "share='sqlite:x.db' lacks a slash: write sqlite://…"),
         ({"drain_timeout": None}, "drain_timeout must be a number of seconds or a timedelta, not NoneType"),
     ],
 )
-def test_a_parameter_of_another_type_is_told_when_the_session_is_made(given: dict[str, Any], remedy: str) -> None:
+def test_a_parameter_that_cannot_be_is_told_when_the_session_is_made(given: dict[str, Any], remedy: str) -> None:
     """With what to write, and not when the first call fails."""
-    with pytest.raises(TypeError, match=re.escape(remedy)):
+    with pytest.raises((TypeError, ValueError), match=re.escape(remedy)):
         TeakSession("1", "s", **given)
 
 
 async def test_none_is_no_retries(server: Sandbox) -> None:
     """One attempt, and its own error."""
     async with session_on(server, retry=None) as teak:
-        server.fail_next("status", "reset", "reset")
+        server.fail_next("desktop_push_status", "reset", "reset")
         with pytest.raises(ConnectionLost) as lost:
             await teak.desktop_push.status("p1")
     assert lost.value.attempts == 1

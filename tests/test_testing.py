@@ -267,7 +267,7 @@ async def test_shares_of_faults_and_limits(teak_sandbox: TeakSandbox) -> None:
         await teak.desktop_push.status("p2")
     assert {name: (seen.requests, seen.rate_limited) for name, seen in teak_sandbox.seen.items() if seen.requests} == {
         "identify": (2, 1),
-        "status": (1, 0),
+        "desktop_push_status": (1, 0),
     }
 
 

@@ -61,7 +61,7 @@ class Outcome:
         delivery: what became of it at the server.
         attempts: how many attempts were made, rate-limited ones included.
         line: the number of its line in the input, from 1; 0 where there are no lines.
-        user_id: the player, where there is no `request`; `None` where nobody knows.
+        user_id: the player; `None` where nobody knows, and for an email address.
         known: whether an earlier run of the journal has reported the same.
     """
 
@@ -119,6 +119,7 @@ class BulkReport:
         sent: rows that ended after at least one attempt.
         elapsed: seconds from the first row that was not skipped to the end of the run, or to now.
         rate: `sent` per second, on average; above the limit in a run of a second or two, since permits may burst.
+        first_error: how the first row of this run ended that did not succeed; `None` while all do.
     """
 
     total: int
@@ -131,6 +132,7 @@ class BulkReport:
     sent: int
     elapsed: float
     rate: float
+    first_error: TeakError | None = None
 
 
 @define
@@ -141,6 +143,7 @@ class Tally:
         began: when the first row was started that was not skipped.
         ended: when the run ended.
         retries: attempts beyond the first of each row.
+        first_error: how the first row ended that did not succeed.
     """
 
     succeeded: int = 0
@@ -153,6 +156,7 @@ class Tally:
     retries: int = 0
     began: float = 0.0
     ended: float = 0.0
+    first_error: TeakError | None = None
 
     def add(self, outcome: Outcome) -> None:
         """Count a row that ended."""
@@ -160,6 +164,7 @@ class Tally:
         setattr(self, state, getattr(self, state) + 1)
         self.sent += outcome.attempts > 0
         self.retries += max(outcome.attempts - 1, 0)
+        self.first_error = self.first_error or outcome.error
 
     def skip(self, rows: FinishedRows) -> None:
         """Count rows that an earlier run finished."""
@@ -180,6 +185,7 @@ class Tally:
             sent=self.sent,
             elapsed=elapsed,
             rate=self.sent / elapsed if elapsed > 0 else 0.0,
+            first_error=self.first_error,
         )
 
 

@@ -160,7 +160,8 @@ class InvalidRow:
 def outcome_of(row: RowCall | InvalidRow, response: Response | None, error: TeakError | None) -> Outcome:
     """Return how a row ended."""
     delivery = Delivery.DONE if error is None else error.delivery
-    request, user_id = (row.call.request, None) if isinstance(row, RowCall) else (None, row.user_id)
+    request = row.call.request if isinstance(row, RowCall) else None
+    user_id = row.user_id if isinstance(row, InvalidRow) else getattr(request, "user_id", None)
     return Outcome(row.index, request, response, error, delivery, row.attempts, row.line, user_id=user_id)
 
 

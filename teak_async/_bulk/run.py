@@ -15,6 +15,7 @@ does the rest, in its bulk lane.
 from __future__ import annotations
 
 import asyncio
+import warnings
 from collections.abc import AsyncIterable, AsyncIterator, Coroutine, Generator, Iterable, Mapping
 from contextlib import aclosing, suppress
 from pathlib import Path
@@ -87,6 +88,7 @@ class BulkRun(Coroutine[Any, Any, BulkReport]):
         self._puller: asyncio.Task[None] | None = None
         self._main: asyncio.Task[None] | None = None
         self._drained: Coroutine[Any, Any, BulkReport] | None = None
+        self._begun = False
 
     @property
     def report(self) -> BulkReport:
@@ -108,7 +110,13 @@ class BulkRun(Coroutine[Any, Any, BulkReport]):
         """Why nothing is sent, or why a row was last attempted again, until one ends."""
         return self._players.gate.outage or self._context.trouble
 
+    def __del__(self) -> None:
+        # As for a coroutine that nobody awaits: without a word, nothing would be sent.
+        if not getattr(self, "_begun", True):
+            warnings.warn("teak.bulk(…) was never awaited, so nothing was sent", RuntimeWarning, source=self, stacklevel=2)
+
     async def __aenter__(self) -> Self:
+        self._begun = True
         if self._main is not None:
             raise RuntimeError("a run is made once; make another one with teak.bulk(...)")
         if self._options.path is not None:
@@ -165,12 +173,14 @@ class BulkRun(Coroutine[Any, Any, BulkReport]):
 
     def throw(self, *error: Any) -> Any:
         """Raise an error where the run waits; for the event loop, as in a coroutine."""
+        self._begun = True
         if self._drained is None:
             self._drained = self._drain()
         return self._drained.throw(*error)
 
     def close(self) -> None:
-        """Drop the run where it waits; for the event loop, as in a coroutine."""
+        """Drop the run where it waits; for the event loop, as in a coroutine. Users call `stop`."""
+        self._begun = True
         if self._drained is not None:
             self._drained.close()
 

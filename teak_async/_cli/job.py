@@ -162,6 +162,8 @@ async def _run(job: Job, session: TeakSession, interrupts: list[int], hearing: E
                 show()
     except Outage as outage:
         raise Outage(f"{outage}; {summary(run.report, journal=job.journal)}; {resume_hint(job.journal)}") from None
+    finally:
+        run.close()  # where it never began
     said = summary(run.report, interrupted=bool(interrupts), unwritten=results.unwritten, journal=job.journal)
     if failures.too_many:
         said = f"stopped, since {failures.too_many}: {said}"

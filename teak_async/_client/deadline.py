@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from functools import partial
-from math import isfinite
+from math import inf, isfinite
 from numbers import Real
 from typing import TypeAlias
 
@@ -56,19 +56,21 @@ def due_time(deadline: Deadline, now: float) -> DueTime | None:
     return DueTime(now + as_seconds("deadline", deadline))
 
 
-def as_seconds(name: str, value: float | timedelta) -> float:
+def as_seconds(name: str, value: float | timedelta, *, least: float = -inf) -> float:
     """Return a span of time in seconds; `name` stands in messages.
 
     Raises:
-        ValueError: for a number that is not finite.
+        ValueError: for a number that is not finite, or is below `least`.
         TypeError: for a value that is no span of time.
     """
     if isinstance(value, timedelta):
-        return value.total_seconds()
+        value = value.total_seconds()
     if not isinstance(value, Real) or isinstance(value, bool):
         raise TypeError(f"{name} must be a number of seconds or a timedelta, not {type(value).__name__}")
     if not isfinite(value):
         raise ValueError(f"{name} must be a finite number of seconds, not {value!r}")
+    if value < least:
+        raise ValueError(f"{name} must be {least:g} or more seconds, not {value!r}")
     return float(value)
 
 

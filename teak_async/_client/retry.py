@@ -12,7 +12,7 @@ from teak_async.errors import CertificateError, DeadlinePassed, Delivery, RateLi
 from .deadline import seconds_of
 
 
-@frozen
+@frozen(kw_only=True)
 class RetryPolicy:
     """How often and how late a failed attempt is repeated, where that can help and harms nothing.
 

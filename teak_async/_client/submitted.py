@@ -1,7 +1,7 @@
 """Submitted calls: made in the background, for a tick loop that cannot await.
 
-A caller of `submit` may drop the future that it gets: `Undelivered` says what became of each call that had no response when
-the session closed.
+`Undelivered` says what became of each call that was under way when the session began to close, since its caller may be gone by
+then.
 """
 
 from __future__ import annotations
@@ -69,18 +69,18 @@ class Backlog:
             await asyncio.wait(self._calls, timeout=seconds)
 
     def undelivered(self) -> Undelivered:
-        """Note the calls that have not ended yet."""
+        """Note the calls that are under way."""
         return Undelivered(self._calls)
 
 
 class Undelivered:
-    """Submitted calls that had not ended when their session began to close."""
+    """Submitted calls that were under way when their session began to close."""
 
     def __init__(self, calls: dict[asyncio.Task[Any], Request]) -> None:
         self._calls = dict(calls)
 
     async def collect(self) -> tuple[tuple[Request, TeakError], ...]:
-        """Wait for them, and return those without a response, each with its error, which is also logged."""
+        """Wait for them, and return those that failed, each with its error; how many is logged."""
         if self._calls:
             await asyncio.wait(self._calls)
         errors = ((request, _error_of(task)) for task, request in self._calls.items())

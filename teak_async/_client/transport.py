@@ -46,7 +46,7 @@ MAX_BODY = 1 << 20
 """Bytes of a response that are read at most; Teak's have a few hundred."""
 
 
-@frozen
+@frozen(kw_only=True)
 class Timeout:
     """Bounds of one attempt. The wait for a permit is not part of it.
 

@@ -339,6 +339,9 @@ def key_of(game_id: str, server: str, bucket: str) -> str:
     return f"teak:{{{digest}}}:{bucket}"
 
 
+_SLIP = re.compile(r"(rediss?|unix|sqlite):/?(?!/)")
+
+
 def path_of(address: str) -> Path | None:
     """Return the file that an address names; `None` for the address of a server.
 
@@ -348,6 +351,8 @@ def path_of(address: str) -> Path | None:
     shown = show(address)
     if not address.strip() or "\0" in address:
         raise ValueError(f"share={shown!r} is no address: give a path, sqlite:///path, redis://host, rediss:// or unix://")
+    if (slip := _SLIP.match(address)) is not None:
+        raise ValueError(f"share={shown!r} lacks a slash: write {slip[1]}://…")
     scheme = address.partition("://")[0] if "://" in address else ""
     if scheme in ("redis", "rediss", "unix"):
         parts = urlsplit(address)

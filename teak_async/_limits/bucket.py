@@ -286,7 +286,7 @@ class Bucket:
         self.window.record_rate_limit(now, sent_at, wait, alone=alone)
         longer = self.window.paused_until - max(paused_until, now)
         # All requests on the wire may come back rate-limited. Each moves the end of the pause a little, which is no news.
-        if (paused_until <= now or longer >= MIN_PAUSE) and self._notifier.is_enabled(logging.INFO):
+        if (paused_until <= now or longer >= MIN_PAUSE) and self._notifier.is_enabled(logging.WARNING):
             self._notifier.emit(BucketPaused(self.name, self.window.paused_until - now))
         self._announce_allowance()
 

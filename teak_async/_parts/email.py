@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from datetime import datetime
+from typing import overload
 
 from teak_async._client.deadline import Deadline
 from teak_async.models import (
@@ -64,6 +65,12 @@ class Email(Part):
         """
         return await self._session.call(SetEmailCategorySubscription(email, category, state), deadline=deadline)
 
+    @overload
+    async def opt_out(self, email: str, category: None = None, *, deadline: Deadline = None) -> EmailChange: ...
+
+    @overload
+    async def opt_out(self, email: str, category: str, *, deadline: Deadline = None) -> EmailCategoryChange: ...
+
     async def opt_out(
         self, email: str, category: str | None = None, *, deadline: Deadline = None
     ) -> EmailChange | EmailCategoryChange:
@@ -71,6 +78,12 @@ class Email(Part):
         if category is None:
             return await self.set_state(email, EmailState.OPT_OUT, deadline=deadline)
         return await self.set_category_state(email, category, State.OPT_OUT, deadline=deadline)
+
+    @overload
+    async def opt_in(self, email: str, category: None = None, *, deadline: Deadline = None) -> EmailChange: ...
+
+    @overload
+    async def opt_in(self, email: str, category: str, *, deadline: Deadline = None) -> EmailCategoryChange: ...
 
     async def opt_in(
         self, email: str, category: str | None = None, *, deadline: Deadline = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, overload
 
 from teak_async._client.deadline import Deadline
 from teak_async.models import (
@@ -66,11 +66,23 @@ class Subscriptions(Part):
         request = SetCategorySubscription(user_id, category, state, channel=self._channel)
         return await self._session.call(request, deadline=deadline)
 
+    @overload
+    async def opt_out(self, user_id: str | int, category: None = None, *, deadline: Deadline = None) -> SubscriptionChange: ...
+
+    @overload
+    async def opt_out(self, user_id: str | int, category: str, *, deadline: Deadline = None) -> CategorySubscriptionChange: ...
+
     async def opt_out(
         self, user_id: str | int, category: str | None = None, *, deadline: Deadline = None
     ) -> SubscriptionChange | CategorySubscriptionChange:
         """Stop notifications: all of them, or those of one `category`. The same as setting the state `opt_out`."""
         return await self._set(user_id, category, State.OPT_OUT, deadline)
+
+    @overload
+    async def opt_in(self, user_id: str | int, category: None = None, *, deadline: Deadline = None) -> SubscriptionChange: ...
+
+    @overload
+    async def opt_in(self, user_id: str | int, category: str, *, deadline: Deadline = None) -> CategorySubscriptionChange: ...
 
     async def opt_in(
         self, user_id: str | int, category: str | None = None, *, deadline: Deadline = None

@@ -79,8 +79,8 @@ _EXCLUSIONS: Mapping[str, Handler] = {
 
 ENDPOINTS = (
     Endpoint("identify", IDENTIFY, "identify", {"POST": Game.identify}),
-    Endpoint("status", STATUS, "subscription", _SUBSCRIPTION),
-    Endpoint("category", CATEGORY, "subscription", {"POST": Game.set_category}),
+    Endpoint("desktop_push_status", STATUS, "subscription", _SUBSCRIPTION),
+    Endpoint("desktop_push_category", CATEGORY, "subscription", {"POST": Game.set_category}),
     Endpoint("push_status", STATUS.replace("desktop_", ""), "subscription", _SUBSCRIPTION),
     Endpoint("push_category", CATEGORY.replace("desktop_", ""), "subscription", {"POST": Game.set_category}),
     Endpoint(

@@ -127,9 +127,10 @@ class Sandbox:
         return self._game.add_player(user_id, state, categories)
 
     def fail_next(self, path: str, *faults: Fault) -> None:
-        """Let the next requests on a path (`identify`, `status`, `category`) go wrong, one after the other.
+        """Let the next requests on a path go wrong, one after the other.
 
-        The faults are those of `Faults` and `rate_limited`, a 429 within the limit.
+        Paths go by the keys of `CALLS`, such as `identify` and `push_status`. The faults are those of `Faults` and
+        `rate_limited`, a 429 within the limit.
         """
         calls = {endpoint.name: endpoint.path for endpoint in self._endpoints}
         path = calls.get(path, path)

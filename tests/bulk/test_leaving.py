@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import random
 from collections.abc import Awaitable, Callable, Coroutine
@@ -263,8 +264,17 @@ def test_one_decision_is_one_however_often_it_is_delivered(
 
 async def test_iterating_a_run_that_was_not_opened_is_told(teak: TeakSession) -> None:
     """`anext` waits for nothing that could ever come."""
+    run = teak.bulk([])
     with pytest.raises(TypeError, match="open the run first"):
-        await anext(teak.bulk([]))
+        await anext(run)
+    run.close()
+
+
+async def test_a_run_that_nobody_awaits_warns(teak: TeakSession) -> None:
+    """As a coroutine does: nothing was sent."""
+    teak.bulk(identifies(1))
+    with pytest.warns(RuntimeWarning, match="never awaited, so nothing was sent"):
+        gc.collect()
 
 
 async def test_what_a_run_is_may_be_anything_with_a_text(teak: TeakSession, tmp_path: Path) -> None:

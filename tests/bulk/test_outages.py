@@ -135,7 +135,12 @@ async def serving(delay: float = 0.0) -> AsyncIterator[Server]:
 
 def session(server: Server, limit: int, **retry: Any) -> TeakSession:
     return TeakSession(
-        "1", "s", base_url=server.url, limits=Limits(limit, limit), retry=RetryPolicy(**retry), timeout=Timeout(2, 2)
+        "1",
+        "s",
+        base_url=server.url,
+        limits=Limits(limit, limit),
+        retry=RetryPolicy(**retry),
+        timeout=Timeout(connect=2, response=2),
     )
 
 

@@ -22,6 +22,7 @@ from teak_async import (
     PlayerNotFound,
     Request,
     RetryPolicy,
+    Row,
     SessionClosed,
     SetSubscription,
     State,
@@ -271,7 +272,7 @@ async def test_a_session_closed_under_a_run_ends_it(server: Sandbox) -> None:
 async def test_a_row_that_may_have_been_done_is_told_when_the_run_is_left(server: Sandbox) -> None:
     """Between two tries of a set, leaving the run counts the row in doubt; a row that was only refused is not told."""
     server.add_player("p1")
-    server.fail_next("status", "response_lost")
+    server.fail_next("desktop_push_status", "response_lost")
     teak = session_on(server, retry=RetryPolicy(initial_wait=60, max_wait=60))
     async with teak, teak.bulk([SetSubscription("p1", State.OPT_OUT)]) as run:
         while not (server.requests and not internals(teak).executor.under_way):
@@ -442,3 +443,21 @@ async def test_a_run_that_nobody_starts_is_dropped_in_peace(fast: TeakSession) -
     fast.bulk(identifies(1)).close()
     with pytest.raises(ZeroDivisionError):
         fast.bulk(identifies(1)).throw(ZeroDivisionError())
+
+
+async def test_an_outcome_names_its_player_and_a_report_the_first_error(teak: TeakSession) -> None:
+    """Also of rows that cannot be sent, where the input names the player, and in a run whose outcomes nobody reads."""
+    wrong = InvalidRequest("no country")
+    rows: list[Request | InvalidRequest | Row] = [
+        Identify("p1", country_code="US"),
+        Row(wrong, user_id="p2"),
+        GetSubscription("p3"),
+        wrong,
+    ]
+    async with teak.bulk(rows) as run:
+        outcomes = {outcome.index: outcome async for outcome in run}
+    assert [outcomes[index].user_id for index in range(4)] == ["p1", "p2", "p3", None]
+    assert run.report.first_error in (wrong, outcomes[2].error)
+    report = await teak.bulk([{"user_id": "p1"}])  # type: ignore[list-item]
+    assert (report.failed, str(report.first_error)) == (1, "not a request: dict; make an Identify, GetSubscription, …")
+    assert (await teak.bulk([Identify("p1", country_code="US")])).first_error is None

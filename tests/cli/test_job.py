@@ -137,7 +137,7 @@ async def test_a_repeated_row(tmp_path: Path) -> None:
     """A change is repeated after a lost response; its result counts the attempts and says that it was repeated."""
     async with fast_sandbox() as server:
         server.add_player("p")
-        server.fail_next("status", "response_lost")
+        server.fail_next("desktop_push_status", "response_lost")
         code, _, [row] = await run(tmp_path, session_on(server, limits=FAST), "user_id\np\n", state_schema(State.OPT_OUT, None))
     assert (code, row["attempts"]) == (Exit.SUCCEEDED, 2)
     assert (row["response"]["previous_state"], row["response"]["repeated"]) == ("opt_out", True)
@@ -283,7 +283,14 @@ async def test_total_failure(tmp_path: Path) -> None:
 
 def counted(**counts: int) -> BulkReport:
     """A report of so many rows in two seconds."""
-    parts = {"succeeded": 0, "failed": 0, "in_doubt": 0, "skipped": 0, "not_sent": 0, "failed_earlier": 0} | counts
+    parts: dict[str, Any] = {
+        "succeeded": 0,
+        "failed": 0,
+        "in_doubt": 0,
+        "skipped": 0,
+        "not_sent": 0,
+        "failed_earlier": 0,
+    } | counts
     total = sum(parts.values()) - parts["failed_earlier"]
     sent = total - parts["skipped"]
     return BulkReport(total=total, sent=sent, elapsed=2.0, rate=sent / 2.0, **parts)

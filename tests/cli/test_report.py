@@ -175,7 +175,7 @@ async def test_log_file_and_verbose(tmp_path: Path) -> None:
     source.write_text("user_id\nplayer-1\n")
     async with fast_sandbox() as server:
         server.add_player("player-1")
-        server.fail_next("status", "error_before")
+        server.fail_next("desktop_push_status", "error_before")
         ended = await ask(server, "status", source, "--log-file", log, "--verbose")
     events = [json.loads(line) for line in log.read_text().splitlines()]
     assert {"attemptstarted", "responsereceived", "retryscheduled"} <= {event.get("event") for event in events}

@@ -47,7 +47,7 @@ async def test_such_a_connection_is_closed(calls: list[str]) -> None:
     server = OneOff()
     listening = await asyncio.start_server(server.serve, "127.0.0.1", 0)
     url = "http://{}:{}".format(*listening.sockets[0].getsockname())
-    async with TeakSession("1", "s", base_url=url, timeout=Timeout(2, 2), retry=None) as teak:
+    async with TeakSession("1", "s", base_url=url, timeout=Timeout(connect=2, response=2), retry=None) as teak:
         for user in calls:
             with pytest.raises(UnexpectedResponse) as odd:
                 await teak.desktop_push.opt_out(user)

@@ -52,7 +52,7 @@ async def test_calls_cancelled_while_connecting_harm_no_other_call(seed: int) ->
     fillers = full(listener)
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     async with TeakSession(
-        "1", "secret-key", base_url=url, limits=FAST, retry=RetryPolicy(max_attempts=1), timeout=Timeout(8, 8)
+        "1", "secret-key", base_url=url, limits=FAST, retry=RetryPolicy(max_attempts=1), timeout=Timeout(connect=8, response=8)
     ) as teak:
 
         async def other(number: int) -> float:

@@ -80,7 +80,7 @@ async def test_a_deadline_ends_a_call_that_connects() -> None:
 async def test_a_set_that_was_attempted_before_the_deadline_is_in_doubt(server: Sandbox) -> None:
     """`DeadlinePassed` says that it was not sent again, and its delivery what all of its attempts say."""
     server.add_player("p1")
-    server.fail_next("status", "response_lost")
+    server.fail_next("desktop_push_status", "response_lost")
     async with session_on(server, retry=RetryPolicy(initial_wait=5)) as teak:
         with pytest.raises(DeadlinePassed, match="before it was sent again; its last attempt: ConnectionLost") as late:
             await teak.desktop_push.opt_out("p1", deadline=0.3)

@@ -27,7 +27,7 @@ TIMED_OUT = response(b"<h1>408</h1>", "408 Request Time-out", "Connection: close
 def session(url: str, **options: Any) -> TeakSession:
     options.setdefault("limits", Limits(5000, 5000))
     options.setdefault("retry", RetryPolicy(max_attempts=1))
-    return TeakSession("1", "secret", base_url=url, timeout=Timeout(5, 5), **options)
+    return TeakSession("1", "secret", base_url=url, timeout=Timeout(connect=5, response=5), **options)
 
 
 async def keep(peer: Peer) -> None:

@@ -22,7 +22,7 @@ from teak_async._client.places import Places, places_for
 def session(url: str, **options: Any) -> TeakSession:
     options.setdefault("limits", Limits(5000, 5000))
     options.setdefault("retry", RetryPolicy(max_attempts=1))
-    options.setdefault("timeout", Timeout(2, 2))
+    options.setdefault("timeout", Timeout(connect=2, response=2))
     return TeakSession("1", "secret", base_url=url, **options)
 
 

@@ -59,7 +59,7 @@ def tls() -> Tls:
 def session(url: str, **options: Any) -> TeakSession:
     options.setdefault("limits", Limits(5000, 5000))
     options.setdefault("retry", ONCE)
-    options.setdefault("timeout", Timeout(2, 2))
+    options.setdefault("timeout", Timeout(connect=2, response=2))
     return TeakSession("1", "secret", base_url=url, **options)
 
 
@@ -310,7 +310,7 @@ async def test_a_run_at_the_limit_survives_a_restart_of_its_proxy(
                 limits=Limits(limit, limit),
                 ssl=tls.client,
                 retry=RetryPolicy(initial_wait=0.05, max_wait=0.2),
-                timeout=Timeout(2, 2),
+                timeout=Timeout(connect=2, response=2),
             )
             async with teak, teak.bulk(Identify(f"p{number}", country_code="US") for number in range(rows)) as run:
                 told: dict[str, TeakError | None] = {}

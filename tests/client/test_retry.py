@@ -129,7 +129,14 @@ def test_bounds_of_a_wait(wait: float, longest: float, attempts: int, chance: fl
     for _ in range(attempts - 1):
         step = min(step * 2, longest)
     step = min(step, longest)
-    chosen = next_wait(RetryPolicy(61, 0, wait, longest), Effect.READ, ServerError("down"), attempts, 0, chance)
+    chosen = next_wait(
+        RetryPolicy(max_attempts=61, max_rate_limited=0, initial_wait=wait, max_wait=longest),
+        Effect.READ,
+        ServerError("down"),
+        attempts,
+        0,
+        chance,
+    )
     assert chosen is not None
     assert step / 2 * (1 - 1e-9) <= chosen <= step * (1 + 1e-9)
 
@@ -139,7 +146,7 @@ def test_chance_spreads(attempts: int, chances: list[float]) -> None:
     """More chance is never less wait, and its two ends are half a step apart, so calls that failed together part."""
     error = ConnectFailed("refused")
     less, more, least, most = (
-        next_wait(RetryPolicy(61), Effect.RECORD, error, attempts, 0, chance) for chance in (*chances, 0.0, 1.0)
+        next_wait(RetryPolicy(max_attempts=61), Effect.RECORD, error, attempts, 0, chance) for chance in (*chances, 0.0, 1.0)
     )
     assert less is not None
     assert more is not None

@@ -14,6 +14,7 @@ from teak_async import (
     InvalidRequest,
     Limits,
     PlayerNotFound,
+    RetryPolicy,
     SessionClosed,
     TeakSession,
     Timeout,
@@ -102,6 +103,19 @@ async def test_leaving_in_a_hurry_tells_the_unknown() -> None:
     ((request, error),) = teak.undelivered
     assert request == arrival(1)
     assert error.delivery is Delivery.UNKNOWN
+
+
+@pytest.mark.parametrize("away", [False, True], ids=["silent", "away"])
+async def test_a_call_that_fails_while_leaving_is_undelivered(away: bool) -> None:
+    """Also where it failed by itself, long before `drain_timeout` had passed: its caller may be gone."""
+    async with Sandbox(faults=Faults(stall=1.0, stall_for=600.0)) as server:
+        url = "http://127.0.0.1:9" if away else server.url
+        retry = RetryPolicy(initial_wait=0.01, max_wait=0.01)
+        async with TeakSession("g", "s", base_url=url, timeout=Timeout(response=0.2), retry=retry) as teak:
+            teak.submit(arrival(1))
+    ((request, error),) = teak.undelivered
+    assert request == arrival(1)
+    assert error.delivery is (Delivery.NOT_SENT if away else Delivery.UNKNOWN)
 
 
 async def test_nothing_is_taken_while_leaving(sandbox: Sandbox) -> None:

@@ -53,7 +53,7 @@ def trusting(authority: trustme.CA) -> ssl.SSLContext:
 
 def session(url: str, **options: Any) -> TeakSession:
     options.setdefault("limits", Limits(5000, 5000))
-    return TeakSession("1", "secret", base_url=url, timeout=Timeout(2, 2), **options)
+    return TeakSession("1", "secret", base_url=url, timeout=Timeout(connect=2, response=2), **options)
 
 
 async def test_a_private_ca_is_trusted_by_ssl() -> None:

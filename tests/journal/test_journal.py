@@ -63,7 +63,7 @@ async def test_a_row_keeps_its_first_reason(path: Path) -> None:
     """Later attempts and runs add to the counts; what first went wrong is never written over."""
     async with Sandbox() as server, session_on(server) as teak:
         server.add_player("p1")
-        server.fail_next("status", "rate_limited", "error_before")
+        server.fail_next("desktop_push_status", "rate_limited", "error_before")
         await teak.bulk([SetSubscription("p1", State.OPT_OUT)], journal=path)
         server.fail_next("identify", "response_lost")
         for _ in range(3):

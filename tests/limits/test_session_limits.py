@@ -90,7 +90,7 @@ async def test_a_closed_guest_makes_no_second_try(sandbox: Sandbox) -> None:
     async with session_on(sandbox) as owner:
         guest = await session_on(sandbox, share=owner).open()
         sandbox.add_player("p1")
-        sandbox.fail_next("status", "reset", "reset", "reset", "reset", "reset")
+        sandbox.fail_next("desktop_push_status", "reset", "reset", "reset", "reset", "reset")
         call = asyncio.create_task(guest.desktop_push.opt_out("p1"))
         while not sandbox.requests:
             await asyncio.sleep(0.001)

@@ -243,7 +243,8 @@ async def test_categories_are_kept(ask: Plain) -> None:
 async def test_a_channel_is_rows_of_the_table(ask: Plain) -> None:
     """Another channel with the same calls has its own states and limits, and counts and faults by its own names."""
     rows = [
-        evolve(row, name=f"mobile_{row.name}", path=row.path.replace("desktop_push", "mobile_push")) for row in ENDPOINTS[1:3]
+        evolve(row, name=row.name.replace("desktop_push", "mobile"), path=row.path.replace("desktop_push", "mobile_push"))
+        for row in ENDPOINTS[1:3]
     ]
     mobile, mobile_category = (row.path for row in rows)
     async with Sandbox(subscription=3, endpoints=(*ENDPOINTS, *rows)) as server:
@@ -348,7 +349,7 @@ async def test_limits_are_independent(ask: Plain, clock: SimpleNamespace) -> Non
 async def test_what_was_received(ask: Plain, clock: SimpleNamespace) -> None:
     """Each request is remembered with its path, player, stamp and fate, and with what it asked but the credentials."""
     async with Sandbox() as server:
-        server.fail_next("status", "error_before")
+        server.fail_next("desktop_push_status", "error_before")
         await ask(server, "POST", IDENTIFY, user_id="p", **ADDRESS)
         clock.now += 1.5
         await ask.raw(server, "GET", STATUS, user_id="q")
@@ -444,7 +445,7 @@ async def test_faults_do_not_spend_the_limit(ask: Plain, clock: SimpleNamespace)
 async def test_fail_next_is_of_one_path(sandbox: Sandbox, ask: Plain) -> None:
     """Faults asked for come in their order on their path, and only there."""
     sandbox.add_player("p")
-    sandbox.fail_next("category", "error_after", "error_before")
+    sandbox.fail_next("desktop_push_category", "error_after", "error_before")
     calls = ("POST", STATUS), ("POST", ONE_CATEGORY), ("POST", f"{STATUS}/events"), ("POST", ONE_CATEGORY)
     statuses = [(await ask.raw(sandbox, *call, user_id="p", state="opt_out"))[0] for call in calls]
     assert statuses == [200, 502, 500, 200]
@@ -462,7 +463,7 @@ async def test_a_429_asked_for(sandbox: Sandbox, ask: Plain) -> None:
 @pytest.mark.parametrize(
     ("path", "fault", "said"),
     [
-        ("identity", "reset", "'identity' is none of identify, status, category"),
+        ("identity", "reset", "'identity' is none of identify, desktop_push_status, desktop_push_category"),
         ("identify", "rest", "rest: faults are reset, "),
     ],
 )
