@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import compileall
 import os
 from collections.abc import AsyncIterator
 from functools import partial
@@ -10,7 +11,7 @@ from typing import Any
 
 import pytest
 from hypothesis import settings
-from support import FAST, MANY, make_loop, session_on
+from support import FAST, MANY, ROOT, make_loop, session_on
 
 from teak_async import TeakSession
 from teak_async.sandbox import Sandbox
@@ -23,6 +24,12 @@ LOOP = os.environ.get("TEST_LOOP", "asyncio")
 
 pytest_plugins = ["teak_async.testing", "fleet_support"]
 """The first also where the package is not installed."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Compile the package once: the tests start hundreds of processes, and where bytecode is not written each would do it."""
+    if not hasattr(config, "workerinput"):
+        compileall.compile_dir(ROOT / "teak_async", quiet=1)
 
 
 @pytest.fixture
