@@ -42,7 +42,8 @@ class Failures:
 
     def add(self, outcome: Outcome) -> None:
         """Record how a row ended."""
-        self._ended += 1
+        # What an earlier run left in doubt did not end now, and does not keep the default rule from counting anew.
+        self._ended += outcome.attempts > 0 or outcome.state != "in_doubt"
         if outcome.error is None:
             return
         values = () if outcome.request is None else [str(value) for value in unstructure(outcome.request).values()]

@@ -4,6 +4,8 @@ import asyncio
 import csv
 import json
 import re
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +92,18 @@ async def test_a_run_that_failed_too_often_goes_on_behind_its_failures(tmp_path:
     assert "stopped" not in said[-1]
     counts = json.loads(invoke("report", journal, "--json").out)
     assert (counts["succeeded"], counts["failed"], counts["left"]) == (1, 250, 0)
+
+
+@pytest.mark.parametrize("state", ["in_doubt", "intent"])
+async def test_rows_left_in_doubt_are_not_among_the_first(tmp_path: Path, state: str) -> None:
+    """A resumed run counts anew: what an earlier one left in doubt, or was cut off at, did not end in this one."""
+    journal, _ = await run(tmp_path, "user_id,country_code\ngood,DE\n", code=0)
+    with closing(sqlite3.connect(journal)) as connection, connection:
+        connection.execute("UPDATE rows SET state = ?, delivery = 'unknown', error = 'TimedOut: late'", (state,))
+    text = "user_id,country_code\ngood,DE\n" + "p,XYZ\n" * 250
+    text += "".join(f"last{number},DE\n" for number in range(1_000))
+    _, said = await run(tmp_path, text, code=3)
+    assert "stopped, since the first 100 rows all failed for the same reason (country_code: " in said
 
 
 async def test_the_story_of_a_row(tmp_path: Path) -> None:
