@@ -14,7 +14,7 @@ import typer
 from attrs import fields_dict
 from yarl import URL
 
-from teak_async._journal.history import iter_at_line
+from teak_async._journal.history import is_in_use, iter_at_line
 from teak_async._limits.session_limits import Limits
 from teak_async._session import TeakSession
 from teak_async.errors import LedgerUnavailable, Outage, TeakError
@@ -26,7 +26,7 @@ from .demo import run_demo
 from .dry_run import describe_dry_run, dry_run_job
 from .errors import InputError
 from .export import export_rows
-from .failures import rows_of_user
+from .failures import in_doubt_states, rows_of_user
 from .files import same_file
 from .input import RowReader
 from .job import Exit, Job, run_job
@@ -34,7 +34,7 @@ from .limits import show_limits
 from .lists import write_exclusions, write_unsubscriptions
 from .options import FaultOptions, FileOptions, IdentifyOptions, ReportOptions, ServerOptions
 from .output import OutputError, check_not_journal, check_not_kept, silence_broken_pipe
-from .report import read_report, save_picture, story_as_dict, tell_story
+from .report import read_report, save_picture, story_of, tell_story
 from .schema import RowSchema, end_exclusion_schema, exclude_schema, identify_schema, state_schema, status_schema
 from .selection import read_part
 from .signals import LISTENER
@@ -205,7 +205,7 @@ def run_report(options: ReportOptions) -> None:
             _tell_stories(options)
             return
         report = read_report(journal)
-        for path, chosen in ((failed, ("failed",)), (in_doubt, ("in_doubt", "intent"))):
+        for path, chosen in ((failed, ("failed",)), (in_doubt, in_doubt_states(running=report.running))):
             if path is not None and (missing := export_rows(journal, report.record, path, *chosen)):
                 _say(f"{path}: rows that were too long to be kept are missing: {missing:,}")
         if options.svg is not None:
@@ -218,6 +218,7 @@ def run_report(options: ReportOptions) -> None:
 
 
 def _tell_stories(options: ReportOptions) -> None:
+    running = is_in_use(options.journal)
     if options.row is not None:
         rows, what = list(iter_at_line(options.journal, options.row)), f"line {options.row:,}"
     else:
@@ -225,7 +226,8 @@ def _tell_stories(options: ReportOptions) -> None:
     if not rows:
         raise InputError(f"{options.journal}: has nothing of {what}; it was not read yet, or is not in the input")
     for row in rows:
-        typer.echo(json.dumps(story_as_dict(row)) if options.as_json else tell_story(row))
+        story = story_of(row, running=running, user_id=options.user)
+        typer.echo(json.dumps(story) if options.as_json else tell_story(story))
 
 
 def run_limits(address: str, *, watch: bool, as_json: bool) -> None:

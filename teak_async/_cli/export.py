@@ -31,7 +31,7 @@ def export_rows(journal: Path, record: JournalSummary, path: Path, *states: str)
         InputError: when that file cannot be written.
     """
     missing = 0
-    writer = _CsvRows(record.about["header"]) if record.about.get("form") == "csv" else None
+    writer = _CsvRows(record.about["header"]) if record.about.get("format") == "csv" else None
     try:
         # Without a buffer, so that a signal leaves whole rows: half of one would be another row.
         with path.open("wb", buffering=0) as file:

@@ -68,11 +68,22 @@ def read_reasons(journal: Path, *, running: bool = False) -> Reasons:
         JournalError: when it is no journal.
     """
     reasons = Reasons()
-    cut_off = () if running else ("intent",)
-    for row in iter_in_states(journal, "failed", "in_doubt", "not_sent", *cut_off):
-        if (text := why(row)) is not None:
-            reasons.add(row.state, text, row.line, row.row, _values_of(row))
+    for row in iter_in_states(journal, "failed", "not_sent", *in_doubt_states(running=running)):
+        if (text := why(row, running=running)) is not None:
+            reasons.add(state_of(row.state, running=running), text, row.line, row.row, _values_of(row))
     return reasons
+
+
+def state_of(state: str, *, running: bool) -> str:
+    """Return the word for a state of a journal's rows: a row about to be sent, in a run that has ended, is in doubt."""
+    if state != "intent":
+        return state
+    return "being_sent" if running else "in_doubt"
+
+
+def in_doubt_states(*, running: bool) -> tuple[str, ...]:
+    """Return the states of a journal's rows that mean in doubt."""
+    return ("in_doubt",) if running else ("in_doubt", "intent")
 
 
 def rows_of_user(journal: Path, user_id: str) -> list[PastRow]:
@@ -80,9 +91,11 @@ def rows_of_user(journal: Path, user_id: str) -> list[PastRow]:
     return [row for row in iter_of_user(journal, user_id) if user_id in _values_of(row)]
 
 
-def why(row: PastRow) -> str | None:
-    """Return, as class and message, why a row of a journal did not succeed; `None` if it was only left."""
-    return describe_error(in_doubt_error()) if row.state == "intent" else row.error
+def why(row: PastRow, *, running: bool = False) -> str | None:
+    """Return, as class and message, why a row of a journal did not succeed; `None` where nothing went wrong."""
+    if row.state != "intent":
+        return row.error
+    return None if running else describe_error(in_doubt_error())
 
 
 def describe_error(error: TeakError) -> str:

@@ -33,7 +33,7 @@ from .output import OutputError, ResultWriter, check_output
 from .progress import ProgressReporter, find_notes
 from .signals import INTERRUPTED, LISTENER
 from .source import RowSource
-from .summary import closing, how_to_go_on, opening, resume_hint, summary
+from .summary import closing, count_left, counts_of, how_to_go_on, opening, resume_hint, summary
 
 
 class Exit(IntEnum):
@@ -135,7 +135,7 @@ async def _run(job: Job, session: TeakSession, interrupts: list[int], hearing: E
         journal=job.journal,
         resend_in_doubt=job.resend_in_doubt,
         deadline=job.deadline,
-        about={**job.about, "server": Note(job.server), "length": Note("" if total is None else total)},
+        about={**job.about, "server": Note(job.server), "rows": Note("" if total is None else total)},
     )
     failures = Failures(job.max_failures)
     progress = ProgressReporter(job.label, job.limit, total, quiet=job.quiet)
@@ -164,8 +164,12 @@ async def _run(job: Job, session: TeakSession, interrupts: list[int], hearing: E
         raise Outage(f"{outage}; {summary(run.report, journal=job.journal)}; {resume_hint(job.journal)}") from None
     finally:
         run.close()  # where it never began
-    said = summary(run.report, interrupted=bool(interrupts), unwritten=results.unwritten, journal=job.journal)
-    if failures.too_many:
+    report = run.report
+    if total is None and job.rows.ended:
+        total = report.total
+    stopped = failures.too_many and count_left(total, counts_of(report), identify=job.label == "identify") != 0
+    said = summary(report, interrupted=bool(interrupts), unwritten=results.unwritten, journal=job.journal)
+    if stopped:
         said = f"stopped, since {failures.too_many}: {said}"
     if results.problem and not interrupts:
         raise OutputError(f"the results {results.problem}; {said}")
@@ -174,21 +178,20 @@ async def _run(job: Job, session: TeakSession, interrupts: list[int], hearing: E
     elif not job.quiet:
         progress.say(said)
     if not job.quiet:
-        for line in await _closing(job, run.report, total, failures, interrupted=bool(interrupts)):
+        for line in await _closing(job, report, total, failures, ended_early=bool(interrupts or stopped)):
             progress.say(line)
-    return run.report
+        if stopped:
+            progress.say(how_to_go_on(job.journal))
+    return report
 
 
-async def _closing(job: Job, report: BulkReport, total: int | None, failures: Failures, *, interrupted: bool) -> list[str]:
+async def _closing(job: Job, report: BulkReport, total: int | None, failures: Failures, *, ended_early: bool) -> list[str]:
     """Say why rows did not succeed, and how to go on; with a journal for the whole of it, in the words of `report`."""
     reasons = failures.reasons
     if job.journal is not None and (report.failed or report.failed_earlier or report.in_doubt or report.not_sent):
         reasons = await asyncio.to_thread(read_reasons, job.journal)
     identify = job.label == "identify"
-    lines = closing(report, total, reasons.lines(), job.journal, identify=identify, interrupted=interrupted)
-    if failures.too_many:
-        lines.append(how_to_go_on(job.journal))
-    return lines
+    return closing(report, total, reasons.lines(), job.journal, identify=identify, ended_early=ended_early)
 
 
 def exit_code(report: BulkReport, *, interrupted: bool = False) -> Exit:

@@ -123,7 +123,7 @@ class ResultWriter:
         self._name = "standard output" if path is None else str(path)
         self._interrupts = interrupts
         self._say = say
-        self._said = self._adds = False
+        self._said = False
         self._stop: Callable[[], None] = lambda: None
         loop = asyncio.get_running_loop()
         # In UTF-8, whatever the machine's encoding.
@@ -168,16 +168,16 @@ class ResultWriter:
         """
         self._stop = stop
         self._made = False
-        self._adds = resumed and self._path is not None
         if self._path is not None and self._path.is_file():  # neither standard output nor a pipe
             self._thread.call(partial(_begin_file, self._path, resumed))
 
     async def write(self, outcome: Outcome) -> None:
         """Write one row's line; with many lines not written yet, wait.
 
-        A file to which a resumed run adds has the lines of an earlier run, with the first reason of each row.
+        What an earlier run has said of a row is not said again: neither that it succeeded, nor, with a lesser reason, that it
+        is in doubt.
         """
-        if outcome.known and self._adds:
+        if outcome.known:
             return
         self._thread.put(json.dumps(outcome.as_dict(), ensure_ascii=False) + "\n")
         if self._thread.waiting > MOST_LINES and not self._interrupts:

@@ -22,8 +22,6 @@ _TOKEN = re.compile(
 _NUMBER = re.compile(r"[+-]?\d+(?:[.,:]\d+)*")
 _PLACE = "\0"
 _LINE = re.compile(r"line \d+: ")
-_STATES = {"intent": "in_doubt"}
-"""States that mean the same to a person → the word for both."""
 
 
 def split_error(text: str) -> tuple[str, str]:
@@ -68,8 +66,8 @@ class Reason:
 
     def as_dict(self) -> dict[str, Any]:
         """Return it as plain data, ready for JSON."""
-        first = {"line": self.line, "row": self.row}
-        return {"state": self.state, "error": self.kind, "why": self.words, "count": self.count, "first": first}
+        error, first = {"type": self.kind, "message": self.words}, {"line": self.line, "index": self.row}
+        return {"state": self.state, "count": self.count, "error": error, "first": first}
 
     def add(self, places: Iterable[str], line: int, row: int) -> None:
         """Count one more row."""
@@ -95,7 +93,6 @@ class Reasons:
             row: its place in the input, from 0.
             values: the row's own.
         """
-        state = _STATES.get(state, state)
         kind, message = split_error(error)
         fixed, places = _take_out(message, values)
         key = state, kind, fixed

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from attrs import asdict, frozen
+from attrs import frozen
 from rich.console import Console
 from rich.text import Text
 
@@ -15,19 +16,15 @@ from teak_async._journal.database import JournalSummary, describe_time, read_sum
 from teak_async._journal.history import PastRow, is_in_use, read_seconds
 
 from .errors import InputError
-from .failures import read_reasons, why
+from .failures import read_reasons, state_of, why
 from .pace import Seconds, describe_pace, find_pauses
-from .reasons import Reasons
+from .reasons import Reasons, split_error
 from .summary import count_left, count_rows, doubt_hint, resume_hint, retry_hint
 
-STATES: Mapping[str, str] = {
-    "succeeded": "succeeded",
-    "failed": "failed",
-    "in_doubt": "in doubt",
-    "intent": "being sent, or cut off there",
-    "not_sent": "not sent",
-}
-"""The states of a journal's rows, as `report --json` and the text name them."""
+COUNTS = ("succeeded", "failed", "failed_but_done", "in_doubt", "being_sent", "not_sent")
+"""What `report` counts, by its names in JSON; the text has them without the lines between the words."""
+SELDOM = {"failed_but_done": ", counted above: the responses cannot be understood", "being_sent": ""}
+"""Of these, the ones that the text names only where there are some, and how it explains them."""
 PICTURE_WIDTH = 110
 """Columns of the picture."""
 
@@ -43,19 +40,27 @@ class RunReport:
     running: bool
 
     @property
-    def total(self) -> int:
+    def counts(self) -> Mapping[str, int]:
+        """The rows that were read, by state, and how many of the failed ones were done all the same."""
+        counts = dict.fromkeys(COUNTS, 0)
+        for state, count in self.record.states.items():
+            counts[state_of(state, running=self.running)] += count
+        return {**counts, "failed_but_done": self.record.failed_done}
+
+    @property
+    def rows_read(self) -> int:
         """Rows that the journal has."""
         return sum(self.record.states.values())
 
     @property
-    def length(self) -> int | None:
+    def rows(self) -> int | None:
         """Rows of the input, where they were counted."""
-        return int(text) if (text := self.record.about.get("length", "")) else None
+        return int(text) if (text := self.record.about.get("rows", "")) else None
 
     @property
     def left(self) -> int | None:
         """Rows that the next run sends, where it is known how many there are."""
-        return count_left(self.length, self.record.states, identify=self.identifies)
+        return count_left(self.rows, self.counts, identify=self.identifies)
 
     @property
     def identifies(self) -> bool:
@@ -64,38 +69,38 @@ class RunReport:
 
     def as_dict(self) -> dict[str, Any]:
         """Return it as plain data, ready for JSON."""
-        counts = {state: self.record.states.get(state, 0) for state in STATES}
-        about = {**self.record.about, "length": self.length, "last_written": self.record.last_written, "running": self.running}
+        about = {**self.record.about, "rows": self.rows, "last_written": self.record.last_written, "running": self.running}
         why = {"reasons": self.reasons.as_list(), "pauses": [pause.as_dict() for pause in find_pauses(self.seconds)]}
-        return {**about, "total": self.total, **counts, "failed_done": self.record.failed_done, "left": self.left, **why}
+        return {**about, "rows_read": self.rows_read, **self.counts, "left_to_do": self.left, **why}
 
     def lines(self) -> list[str]:
         """Put it into words."""
-        about, states = self.record.about, self.record.states
+        about, counts = self.record.about, self.counts
         server = f" at {about['server']}" if "server" in about else ""
         file = f" of {about['file']}" if "file" in about else ""
-        length = "" if self.length is None else f" ({count_rows(self.length)})"
+        length = "" if self.rows is None else f" ({count_rows(self.rows)})"
         written = f", last written {self.record.last_written}" if self.record.last_written else ""
         member = f", as {about['member']}" if "member" in about else ""
         lines = [
             f"{about.get('command', 'bulk run')} for game {about.get('game_id')}{server}{file}{length}",
-            f"begun {about.get('created')}{written}; {f'running{member}' if self.running else 'not running'}",
-            f"{self.total:,} rows read:",
+            f"begun {about.get('begun')}{written}; {f'running{member}' if self.running else 'not running'}",
+            f"{count_rows(self.rows_read)} read:",
         ]
-        for state, words in STATES.items():
-            lines.append(f"  {states.get(state, 0):>9,} {words}")
-            if state == "failed" and self.record.failed_done:
-                lines.append(f"  {self.record.failed_done:>9,}   of which were done, with a response that cannot be understood")
+        lines += [
+            f"  {count:>9,} {name.replace('_', ' ')}{SELDOM.get(name, '')}"
+            for name, count in counts.items()
+            if count or name not in SELDOM
+        ]
         reasons = self.reasons.lines()
         lines += ["why:", *reasons] if reasons else []
         if self.left:
             how = "the run goes on" if self.running else resume_hint(self.journal)
-            lines.append(f"left to do: {self.left:,} of {count_rows(self.length or 0)}; {how}")
+            lines.append(f"left to do: {self.left:,} of {count_rows(self.rows or 0)}; {how}")
         elif self.left is None and not self.running:
             lines.append(f"left to do: what is behind these rows, if anything; {resume_hint(self.journal)}")
-        if states.get("failed", 0) > self.record.failed_done:
+        if counts["failed"] > counts["failed_but_done"]:
             lines.append(f"the failed rows are not sent again: {retry_hint(self.journal)}")
-        if self.identifies and not self.running and states.get("in_doubt", 0) + states.get("intent", 0):
+        if self.identifies and not self.running and counts["in_doubt"]:
             lines.append(doubt_hint(self.journal))
         return lines + describe_pace(self.seconds)
 
@@ -125,31 +130,54 @@ def save_picture(report: RunReport, path: Path) -> None:
         raise InputError(f"{path}: cannot be written: {error.strerror}") from None
 
 
-def tell_story(row: PastRow) -> str:
-    """Put all that a journal knows of a row into words."""
-    where = f"line {row.line:,} (row {row.row:,})" if row.line else f"row {row.row:,}"
-    whom = f"{row.call} of {row.user_id}" if row.call else "cannot be sent"
-    limited = f", {row.pauses:,} of them rate-limited" if row.pauses else ""
-    delivery = f", delivery {row.delivery}" if row.delivery else ""
-    source = row.source.decode(errors="replace") if isinstance(row.source, bytes) else row.source
-    reason = why(row)
-    first = row.first_error if row.first_error != reason else None
-    details = [
-        ("first failure", first),
-        ("why", reason),
-        ("response", row.response),
-        ("as it stood in the input", source),
+def story_of(row: PastRow, *, running: bool, user_id: str | None = None) -> dict[str, Any]:
+    """Return all that a journal knows of a row as plain data, in the words of the results.
+
+    Args:
+        row: the row.
+        running: whether the run goes on.
+        user_id: whom it is about, where the journal itself does not say.
+    """
+    reason = why(row, running=running)
+    return {
+        "index": row.row,
+        "line": row.line,
+        "state": state_of(row.state, running=running),
+        "call": row.call,
+        "user_id": row.user_id or user_id,
+        "delivery": row.delivery,
+        "attempts": row.attempts,
+        "rate_limited": row.pauses,
+        "response": None if row.response is None else json.loads(row.response),
+        "error": _error_as_dict(reason),
+        "first_error": _error_as_dict(row.first_error if row.first_error != reason else None),
+        "source": row.source.decode(errors="replace") if isinstance(row.source, bytes) else row.source,
+        "last_written": describe_time(row.at),
+    }
+
+
+def tell_story(story: Mapping[str, Any]) -> str:
+    """Put the story of a row into words."""
+    where = f"line {story['line']:,}" if story["line"] else f"row {story['index']:,}"
+    whom = "" if story["user_id"] is None else f" of {story['user_id']}"
+    what = f"{story['call']}{whom}" if story["call"] else f"a row{whom} that cannot be sent"
+    state = story["state"].replace("_", " ")
+    delivery = "" if story["delivery"] is None else f", delivery {story['delivery'].replace('_', ' ')}"
+    limited = f", {story['rate_limited']:,} of them rate-limited" if story["rate_limited"] else ""
+    lines = [
+        f"{where}: {what}: {state}{delivery}",
+        f"  attempts: {story['attempts']:,}{limited}; last written {story['last_written']}",
     ]
-    return "\n".join(
-        [
-            f"{where}: {whom}: {STATES[row.state]}{delivery}",
-            f"  attempts: {row.attempts:,}{limited}; last written {describe_time(row.at)}",
-            *(f"  {name}: {text}" for name, text in details if text),
-        ]
-    )
+    errors = {name: story[name] for name in ("first_error", "error") if story[name] is not None}
+    lines += [f"  {name.replace('_', ' ')}: {error['type']}: {error['message']}" for name, error in errors.items()]
+    if story["response"] is not None:
+        lines.append(f"  response: {json.dumps(story['response'], ensure_ascii=False)}")
+    return "\n".join([*lines, f"  as it stood in the input: {story['source']}"])
 
 
-def story_as_dict(row: PastRow) -> dict[str, Any]:
-    """Return all that a journal knows of a row as plain data, ready for JSON."""
-    source = row.source.decode(errors="replace") if isinstance(row.source, bytes) else row.source
-    return {**asdict(row), "source": source, "at": describe_time(row.at)}
+def _error_as_dict(text: str | None) -> dict[str, str] | None:
+    """Return an error that a journal keeps as the results have it."""
+    if text is None:
+        return None
+    kind, message = split_error(text)
+    return {"type": kind, "message": message}

@@ -68,6 +68,7 @@ class RowSource(ABC):
         format: `csv` or `jsonl`, in which the rows' sources are.
         header: of a CSV.
         seen: the players, where they are counted.
+        ended: whether all of them, or all that are selected, were given.
         journal: of an earlier run, once it is known to be this input's: rows that it has as they stand, and as finished, are
             given as `FinishedRows`.
     """
@@ -82,7 +83,7 @@ class RowSource(ABC):
         self._reading = reading
         self._columns = ColumnMap(schema, reading.columns, reading.constants, reading.ignore_extra, in_query)
         self._maker = RowMaker(schema, reading.constants, reading.as_is, NO_VALUES | reading.null_words)
-        self._begun = self._closed = False
+        self._begun = self._closed = self.ended = False
 
     @property
     def findings(self) -> Findings:
@@ -97,7 +98,7 @@ class RowSource(ABC):
     @property
     def about(self) -> dict[str, str]:
         """What a journal is to hold of the input: by all of it, the same text is the same request."""
-        return {"form": self.format, "header": self.header, "options": self._reading.describe(self._schema)}
+        return {"format": self.format, "header": self.header, "options": self._reading.describe(self._schema)}
 
     @abstractmethod
     def count(self) -> int | None:
@@ -140,7 +141,9 @@ class RowSource(ABC):
         self._begun = True
         async with aclosing(ahead.read_ahead(self._select(), self._end, most)) as batches:
             async for batch in batches:
+                self.ended = batch[-1] is REST_LEFT
                 yield batch
+        self.ended = True
 
     def _select(self) -> Iterator[Row | FinishedRows]:
         """Give all rows, marked where they are not to be sent, up to the last that may be."""

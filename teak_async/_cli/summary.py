@@ -42,7 +42,7 @@ def closing(
     journal: Path | None,
     *,
     identify: bool,
-    interrupted: bool = False,
+    ended_early: bool = False,
 ) -> list[str]:
     """Say, line by line, why rows did not succeed, what is left to do, and how to go on.
 
@@ -52,12 +52,11 @@ def closing(
         reasons: a line for each.
         journal: the run's.
         identify: whether a repetition would do harm.
-        interrupted: whether a signal ended the run.
+        ended_early: whether a signal or its failures ended the run.
     """
     lines = list(reasons)
-    counts = {"succeeded": report.succeeded + report.skipped, "failed": report.failed, "in_doubt": report.in_doubt}
-    left = count_left(total, counts, identify=identify)
-    if left or (left is None and (interrupted or report.not_sent)):
+    left = count_left(total, counts_of(report), identify=identify)
+    if left or (left is None and (ended_early or report.not_sent)):
         unsent = f"{count_rows(report.not_sent)} and " if report.not_sent else ""
         known = f"{unsent}what was not read" if left is None else f"{left:,} of {count_rows(total or 0)}"
         lines.append(f"left to do: {known}; {resume_hint(journal)}")
@@ -74,15 +73,20 @@ def doubt_hint(journal: Path | None) -> str:
     return f"those in doubt may be recorded: leave the gap, or {again}"
 
 
+def counts_of(report: BulkReport) -> dict[str, int]:
+    """Return the rows of a run by state."""
+    return {"succeeded": report.succeeded + report.skipped, "failed": report.failed, "in_doubt": report.in_doubt}
+
+
 def count_left(total: int | None, states: Mapping[str, int], *, identify: bool) -> int | None:
     """Count the rows that the next run sends; `None` where nobody knows how many there are.
 
     Args:
         total: rows of the input.
-        states: rows by state.
+        states: rows by state. Rows that are being sent are not left.
         identify: whether a repetition would do harm, so that rows in doubt are left as they are.
     """
-    ends = ("succeeded", "failed", "in_doubt", "intent") if identify else ("succeeded", "failed")
+    ends = ("succeeded", "failed", "being_sent", *(("in_doubt",) if identify else ()))
     return None if total is None else max(total - sum(states.get(state, 0) for state in ends), 0)
 
 

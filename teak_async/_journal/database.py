@@ -45,7 +45,7 @@ _SCHEMA = f"""
 PRAGMA application_id = {APPLICATION};
 PRAGMA user_version = {VERSION};
 CREATE TABLE run (  -- What the run is.
-    name TEXT PRIMARY KEY,  -- game_id, server, what the input is, created (ISO 8601), member (host:process), log.
+    name TEXT PRIMARY KEY,  -- game_id, server, what the input is, begun (ISO 8601), member (host:process), log.
     value TEXT
 ) WITHOUT ROWID;
 CREATE TABLE rows (
@@ -68,7 +68,7 @@ CREATE TABLE rows (
     PRIMARY KEY (row, part)
 );
 """
-OWN_NAMES = ("created", "log", "member")
+OWN_NAMES = ("begun", "log", "member")
 """The journal's own names in the table `run`."""
 _FIELDS = [column.name for column in fields(JournalRow)]
 _COLUMNS = ", ".join("row" if name == "index" else name for name in _FIELDS)
@@ -212,7 +212,7 @@ def _prepare(connection: sqlite3.Connection, path: Path, about: dict[str, str]) 
         connection.execute("BEGIN IMMEDIATE")
         for statement in _SCHEMA.split(";\n"):
             connection.execute(statement)
-        values = {**about, "created": describe_time(time.time()), "log": "here"}
+        values = {**about, "begun": describe_time(time.time()), "log": "here"}
         connection.executemany("INSERT INTO run VALUES (?, ?)", values.items())
         connection.execute("COMMIT")
     check_run(path, dict(connection.execute("SELECT name, value FROM run")), about)

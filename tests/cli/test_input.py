@@ -13,12 +13,14 @@ from typing import IO, BinaryIO
 
 import pytest
 
-from teak_async._bulk.outcomes import Row
+from teak_async._bulk.outcomes import REST_LEFT, Row
 from teak_async._cli import ahead
 from teak_async._cli import text as module
 from teak_async._cli.errors import InputError
 from teak_async._cli.input import RowReader
 from teak_async._cli.schema import RowSchema, identify_schema, state_schema, status_schema
+from teak_async._cli.selection import read_part
+from teak_async._cli.source import Reading
 from teak_async.errors import Delivery, InvalidRequest
 from teak_async.models import GetSubscription, Identify, Request, SetCategorySubscription, SetSubscription, State
 
@@ -480,3 +482,18 @@ def test_count_what_is_no_file(tmp_path: Path, feed: Feed) -> None:
     assert rows.count() is None
     rows.close()
     os.close(writer)
+
+
+@pytest.mark.parametrize(("part", "taken", "ended"), [(None, 3, False), (None, 9, True), ("2", 9, True), ("2", 1, False)])
+async def test_whether_all_rows_were_given(tmp_path: Path, part: str | None, taken: int, ended: bool) -> None:
+    """Who leaves an input early, and who has all of it, or all that is selected."""
+    source = tmp_path / "in.csv"
+    source.write_text("user_id\n" + "p\n" * 4)
+    reader = RowReader(str(source), status_schema(), reading=Reading(part=read_part(part)))
+    async with aclosing(aiter(reader)) as rows:
+        count = 0
+        async for row in rows:
+            count += 1
+            if count == taken or row is REST_LEFT:
+                break
+    assert reader.ended is ended

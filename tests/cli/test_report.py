@@ -54,14 +54,63 @@ async def test_summary_and_report_have_the_same_words_and_numbers(tmp_path: Path
     found = {line.strip() for line in said.splitlines() if ", first line " in line}
     assert found == {line.strip() for line in told.splitlines() if ", first line " in line}
     assert found == {
-        f"{reason['count']} {reason['state']}, first line {reason['first']['line']}: {reason['why']}"
+        f"{reason['count']} {reason['state']}, first line {reason['first']['line']}: {reason['error']['message']}"
         for reason in counts["reasons"]
     }
     assert {(reason["count"], reason["first"]["line"]) for reason in counts["reasons"]} == {(2, 3), (2, 4)}
     assert "timezone_id: … is not a recognized IANA timezone name" in told
     assert "country_code: must be a two-letter ISO country, not 'XYZ'" in told
     assert "10 rows: 6 succeeded, 4 failed, 0 in doubt" in said
-    assert (counts["length"], counts["succeeded"], counts["failed"], counts["left"]) == (10, 6, 4, 0)
+    assert (counts["rows"], counts["succeeded"], counts["failed"], counts["left_to_do"]) == (10, 6, 4, 0)
+
+
+@pytest.mark.parametrize("running", [False, True])
+async def test_counts_and_reasons_add_up_after_a_kill(tmp_path: Path, running: bool) -> None:
+    """A row that was about to be sent is in doubt where the run has ended, and is being sent while it goes on."""
+    journal, _ = await run(tmp_path, ROWS.replace("Mars/P2", "Europe/Berlin"))
+    with closing(sqlite3.connect(journal)) as connection, connection:
+        connection.execute("UPDATE rows SET state = 'intent', error = NULL, delivery = NULL WHERE row IN (3, 4)")
+        connection.execute("UPDATE rows SET state = 'in_doubt', error = 'TimedOut: late', delivery = 'unknown' WHERE row = 5")
+        connection.execute("UPDATE rows SET delivery = 'done' WHERE row = 7")
+    with closing(sqlite3.connect(f"{journal}-lock", isolation_level=None)) as lock:
+        lock.execute("BEGIN EXCLUSIVE" if running else "BEGIN")
+        told, counts = invoke("report", journal).out, json.loads(invoke("report", journal, "--json").out)
+        story = json.loads(invoke("report", journal, "--row", 5, "--json").out)
+        invoke("report", journal, "--in-doubt", tmp_path / "doubt.csv")
+    found = {
+        words.replace(" ", "_"): int(count)
+        for count, words in re.findall(r"^ +(\d+) ([a-z ]+)(?:$|, counted)", told, re.MULTILINE)
+    }
+    assert found == {name: counts[name] for name in found}
+    assert found == {"succeeded": 4, "failed": 3, "failed_but_done": 1, "not_sent": 0} | (
+        {"in_doubt": 1, "being_sent": 2} if running else {"in_doubt": 3}
+    )
+    assert sum(found.values()) - found["failed_but_done"] == counts["rows_read"] == 10
+    for state in ("failed", "in_doubt"):
+        assert sum(reason["count"] for reason in counts["reasons"] if reason["state"] == state) == counts[state]
+    assert story["state"] == ("being_sent" if running else "in_doubt")
+    assert len((tmp_path / "doubt.csv").read_text().splitlines()) == 1 + counts["in_doubt"]
+
+
+async def test_a_row_that_was_cut_off_keeps_its_reason(tmp_path: Path) -> None:
+    """`report` says of it after a kill what the resumed run says, and `report` after that."""
+    text = "user_id,country_code\np1,DE\np2,DE\n"
+    journal, _ = await run(tmp_path, text, code=0)
+    with closing(sqlite3.connect(journal)) as connection, connection:
+        connection.execute("UPDATE rows SET state = 'intent', error = NULL WHERE row = 1")
+    before = re.search("1 in doubt, first line 3: .*", invoke("report", journal).out)
+    _, said = await run(tmp_path, text, code=3)
+    assert before is not None
+    assert before[0] in said
+    assert before[0] in invoke("report", journal).out
+
+
+@pytest.mark.parametrize(("rows", "options"), [(100, ()), (3, ("--max-failures", 3))])
+async def test_nothing_is_stopped_where_nothing_is_left(tmp_path: Path, rows: int, options: tuple[str | int, ...]) -> None:
+    """All rows may have ended when there are too many failures; then no word is lost on going on."""
+    _, said = await run(tmp_path, "user_id,country_code\n" + "p,XYZ\n" * rows, *options)
+    assert f"{rows} rows: 0 succeeded, {rows} failed" in said
+    assert not re.search("stopped, since|goes on behind|left to do", said)
 
 
 async def test_report_names_the_run(tmp_path: Path) -> None:
@@ -91,7 +140,7 @@ async def test_a_run_that_failed_too_often_goes_on_behind_its_failures(tmp_path:
     assert "stopped, since the first 100 rows all failed for the same reason (country_code: " in said[0]
     assert "stopped" not in said[-1]
     counts = json.loads(invoke("report", journal, "--json").out)
-    assert (counts["succeeded"], counts["failed"], counts["left"]) == (1, 250, 0)
+    assert (counts["succeeded"], counts["failed"], counts["left_to_do"]) == (1, 250, 0)
 
 
 @pytest.mark.parametrize("state", ["in_doubt", "intent"])
@@ -110,13 +159,18 @@ async def test_the_story_of_a_row(tmp_path: Path) -> None:
     """By its line or its player, a row tells how it ended, why, and as what it stood in the input."""
     journal, _ = await run(tmp_path)
     failed = invoke("report", journal, "--row", 3).out
-    assert failed.startswith("line 3 (row 1): cannot be sent: failed, delivery not_sent\n  attempts: 0; last written 20")
+    assert failed.startswith(
+        "line 3: a row of p1 that cannot be sent: failed, delivery not sent\n  attempts: 0; last written 20"
+    )
     assert "country_code: must be a two-letter ISO country, not 'XYZ'" in failed
     assert "as it stood in the input: p1,XYZ,Europe/Berlin" in failed
     done = invoke("report", journal, "--user", "p3").out
-    assert done.startswith("line 5 (row 3): identify of p3: succeeded, delivery done\n  attempts: 1; ")
+    assert done.startswith("line 5: identify of p3: succeeded, delivery done\n  attempts: 1; ")
     plain = json.loads(invoke("report", journal, "--user", "p2", "--json").out)
     assert (plain["line"], plain["state"], plain["delivery"]) == (4, "failed", "rejected")
+    assert invoke("report", journal, "--user", "p1").out == failed
+    with closing(sqlite3.connect(journal)) as connection, connection:
+        connection.execute("UPDATE rows SET user_id = NULL WHERE row = 1")
     assert invoke("report", journal, "--user", "p1").out == failed
     nobody = invoke("report", journal, "--row", 99)
     assert (nobody.code, "has nothing of line 99" in nobody.err) == (2, True)

@@ -77,7 +77,7 @@ async def test_a_row_keeps_its_first_reason(path: Path) -> None:
     with closing(sqlite3.connect(path)) as connection:
         about = dict(connection.execute("SELECT * FROM run"))
     assert about["member"] == f"{socket.gethostname()}:{os.getpid()}"
-    assert datetime.fromisoformat(about["created"]) <= datetime.now(UTC)
+    assert datetime.fromisoformat(about["begun"]) <= datetime.now(UTC)
 
 
 @pytest.mark.parametrize(

@@ -113,7 +113,7 @@ async def test_what_a_run_says_of_itself_is_text(path: Path, value: Any, text: s
         ({"n": [1]}, r"about\['n'\] is of the type list; give it as text"),
         ({None: "n"}, r"a name in about= is of the type NoneType"),
         ({"log": "here"}, r"about\['log'\] is the journal's own; give it another name"),
-        ({"created": 1}, r"about\['created'\] is the journal's own"),
+        ({"begun": 1}, r"about\['begun'\] is the journal's own"),
         ({"half": "\ud83d"}, r"about\['half'\] cannot be kept: .*surrogates not allowed"),
         ({"n": b"caf\xe9"}, r"about\['n'\] cannot be kept"),
     ],
