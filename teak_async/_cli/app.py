@@ -21,16 +21,16 @@ except ModuleNotFoundError:
 
 from teak_async._version import __version__
 
+from .expand import expand_options
 from .options import (
     API,
-    LIMIT_MODELS,
     ChannelName,
     FaultOptions,
     FileOptions,
     IdentifyOptions,
+    LimitModelName,
     ReportOptions,
     ServerOptions,
-    expand_options,
 )
 
 EPILOG = (
@@ -49,14 +49,16 @@ app = typer.Typer(
 )
 
 LIST_EPILOG = "Exit codes: 0 the list is whole, 2 wrong usage or no answer, 130 interrupted."
-Category = Annotated[str | None, typer.Option(help="Only this category's notifications, not all of them.")]
+Category = Annotated[str | None, typer.Option(metavar="ID", help="Only this category's notifications, not all of them.")]
 OneChannel = Annotated[
     ChannelName,
     typer.Option(
         "--channel", help="Where: desktop web push, mobile push, or email, for which a row has a column email. One a run."
     ),
 ]
-BaseUrl = Annotated[str, typer.Option(envvar="TEAK_BASE_URL", help="Another server, such as the sandbox's address.")]
+BaseUrl = Annotated[
+    str, typer.Option(metavar="URL", envvar="TEAK_BASE_URL", help="Another server, such as the sandbox's address.")
+]
 After = Annotated[
     str | None, typer.Option(metavar="CURSOR", help="Go on behind a page: what an interrupted command said last.")
 ]
@@ -197,6 +199,7 @@ def report(options: ReportOptions) -> None:
 
 
 @app.command(epilog=LIST_EPILOG, short_help="List the exclusions of the game.")
+@expand_options
 def exclusions(base_url: BaseUrl = API, after: After = None) -> None:
     """List the exclusions of the game as JSON Lines, page by page.
 
@@ -209,6 +212,7 @@ def exclusions(base_url: BaseUrl = API, after: After = None) -> None:
 
 
 @app.command(epilog=LIST_EPILOG, short_help="List the email addresses that opted out since a time.")
+@expand_options
 def unsubscriptions(since: Since, base_url: BaseUrl = API, after: After = None) -> None:
     """List the email addresses that opted out since a time as JSON Lines, page by page.
 
@@ -220,19 +224,31 @@ def unsubscriptions(since: Since, base_url: BaseUrl = API, after: After = None) 
     run_list(base_url, after, since)
 
 
-@app.command(short_help="Show who shares a limit.")
+@app.command(
+    epilog="Exit codes: 0 the ledger was read, 2 there is none, 75 it cannot be reached, 130 interrupted.",
+    short_help="Show who shares a limit.",
+)
+@expand_options
 def limits(
     address: Annotated[str, typer.Argument(metavar="ADDRESS", envvar="TEAK_SHARE", help="What was given as --share.")],
     watch: Annotated[bool, typer.Option("--watch", help="Look again every second, until Ctrl-C.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON, one line for each look.")] = False,
 ) -> None:
-    """Show who shares a limit: host, process, live or bulk, permits held, rate, last seen."""
+    """Show who shares a limit: host, process, live or bulk, permits held, rate, last seen.
+
+    \b
+    teak-async limits /run/teak/ledger.db
+    teak-async limits redis://host --watch
+    """  # noqa: D301 - a backspace is the mark of lines that stay as they are
     from .commands import run_limits
 
     run_limits(address, watch=watch, as_json=as_json)
 
 
-@app.command(short_help="Run a stand-in for Teak's server.")
+@app.command(
+    epilog="Exit codes: 0 Ctrl-C, or a signal that ends it, came; 2 wrong usage, or the port is taken.",
+    short_help="Run a stand-in for Teak's server.",
+)
 @expand_options
 def sandbox(server: ServerOptions, faults: FaultOptions) -> None:
     """Run a stand-in for Teak's server, with its limits and, if asked, its bad days. Ctrl-C ends it with what it saw.
@@ -246,13 +262,22 @@ def sandbox(server: ServerOptions, faults: FaultOptions) -> None:
     run_sandbox(server, faults)
 
 
-@app.command(short_help="Identify made-up players at a sandbox of its own.")
+@app.command(
+    epilog="Exit codes: 0 client and server counted the same, 1 they did not, 2 wrong usage, 130 interrupted.",
+    short_help="Identify made-up players at a sandbox of its own.",
+)
+@expand_options
 def demo(
     players: Annotated[int, typer.Option(min=1, help="How many players to identify.")] = 2000,
-    window: Annotated[str, typer.Option(help=f"The sandbox's limit model: {', '.join(LIMIT_MODELS)}.")] = "sliding",
+    window: Annotated[LimitModelName, typer.Option(help="How the sandbox counts its limit.")] = LimitModelName.SLIDING,
     processes: Annotated[int, typer.Option(min=1, help="How many processes do it together, within one limit.")] = 1,
 ) -> None:
-    """Identify a file of made-up players at a sandbox of its own, at the limit, and compare what both sides counted."""
+    """Identify a file of made-up players at a sandbox of its own, at the limit, and compare what both sides counted.
+
+    \b
+    teak-async demo
+    teak-async demo --players 10000 --processes 4
+    """  # noqa: D301 - a backspace is the mark of lines that stay as they are
     from .commands import run_demo_of
 
-    run_demo_of(players, window, processes)
+    run_demo_of(players, window.value, processes)

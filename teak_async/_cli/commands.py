@@ -20,7 +20,6 @@ from teak_async._session import TeakSession
 from teak_async.errors import LedgerUnavailable, Outage, TeakError
 from teak_async.models import Channel, State
 from teak_async.sandbox import GAME_ID, SECRET_KEY, Faults, Sandbox
-from teak_async.sandbox.limit_models import LIMIT_MODELS
 
 from .demo import run_demo
 from .dry_run import describe_dry_run, dry_run_job
@@ -267,7 +266,6 @@ def _write(lines: str) -> None:
 
 def run_sandbox(server_options: ServerOptions, fault_options: FaultOptions) -> None:
     LISTENER.set_last_words("the sandbox has ended")
-    _check_window(server_options.window)
     try:
         server = Sandbox(**server_options._asdict(), faults=Faults(**fault_options._asdict()))
         with suppress(KeyboardInterrupt):
@@ -278,16 +276,10 @@ def run_sandbox(server_options: ServerOptions, fault_options: FaultOptions) -> N
 
 
 def run_demo_of(players: int, window: str, processes: int) -> None:
-    _check_window(window)
     try:
         raise typer.Exit(asyncio.run(run_demo(players, window, processes)))
     except (asyncio.CancelledError, KeyboardInterrupt):
         raise _fail("interrupted; the demo is not whole", 130) from None
-
-
-def _check_window(window: str) -> None:
-    if window not in LIMIT_MODELS:
-        raise _fail(f"--window must be one of {', '.join(LIMIT_MODELS)}, not {window!r}")
 
 
 def _fail(message: str, code: int = 2) -> typer.Exit:

@@ -7,17 +7,20 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Callable
 from enum import StrEnum
-from functools import wraps
-from inspect import Parameter, Signature, signature
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple, get_type_hints
+from typing import Annotated, NamedTuple
 
 import typer
 
 API = "https://api.gocarrot.com"
-LIMIT_MODELS = ("sliding", "fixed")
+
+
+class LimitModelName(StrEnum):
+    """Limit models of the sandbox."""
+
+    SLIDING = "sliding"
+    FIXED = "fixed"
 
 
 class InputFormat(StrEnum):
@@ -101,7 +104,9 @@ class FileOptions(NamedTuple):
     ] = None
     once: Annotated[bool, typer.Option("--once", help="Send each player once: the first row of each.")] = False
     allow_empty: Annotated[bool, typer.Option("--allow-empty", help="Take an input without rows as a success.")] = False
-    base_url: Annotated[str, typer.Option(envvar="TEAK_BASE_URL", help="Another server, such as the sandbox's address.")] = API
+    base_url: Annotated[
+        str, typer.Option(metavar="URL", envvar="TEAK_BASE_URL", help="Another server, such as the sandbox's address.")
+    ] = API
     output: Annotated[
         Path | None,
         typer.Option(
@@ -260,7 +265,7 @@ class ServerOptions(NamedTuple):
 
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8377
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1"
-    window: Annotated[str, typer.Option(help=f"The limit model: {', '.join(LIMIT_MODELS)}.")] = "sliding"
+    window: Annotated[LimitModelName, typer.Option(help="How the limit is counted.")] = LimitModelName.SLIDING
     identify: Annotated[int, typer.Option(min=1, help="Limit of identify, requests per second.")] = 200
     subscription: Annotated[int, typer.Option(min=1, help="Limit of each subscription path.")] = 300
 
@@ -280,30 +285,3 @@ class FaultOptions(NamedTuple):
     spike: Annotated[float, typer.Option(min=0, max=1, help="Share that takes longer, each way.")] = 0.0
     spike_for: Annotated[float, typer.Option(min=0, help="Seconds by which it does.")] = 0.3
     seed: Annotated[int, typer.Option(help="Of everything random.")] = 0
-
-
-def expand_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command an option for each field of its parameters that are NamedTuples."""
-    groups: dict[str, Any] = {}
-    parameters: list[Parameter] = []
-    for parameter in signature(command, eval_str=True).parameters.values():
-        group: Any = parameter.annotation
-        if hasattr(group, "_fields"):
-            groups[parameter.name] = group
-            defaults = group._field_defaults
-            parameters += [
-                Parameter(name, Parameter.KEYWORD_ONLY, default=defaults.get(name, Parameter.empty), annotation=hint)
-                for name, hint in get_type_hints(group, include_extras=True).items()
-            ]
-        else:
-            parameters.append(parameter.replace(kind=Parameter.KEYWORD_ONLY))
-
-    @wraps(command)
-    def run_command(**given: Any) -> None:
-        built = {name: group(*(given.pop(field) for field in group._fields)) for name, group in groups.items()}
-        command(**built, **given)
-
-    # typer reads both.
-    run_command.__signature__ = Signature(parameters)  # type: ignore[attr-defined] # inspect's own protocol, in no stub
-    run_command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-    return run_command

@@ -23,7 +23,7 @@ from typer.testing import CliRunner
 
 from teak_async import __version__, _session
 from teak_async._cli.app import app, run
-from teak_async._cli.options import API, LIMIT_MODELS, FaultOptions
+from teak_async._cli.options import API, FaultOptions, LimitModelName
 from teak_async._cli.text import MAX_LINE
 from teak_async.sandbox import IDENTIFY, Faults, Sandbox, limit_models
 
@@ -292,18 +292,6 @@ def test_bad_base_url(tmp_path: Path) -> None:
     is_refused(ended, "must be like https://api.gocarrot.com, not 'gocarrot'")
 
 
-@pytest.mark.parametrize(
-    ("arguments", "said"),
-    [
-        (("sandbox", "--window", "hopping"), "window must be one of sliding, fixed, not 'hopping'"),
-        (("demo", "--window", "hopping"), "--window must be one of sliding, fixed, not 'hopping'"),
-    ],
-)
-def test_unknown_window(arguments: tuple[str, ...], said: str) -> None:
-    """A window that does not exist is refused with the ones that do."""
-    is_refused(invoke(*arguments), said)
-
-
 async def test_port_in_use() -> None:
     """A sandbox whose port is taken says so."""
     async with Sandbox() as server:
@@ -317,11 +305,11 @@ async def test_port_in_use() -> None:
         (("identify",), "no input: name a FILE, or - for standard input, or give a query with --sql"),
         (("identfy", "x"), "identify"),
         (("identify", "x", "--rat", "4"), "--rate"),
-        (("identify", "x", "--rate", "0"), "greater than or equal to 1"),
-        (("identify", "x", "--format", "xml"), "jsonl"),
+        (("identify", "x", "--rate", "0"), "'--rate' (env var: 'TEAK_RATE'): '0' is not a whole number of at least 1."),
+        (("identify", "x", "--format", "xml"), "'--format': 'xml' is none of csv, jsonl."),
         (("identify", "x", "--secret-key", "s"), "No such option"),
-        (("sandbox", "--reset", "2"), "less than or equal to 1"),
-        (("demo", "--players", "0"), "greater than or equal to 1"),
+        (("sandbox", "--reset", "2"), "'--reset': '2' is not a number from 0 to 1."),
+        (("demo", "--window", "hopping"), "'--window': 'hopping' is none of sliding, fixed."),
     ],
 )
 def test_wrong_arguments(arguments: tuple[str, ...], said: str) -> None:
@@ -368,19 +356,42 @@ def test_help(command: str, said: tuple[str, ...], option: str) -> None:
     for part in said:
         assert part in shown
     assert "\\b" not in ended.out
-    if command != "demo":
-        # An example is a line of its own, to be copied.
-        assert any(line.startswith(f"  teak-async {command} ") for line in ended.out.splitlines())
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_option_teaches(command: str) -> None:
-    """No argument and no option is left without a word, and there is none for the secret."""
+    """No argument and no option is left without a word, and there is none for the secret; example and exit codes are there."""
     group: Any = typer.main.get_command(app)
     assert tuple(group.commands) == COMMANDS
     for parameter in group.commands[command].params:
         assert parameter.help, parameter.name
         assert "secret" not in parameter.name
+    shown = invoke(command, "--help").out.splitlines()
+    assert any(re.match(f"  teak-async {command}( |$)", line) for line in shown), (
+        "an example is a line of its own, to be copied"
+    )
+    assert any(line.startswith("  Exit codes: 0 ") for line in shown)
+    assert not any(re.match("  -.*<|.*x>=", line) for line in shown), "no type is named as a program names it"
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_wrong_values_are_told_in_words_of_the_command(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A number, a choice or a switch is not told in the words of what validates it, wherever it comes from."""
+    group: Any = typer.main.get_command(app)
+    given = {"report": ("run.db",), "limits": ("x.db",), "unsubscriptions": ("--since", "1h")}.get(command, ())
+    for parameter in group.commands[command].params:
+        if getattr(parameter, "is_bool_flag", False) and parameter.envvar:
+            monkeypatch.setenv(parameter.envvar, "perhaps")
+            ended = invoke(command, *given)
+            monkeypatch.delenv(parameter.envvar)
+            assert "'perhaps' is neither 1 nor 0." in ended.err
+        elif (parameter.metavar or "") in ("N", "LINE") or "|" in (parameter.metavar or ""):
+            ended = invoke(command, *given, parameter.opts[0], "perhaps")
+            assert re.search(r"'perhaps' is (not a (whole )?number|none of)", ended.err), parameter.name
+        else:
+            continue
+        assert ended.code == 2
+        assert not re.search("Input should|Value error|valid", ended.err.replace("Invalid value for", ""))
 
 
 def test_general_help() -> None:
@@ -560,7 +571,7 @@ async def test_sandbox_with_faults(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 def test_the_options_name_what_there_is() -> None:
     """The module of options repeats constants and defaults, since the modules that have them take long to import."""
-    assert tuple(limit_models.LIMIT_MODELS) == LIMIT_MODELS
+    assert tuple(limit_models.LIMIT_MODELS) == tuple(LimitModelName)
     assert _session.API == API
     assert Faults(**FaultOptions()._asdict()) == Faults()
 

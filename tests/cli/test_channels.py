@@ -108,7 +108,7 @@ async def test_exclusions(tmp_path: Path) -> None:
         (("exclude", "IN", "--until", "2001-01-01"), "--until: 2001-01-01 has passed"),
         (("exclude", "IN", "--until", "soon"), "--until: 'soon' cannot be read as a time"),
         (("opt-out", "IN", "--channel", "email"), "the header needs a column email"),
-        (("opt-out", "IN", "--channel", "sms"), "'desktop_push', 'push', 'email'"),
+        (("opt-out", "IN", "--channel", "sms"), "'sms' is none of desktop_push, push, email"),
         (("identify", "IN", "--channel", "push"), "No such option: --channel"),
     ],
 )
