@@ -11,9 +11,13 @@ from collections.abc import Iterable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from rich.cells import cell_len
 from rich.console import Console, Group, RenderableType
+from rich.constrain import Constrain
+from rich.control import Control
 from rich.live import Live
 from rich.progress_bar import ProgressBar
+from rich.segment import ControlType
 from rich.table import Table
 from rich.text import Text
 
@@ -74,6 +78,8 @@ class ProgressReporter:
         self._quiet = quiet
         self._console = Console(file=sys.stderr, highlight=False)
         self._live: Live | None = None
+        self._block: RenderableType = ""
+        self._drawn: list[int] = []
         self._estimator = RateEstimator()
 
     @property
@@ -89,6 +95,7 @@ class ProgressReporter:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if self._live is not None:
+            self._follow_resize()
             self._live.stop()
 
     def show(self, report: BulkReport, retries: int = 0, notes: Sequence[str] = ()) -> None:
@@ -107,7 +114,25 @@ class ProgressReporter:
         head.add_column(ratio=1)
         head.add_row(Text(count), ProgressBar(self._total, report.total) if self._total else "")
         block: list[RenderableType] = [head, Text(figures), *(Text(note, no_wrap=True, overflow="ellipsis") for note in notes)]
-        self._live.update(Group(*block), refresh=True)
+        # A column stays free, since a line that fills the terminal leaves the cursor between two lines.
+        self._block = Constrain(Group(*block), self._console.width - 1)
+        self._follow_resize()
+        self._live.update(self._block, refresh=True)
+        self._measure()
+
+    def _follow_resize(self) -> None:
+        """Erase the lines into which a terminal that became narrower has broken those of the block.
+
+        The block itself is erased by rich, which counts its lines as they were drawn.
+        """
+        width = self._console.width
+        broken = sum((length - 1) // width for length in self._drawn if length)
+        self._console.control(Control(*((ControlType.ERASE_IN_LINE, 2), (ControlType.CURSOR_UP, 1)) * broken))
+
+    def _measure(self) -> None:
+        """Note how long the lines of the block are that stands there now."""
+        lines = self._console.render_lines(self._block, pad=False)
+        self._drawn = [sum(cell_len(segment.text) for segment in line) for line in lines]
 
     def say(self, message: str) -> None:
         """Write a line between the counts."""
@@ -116,7 +141,10 @@ class ProgressReporter:
 
     def insist(self, message: str) -> None:
         """Write a line also where progress is not shown."""
+        self._follow_resize()
         self._console.print(Text(message), soft_wrap=True)
+        if self._live is not None:
+            self._measure()
 
 
 def describe(report: BulkReport, limit: int, total: int | None, rate: float | None, retries: int = 0) -> str:

@@ -164,10 +164,29 @@ def test_figures_fit_any_width(terminal: io.StringIO, monkeypatch: pytest.Monkey
     drawn = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", terminal.getvalue().replace("\r", "\n")).splitlines()
     assert max(map(len, drawn)) <= width
     shown = " ".join(" ".join(drawn).split())
-    assert "identify: 123,456 of 1,000,000 ━" in shown
+    assert re.search("identify: 123,456 of 1,000,000 [━╸]", shown)
     assert "at most 200/s, 1,234 failed, 0 in doubt" in shown
     assert "paused for 2 s after a 429" in shown
     assert "somebody else spends this bucket" in shown
+
+
+@pytest.mark.parametrize("then", ["show", "say", "end"])
+@pytest.mark.parametrize(("width", "rows"), [(120, 3), (80, 5), (40, 7)])
+def test_no_old_block_is_left_by_a_resize(terminal: io.StringIO, width: int, rows: int, then: str) -> None:
+    """A terminal that becomes narrower breaks the block's lines in pieces; all of them are erased before anything else."""
+    note = "x" * 100
+    with ProgressReporter("identify", 200, 1_000_000) as meter:
+        meter.show(report(123_456), notes=[note])
+        before = len(terminal.getvalue())
+        meter._console.width = width
+        if then == "show":
+            meter.show(report(123_457))
+        elif then == "say":
+            meter.say("interrupted")
+    # The bar's line has 119 cells, the figures' 36, the note's 100.
+    erased, _, _ = terminal.getvalue()[before:].partition("identify" if then != "say" else "interrupted")
+    assert erased.count("\x1b[1A") == rows - 1
+    assert erased.count("\x1b[2K") == rows
 
 
 def test_live_line_gives_way(terminal: io.StringIO) -> None:
