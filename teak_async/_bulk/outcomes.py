@@ -63,6 +63,7 @@ class Outcome:
         line: the number of its line in the input, from 1; 0 where there are no lines.
         user_id: the player; `None` where nobody knows, and for an email address.
         known: whether an earlier run of the journal has reported the same.
+        resent: whether an earlier run of the journal may have sent it, too.
     """
 
     index: int
@@ -74,6 +75,7 @@ class Outcome:
     line: int = 0
     known: bool = False
     user_id: str | None = None
+    resent: bool = False
 
     @property
     def state(self) -> str:
@@ -92,6 +94,8 @@ class Outcome:
         elif self.user_id is not None:
             plain["user_id"] = self.user_id
         plain |= {"delivery": self.delivery.value, "attempts": self.attempts}
+        if self.resent:
+            plain["resent"] = True
         if self.response is not None:
             plain["response"] = unstructure(self.response)
         if self.error is not None:

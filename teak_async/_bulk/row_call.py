@@ -160,9 +160,9 @@ class InvalidRow:
 def outcome_of(row: RowCall | InvalidRow, response: Response | None, error: TeakError | None) -> Outcome:
     """Return how a row ended."""
     delivery = Delivery.DONE if error is None else error.delivery
-    request = row.call.request if isinstance(row, RowCall) else None
+    request, resent = (row.call.request, row.call.resent) if isinstance(row, RowCall) else (None, False)
     user_id = row.user_id if isinstance(row, InvalidRow) else getattr(request, "user_id", None)
-    return Outcome(row.index, request, response, error, delivery, row.attempts, row.line, user_id=user_id)
+    return Outcome(row.index, request, response, error, delivery, row.attempts, row.line, user_id=user_id, resent=resent)
 
 
 def result_of(row: RowCall | InvalidRow, journal_row: JournalRow, outcome: Outcome) -> JournalRow:

@@ -221,10 +221,10 @@ async def test_results_have_one_line_for_a_row_and_state(tmp_path: Path) -> None
         assert len(results.read_text().splitlines()) == 2
         assert (await ask(server, *given, "--resend-in-doubt")).code == 0
     lines = [json.loads(line) for line in results.read_text().splitlines()]
-    assert sorted((line["user_id"], line["state"]) for line in lines) == [
-        ("p1", "in_doubt"),
-        ("p1", "succeeded"),
-        ("p2", "succeeded"),
+    assert sorted((line["user_id"], line["state"], line.get("resent")) for line in lines) == [
+        ("p1", "in_doubt", None),
+        ("p1", "succeeded", True),
+        ("p2", "succeeded", None),
     ]
 
 
