@@ -92,7 +92,7 @@ def run_file(
             raise typer.Exit(dry_run.exit)
         code, _ = asyncio.run(run_job(job, session))
     except KeyboardInterrupt:
-        raise typer.Exit(130) from None
+        raise _fail("interrupted; nothing was sent", Exit.INTERRUPTED) from None
     except OutputError as error:
         silence_broken_pipe()
         raise _fail(str(error)) from None

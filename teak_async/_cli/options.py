@@ -114,7 +114,7 @@ class FileOptions(NamedTuple):
             "-o",
             envvar="TEAK_OUTPUT",
             help="Write results (JSON Lines, one a row) there, not to standard output. A run that goes on adds to its file:"
-            " a row in doubt that it sends again has another line, with \"resent\".",
+            ' a row in doubt that it sends again has another line, with "resent".',
         ),
     ] = None
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Let --output replace a file that is there.")] = False

@@ -16,22 +16,27 @@ import json
 import re
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import closing, suppress
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from threading import Event, Lock
+from typing import Any, NoReturn
 from uuid import UUID, uuid4
 
 from teak_async._bulk.outcomes import Row
 
 from .errors import InputError
 from .schema import RowSchema
+from .signals import LISTENER
 from .source import Reading, RowSource
 
 MEMORY_LIMIT = "100MiB"
 FETCHED = 512
 """Rows fetched at once."""
+PATIENCE = 5.0
+"""Seconds to wait at most, when an input is left, until its query has ended."""
 _PLAIN = re.compile(
     r"U?(?:TINY|SMALL|BIG|HUGE)?INT(?:EGER)?|BIGNUM|VARINT|VARCHAR|UUID|ENUM\(.*|DECIMAL\(\d+,0\)|\"?NULL\"?", re.DOTALL
 )
@@ -58,17 +63,20 @@ class SqlReader(RowSource):
         self._duckdb = _import_duckdb()
         # Not made here, so that a kill leaves none: DuckDB makes it when a sort or a join has no room in memory.
         self._spill = Path(tempfile.gettempdir(), f"teak-async-{uuid4()}")
+        self._closing, self._released = Lock(), Event()
+        self._interrupted = False
         self._connection = _connect(self._duckdb, str(self._spill))
         try:
             self._check_query()
-            result = self._execute()
-            self._header = [str(column[0]) for column in result.description or ()]
-            self._names = self._columns.resolve(self._header, self.name)
-            self._check_types([str(column[1]) for column in result.description or ()])
-            self._first = self._fetch(0)
+            with LISTENER.taken_over(self._interrupt):
+                result = self._execute()
+                self._header = [str(column[0]) for column in result.description or ()]
+                self._names = self._columns.resolve(self._header, self.name)
+                self._check_types([str(column[1]) for column in result.description or ()])
+                self._first = self._fetch(0)
             if not self._first:
                 self.refuse_empty()
-        except InputError:
+        except (InputError, KeyboardInterrupt):
             self._release()
             raise
 
@@ -92,13 +100,32 @@ class SqlReader(RowSource):
         return False
 
     def close(self) -> None:
-        with suppress(Exception):  # the thread may have closed it just now
-            self._connection.interrupt()
         super().close()
+        # A process that ends while the thread is inside of DuckDB is aborted by the system, whatever its exit code was.
+        until = time.monotonic() + PATIENCE
+        while not self._released.is_set() and time.monotonic() < until:
+            with self._closing:
+                if not self._released.is_set():
+                    self._connection.interrupt()
+            self._released.wait(0.05)
 
     def _release(self) -> None:
-        self._connection.close()
+        with self._closing:  # DuckDB refuses to close a connection that is being interrupted
+            self._connection.close()
+            self._released.set()
         shutil.rmtree(self._spill, ignore_errors=True)
+
+    def _interrupt(self, _: int) -> None:
+        """Have a signal end the query before its first row, which may come in an hour; the second one ends the process."""
+        if self._interrupted:
+            LISTENER.leave()
+        self._interrupted = True
+        self._connection.interrupt()
+
+    def _raise(self, problem: str, error: Exception) -> NoReturn:
+        if self._interrupted:
+            raise KeyboardInterrupt
+        raise InputError(f"--sql: {problem}{_explain(str(error))}") from None
 
     def _check_query(self) -> None:
         try:
@@ -116,7 +143,7 @@ class SqlReader(RowSource):
         try:
             return self._connection.execute(self._query)
         except self._duckdb.Error as error:
-            raise InputError(f"--sql: {_explain(str(error))}") from None
+            self._raise("", error)
 
     def _check_types(self, types: list[str]) -> None:
         for column, name, kind in zip(self._header, self._names, types, strict=True):
@@ -148,7 +175,7 @@ class SqlReader(RowSource):
         except self._duckdb.Error as error:
             if self._closed:
                 return []
-            raise InputError(f"--sql: cannot be read after row {index}: {_explain(str(error))}") from None
+            self._raise(f"cannot be read after row {index}: ", error)
         return found
 
 
@@ -203,6 +230,13 @@ def _text_of(value: Any) -> str | None:
 def _explain(message: str) -> str:
     """Give the first lines of DuckDB's message, and the remedy where it is one that DuckDB cannot know."""
     first = _first_lines(message)
+    if "out of memory" in message.lower():
+        remedy = (
+            f"duckdb -c \"COPY (SELECT …) TO 'players.parquet'\", and read that file; a command takes {MEMORY_LIMIT} for it"
+        )
+        return f"{first.partition(' Possible solutions')[0]}; sort and group the rows before: {remedy}"
+    if "no space left" in message.lower() or "max_temp_directory_size" in message:
+        return f"{first}; what has no room in memory goes to {tempfile.gettempdir()}: name a larger folder by TMPDIR=FOLDER"
     if ".xlsx" in message or "excel" in message.lower():
         return f"{first}; an Excel workbook has to be saved as CSV before"
     if "sqlite" in message.lower():

@@ -444,13 +444,13 @@ async def test_interrupted_while_standard_input_stays_open() -> None:
 
 
 def test_interrupted_before_the_first_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ctrl-C while the first row is awaited is an interrupt too, without a word."""
+    """Ctrl-C while the first row is awaited is an interrupt too, in the same words."""
 
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr("teak_async._cli.commands.RowReader", interrupt)
-    assert invoke("identify", "-", **credentials(NOWHERE)) == Ended(130, "", "")
+    assert invoke("identify", "-", **credentials(NOWHERE)) == Ended(130, "", "teak-async: interrupted; nothing was sent\n")
 
 
 async def test_on_a_terminal(tmp_path: Path) -> None:

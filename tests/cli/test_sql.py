@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
+import sys
+from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections.abc import Iterator
+from contextlib import aclosing
 from pathlib import Path
+from signal import SIGINT
 from typing import Any
 
 import pytest
-from support import ROOT
+from support import ROOT, WAIT, fast_sandbox
 
+from teak_async._bulk.outcomes import Row
 from teak_async._cli.errors import InputError
 from teak_async._cli.input import RowReader
 from teak_async._cli.schema import identify_schema, status_schema
 from teak_async._cli.source import Reading
-from teak_async._cli.sql import SqlReader
+from teak_async._cli.sql import SqlReader, _explain
 from teak_async.errors import InvalidRequest
-from teak_async.models import GetSubscription, Identify
+from teak_async.models import Identify
+from teak_async.sandbox import GAME_ID, SECRET_KEY
 
 duckdb: Any = pytest.importorskip("duckdb")
 INPUTS = ROOT / "tests" / "inputs"
@@ -156,17 +163,69 @@ async def test_a_failure_amid_the_rows() -> None:
         await read(query)
 
 
+SORTED = "SELECT 'player-' || i AS user_id FROM range({}) t(i) ORDER BY hash(i)"
+"""A query that has no room in memory."""
+
+
 async def test_left_early(folder: Path) -> None:
-    """A query that is left is interrupted, and its folder for what has no room in memory is gone."""
-    rows = SqlReader("SELECT i AS user_id FROM range(1000000000) t(i)", status_schema())
-    spill = rows._spill
-    async for row in rows:
-        assert row.request == GetSubscription("0")
-        break
+    """A query that is left has ended when it is closed, and its folder for what has no room in memory is gone."""
+    rows = SqlReader(SORTED.format(2_000_000), status_schema())
+    async with aclosing(aiter(rows)) as given:
+        assert isinstance(await anext(given), Row)
+        assert list(rows._spill.iterdir())
     rows.close()
+    assert rows._released.is_set()
     async with asyncio.timeout(30):
-        while spill.exists():
+        while rows._spill.exists():
             await asyncio.sleep(0.01)
+
+
+async def test_a_run_that_ends_amid_its_query(folder: Path) -> None:
+    """Its exit code stands: a process that ends while a thread of it is inside of DuckDB would be aborted."""
+    async with fast_sandbox() as server:
+        process = await start(folder, server.url, SORTED.format(2_000_000), "--max-failures", "3")
+        _, err = await process.communicate()
+    assert (process.returncode, b"stopped, since 3 rows failed" in err) == (1, True), err
+    assert list((folder / "temporary").iterdir()) == []
+
+
+async def test_interrupted_before_the_first_row(folder: Path) -> None:
+    """A signal ends the query as well, and what it has put aside is removed."""
+    process = await start(folder, "http://127.0.0.1:1", SORTED.format(300_000_000))
+    async with asyncio.timeout(WAIT):
+        while not list((folder / "temporary").glob("*/*")):
+            await asyncio.sleep(0.01)
+        process.send_signal(SIGINT)
+        _, err = await process.communicate()
+    assert (process.returncode, err) == (130, b"teak-async: interrupted; nothing was sent\n")
+    assert list((folder / "temporary").iterdir()) == []
+
+
+async def start(folder: Path, url: str, query: str, *options: str) -> Process:
+    """Start a command in a process of its own, with a folder of its own for what has no room in memory."""
+    temporary = folder / "temporary"
+    temporary.mkdir()
+    names = {"TEAK_GAME_ID": GAME_ID, "TEAK_SECRET_KEY": SECRET_KEY, "TEAK_BASE_URL": url, "TMPDIR": str(temporary)}
+    command = (sys.executable, "-m", "teak_async", "status", "--sql", query, *options)
+    return await asyncio.create_subprocess_exec(*command, env=os.environ | names, stdout=DEVNULL, stderr=PIPE)
+
+
+@pytest.mark.parametrize(
+    ("message", "remedy"),
+    [
+        (
+            "Out of Memory Error: failed to pin block (99.9 MiB/100.0 MiB used)\nPossible solutions:\n* x",
+            "sort and group the rows",
+        ),
+        ("IO Error: Could not write file: No space left on device", "name a larger folder by TMPDIR=FOLDER"),
+    ],
+)
+def test_no_room(message: str, remedy: str) -> None:
+    """Where a query has no room, the message says what to do, in place of DuckDB's advice on settings that are locked."""
+    explained = _explain(message)
+    assert explained.startswith(message.partition("\n")[0])
+    assert remedy in explained
+    assert "Possible solutions" not in explained
 
 
 def test_its_files_are_known(folder: Path) -> None:
