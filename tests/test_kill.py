@@ -96,6 +96,32 @@ async def test_sigkill_with_sets_ends_in_the_last_state(tmp_path: Path, path: Pa
     assert all(players[name]["categories"][wanted[name]] == "opt_out" for name in names)
 
 
+async def test_sigkill_on_all_channels_misses_none(tmp_path: Path, path: Path) -> None:
+    """Killed again and again, each player is out on each channel, and each row's calls are in the journal, once each."""
+    draw = random.Random(4)
+    rows = ROWS // 4
+    source = tmp_path / "players.csv"
+    addresses = ["" if number % 5 == 0 else f"p{number}@example.com" for number in range(rows)]
+    source.write_text("user_id,email\n" + "".join(f"p{number},{address}\n" for number, address in enumerate(addresses)))
+    out = "-o", str(tmp_path / "o"), "--overwrite", "--rate", "500"
+    async with sandbox_process("--identify", 500, "--subscription", 500) as url:
+        known = ["identify", str(source), "--constant", "country_code=US", *out]
+        await killed_until_done(url, known, None, draw, 0, 1)
+        arguments = ["opt-out", str(source), "--channel", "all", "--journal", str(path), *out]
+        code, left = await killed_until_done(url, arguments, path, draw, KILLS, 1.1)
+        players = await players_at(url)
+        await killed_until_done(url, ["status", str(source), "--channel", "email", *out], None, draw, 0, 1)
+    assert code == 0
+    assert len(left) >= KILLS * 4 // 5
+    assert count_states(path) == {"succeeded": 2 * rows + sum(map(bool, addresses))}
+    assert all(player["state"] == player["channels"]["push"]["state"] == "opt_out" for player in players.values())
+    assert len(players) == rows
+    states = [
+        line["response"]["state"] for line in map(json.loads, (tmp_path / "o").read_text().splitlines()) if "response" in line
+    ]
+    assert states == ["opt_out"] * sum(map(bool, addresses))
+
+
 SETS = """
 import asyncio, json, sys
 from teak_async import Limits, RetryPolicy, SetSubscription, TeakSession

@@ -32,7 +32,7 @@ class Player:
     """A player in hand.
 
     Attributes:
-        name: of the player.
+        name: of the player, and of the channel: calls on another one need not wait for each other.
         bucket: the one of its first row.
         queue: rows that have not begun.
         rows: in hand, begun and ended ones too.
@@ -98,7 +98,7 @@ class Hand:
 
     def add(self, row: RowCall) -> Player | None:
         """Take a row in hand, behind the others of its player; return the player if its rows may be sent from now on."""
-        name = row.call.request.subject
+        name = _name_of(row)
         bucket = self._bucket_of(row)
         bucket.rows += 1
         if (player := self._players.get(name)) is not None:
@@ -120,7 +120,7 @@ class Hand:
 
     def permit(self, row: RowCall) -> bool:
         """Record that a row has its permit, or is left; return whether it is its player's first."""
-        player = self._players[row.call.request.subject]
+        player = self._players[_name_of(row)]
         if player.permitted:
             return False
         player.permitted = True
@@ -133,7 +133,7 @@ class Hand:
             self._ended -= 1
             return
         self._bucket_of(row).rows -= 1
-        player = self._players[row.call.request.subject]
+        player = self._players[_name_of(row)]
         player.rows -= 1
         if not player.rows:
             del self._players[player.name]
@@ -175,3 +175,8 @@ class Hand:
             limit = getattr(self._limits, endpoint.limit)
             bucket = self._buckets[endpoint.bucket] = _Bucket(min(limit, MOST_PLAYERS), min(ceil(limit / 2), MOST_UNPERMITTED))
         return bucket
+
+
+def _name_of(row: RowCall) -> str:
+    request = row.call.request
+    return f"{getattr(request, 'channel', '')}\0{request.subject}"

@@ -20,6 +20,7 @@ class Row:
         source: the row as it stood in the input; the request as JSON when `None`.
         line: its line's number in the input, from 1; 0 where there are no lines.
         user_id: the player, of a row without a request that can be sent; `None` where nobody knows.
+        part: the place of this call among those of one row of the input, from 0; those from 1 on follow the first.
         selected: whether it is to be sent; a row that is not has its place in the journal's order all the same.
     """
 
@@ -28,6 +29,7 @@ class Row:
     line: int = 0
     selected: bool = True
     user_id: str | None = None
+    part: int = 0
 
 
 @frozen
@@ -36,7 +38,7 @@ class FinishedRows:
 
     Attributes:
         count: how many, one after the other.
-        skipped: how many of them are selected.
+        skipped: how many calls of them are selected.
         failed: how many of the selected ones failed.
     """
 
@@ -63,6 +65,7 @@ class Outcome:
         line: the number of its line in the input, from 1; 0 where there are no lines.
         user_id: the player; `None` where nobody knows, and for an email address.
         known: whether an earlier run of the journal has reported the same.
+        part: the place of the call among those of its row, from 0.
         resent: whether an earlier run of the journal may have sent it, too.
     """
 
@@ -76,6 +79,7 @@ class Outcome:
     known: bool = False
     user_id: str | None = None
     resent: bool = False
+    part: int = 0
 
     @property
     def state(self) -> str:
@@ -89,6 +93,7 @@ class Outcome:
     def as_dict(self) -> dict[str, Any]:
         """Return it as plain data, ready for JSON: what a command writes for a row."""
         plain: dict[str, Any] = {"index": self.index, "line": self.line, "state": self.state}
+        plain |= {"part": self.part} if self.part else {}
         if self.request is not None:
             plain |= _named(self.request)
         elif self.user_id is not None:

@@ -119,14 +119,14 @@ async def plan_rows(
                 index += item.count
                 yield item
                 continue
-            index += 1
             row = item if isinstance(item, Row) else Row(item)
+            index += row.part == 0
             known = None
             if journal is not None and index <= last:
                 if not index % TURN:
                     yield passed.take()
                     await asyncio.sleep(0)
-                known = await journal.find_known_row(index)
+                known = await journal.find_known_row(index, row.part)
             if known is not None and known.state in FINISHED and (digest := _digest_of(row.request)) is not None:
                 # The usual case in a resumed run: the request is compared, and no call is made of it.
                 check_same_row(path, known, index, digest, row.line, sent)
@@ -185,8 +185,8 @@ def _read_row(index: int, row: Row, context: RunContext) -> RowCall | InvalidRow
     except InvalidRequest as unknown:
         error = row.request if isinstance(row.request, InvalidRequest) else unknown
     source = str(error) if row.source is None else row.source
-    kept = None if context.journal is None else JournalRow.of(index, None, source, row.line, row.user_id)
-    return InvalidRow(index, row.line, error, kept, row.user_id)
+    kept = None if context.journal is None else JournalRow.of(index, None, source, row.line, row.user_id, part=row.part)
+    return InvalidRow(index, row.part, row.line, error, kept, row.user_id)
 
 
 async def iter_rows(source: Iterable[Any] | AsyncIterable[Any]) -> AsyncGenerator[Any, None]:

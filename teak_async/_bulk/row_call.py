@@ -91,13 +91,16 @@ class RowCall:
         InvalidRequest: when the row's request cannot be sent.
     """
 
-    __slots__ = ("_context", "_durable", "_has_slot", "_intended", "call", "in_hand", "index", "journal_row", "line")
+    __slots__ = ("_context", "_durable", "_has_slot", "_intended", "call", "in_hand", "index", "journal_row", "line", "part")
 
     def __init__(self, index: int, row: Row, context: RunContext) -> None:
         self.call = Call(cast(Request, row.request), Lane.BULK, context.deadline)
         self.index = index
         self.line = row.line
-        self.journal_row = None if context.journal is None else JournalRow.of(index, self.call.request, row.source, row.line)
+        self.part = row.part
+        self.journal_row: JournalRow | None = None
+        if context.journal is not None:
+            self.journal_row = JournalRow.of(index, self.call.request, row.source, row.line, part=row.part)
         self._context = context
         self.in_hand = self._intended = self._has_slot = self._durable = False
 
@@ -148,6 +151,7 @@ class InvalidRow:
     """A row without a request that can be sent."""
 
     index: int
+    part: int
     line: int
     error: InvalidRequest
     journal_row: JournalRow | None
@@ -162,7 +166,8 @@ def outcome_of(row: RowCall | InvalidRow, response: Response | None, error: Teak
     delivery = Delivery.DONE if error is None else error.delivery
     request, resent = (row.call.request, row.call.resent) if isinstance(row, RowCall) else (None, False)
     user_id = row.user_id if isinstance(row, InvalidRow) else getattr(request, "user_id", None)
-    return Outcome(row.index, request, response, error, delivery, row.attempts, row.line, user_id=user_id, resent=resent)
+    place = row.index, request, response, error, delivery, row.attempts, row.line
+    return Outcome(*place, user_id=user_id, resent=resent, part=row.part)
 
 
 def result_of(row: RowCall | InvalidRow, journal_row: JournalRow, outcome: Outcome) -> JournalRow:

@@ -50,10 +50,12 @@ app = typer.Typer(
 
 LIST_EPILOG = "Exit codes: 0 the list is whole, 2 wrong usage or no answer, 130 interrupted."
 Category = Annotated[str | None, typer.Option(metavar="ID", help="Only this category's notifications, not all of them.")]
-OneChannel = Annotated[
-    ChannelName,
+Channels = Annotated[
+    list[ChannelName] | None,
     typer.Option(
-        "--channel", help="Where: desktop web push, mobile push, or email, for which a row has a column email. One a run."
+        "--channel",
+        help="Where: desktop web push, mobile push, or email, for which a row has a column email. Repeatable, or all: a row is"
+        " one call on each channel for which it has a value. Default: desktop_push.",
     ),
 ]
 BaseUrl = Annotated[
@@ -104,9 +106,9 @@ def identify(options: FileOptions, own: IdentifyOptions) -> None:
     run_file("identify", options, own=own)
 
 
-@app.command("opt-out", epilog=EPILOG, short_help="Stop the notifications of each row's player on one channel.")
+@app.command("opt-out", epilog=EPILOG, short_help="Stop the notifications of each row's player.")
 @expand_options
-def opt_out(options: FileOptions, category: Category = None, channel: OneChannel = ChannelName.DESKTOP_PUSH) -> None:
+def opt_out(options: FileOptions, category: Category = None, channel: Channels = None) -> None:
     """Stop notifications for each row's user_id, or email: all of them, or those of --category or a column category.
 
     A repetition with the same --journal sends again what is in doubt, since an opt-out may be made twice.
@@ -115,16 +117,16 @@ def opt_out(options: FileOptions, category: Category = None, channel: OneChannel
     teak-async opt-out players.csv --dry-run
     teak-async opt-out players.csv -j out.db --deadline 'tomorrow 6:30'
     teak-async opt-out players.csv -j sales.db --category sales
-    teak-async opt-out players.csv -j email.db --channel email --ignore-extra
+    teak-async opt-out players.csv -j all.db -o proof.jsonl --channel all
     """  # noqa: D301 - a backspace is the mark of lines that stay as they are
     from .commands import run_file
 
-    run_file("opt-out", options, category, channel=channel.value)
+    run_file("opt-out", options, category, channels=channel)
 
 
-@app.command("opt-in", epilog=EPILOG, short_help="Allow the notifications of each row's player on one channel.")
+@app.command("opt-in", epilog=EPILOG, short_help="Allow the notifications of each row's player.")
 @expand_options
-def opt_in(options: FileOptions, category: Category = None, channel: OneChannel = ChannelName.DESKTOP_PUSH) -> None:
+def opt_in(options: FileOptions, category: Category = None, channel: Channels = None) -> None:
     """Allow notifications for each row's user_id, or email: all of them, or those of --category or a column category.
 
     \b
@@ -133,13 +135,13 @@ def opt_in(options: FileOptions, category: Category = None, channel: OneChannel 
     """  # noqa: D301 - a backspace is the mark of lines that stay as they are
     from .commands import run_file
 
-    run_file("opt-in", options, category, channel=channel.value)
+    run_file("opt-in", options, category, channels=channel)
 
 
-@app.command(epilog=EPILOG, short_help="Read the subscription of each row's player on one channel.")
+@app.command(epilog=EPILOG, short_help="Read the subscriptions of each row's player.")
 @expand_options
-def status(options: FileOptions, channel: OneChannel = ChannelName.DESKTOP_PUSH) -> None:
-    """Read the subscription of each row's user_id, or email, on one channel.
+def status(options: FileOptions, channel: Channels = None) -> None:
+    """Read the subscription of each row's user_id, or email, on each --channel.
 
     \b
     teak-async status players.csv -o states.jsonl
@@ -147,7 +149,7 @@ def status(options: FileOptions, channel: OneChannel = ChannelName.DESKTOP_PUSH)
     """  # noqa: D301 - a backspace is the mark of lines that stay as they are
     from .commands import run_file
 
-    run_file("status", options, channel=channel.value)
+    run_file("status", options, channels=channel)
 
 
 @app.command(epilog=EPILOG, short_help="Exclude each row's player from all marketing.")
@@ -164,6 +166,25 @@ def exclude(options: FileOptions, until: Until = None) -> None:
     from .commands import run_file
 
     run_file("exclude", options, until=until)
+
+
+@app.command("remove-players", epilog=EPILOG, short_help="Remove all data of each row's player, for ever.")
+@expand_options
+def remove_players(
+    options: FileOptions,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask; needed where nobody can answer.")] = False,
+) -> None:
+    """Remove all data of each row's user_id. Nothing brings them back, so look at a dry run first.
+
+    The journal and the results hold no more of a player than the id.
+
+    \b
+    teak-async remove-players players.csv --dry-run
+    teak-async remove-players players.csv -j removed.db -o proof.jsonl
+    """  # noqa: D301 - a backspace is the mark of lines that stay as they are
+    from .commands import run_file
+
+    run_file("remove-players", options, sure=yes)
 
 
 @app.command("end-exclusion", epilog=EPILOG, short_help="End the exclusion of each row's player.")

@@ -7,6 +7,7 @@ import gc
 import json
 import os
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 from datetime import datetime
 
@@ -18,7 +19,7 @@ from teak_async._journal.history import is_in_use, iter_at_line
 from teak_async._limits.session_limits import Limits
 from teak_async._session import TeakSession
 from teak_async.errors import LedgerUnavailable, Outage, TeakError
-from teak_async.models import Channel, State
+from teak_async.models import State
 from teak_async.sandbox import GAME_ID, SECRET_KEY, Faults, Sandbox
 
 from .demo import run_demo
@@ -34,7 +35,16 @@ from .lists import write_exclusions, write_unsubscriptions
 from .options import FaultOptions, FileOptions, IdentifyOptions, ReportOptions, ServerOptions
 from .output import OutputError, check_not_journal, check_not_kept, silence_broken_pipe
 from .report import read_report, save_picture, story_of, tell_story
-from .schema import RowSchema, end_exclusion_schema, exclude_schema, identify_schema, state_schema, status_schema
+from .schema import (
+    CHANNELS,
+    RowSchema,
+    end_exclusion_schema,
+    exclude_schema,
+    identify_schema,
+    removal_schema,
+    state_schema,
+    status_schema,
+)
 from .selection import read_part
 from .signals import LISTENER
 from .source import Reading, RowSource
@@ -55,14 +65,15 @@ def run_file(
     category: str | None = None,
     own: IdentifyOptions = ONLY_OPTIONS,
     *,
-    channel: str = Channel.DESKTOP_PUSH,
+    channels: Sequence[str] | None = None,
     until: str | None = None,
+    sure: bool = True,
 ) -> None:
     gc.freeze()  # else each collection goes through all that was imported, and holds the loop up for 20 ms
     try:
         if options.file is None and options.sql is None:
             raise InputError("no input: name a FILE, or - for standard input, or give a query with --sql")
-        schema = _schema_of(label, category, channel, until)
+        schema = _schema_of(label, category, channels or CHANNELS[:1], until)
         _check_credentials()
         deadline = _read_moment("--deadline", options.deadline)
         context = make_ssl_context(options.ca_file, options.client_cert, options.client_key)
@@ -90,6 +101,8 @@ def run_file(
             typer.echo(opening(label, job.server, session.game_id, dry_run.recognised, options.journal))
             typer.echo(describe_dry_run(dry_run))
             raise typer.Exit(dry_run.exit)
+        if not sure:
+            _make_sure(options)
         code, _ = asyncio.run(run_job(job, session))
     except KeyboardInterrupt:
         raise _fail("interrupted; nothing was sent", Exit.INTERRUPTED) from None
@@ -105,18 +118,34 @@ def run_file(
     raise typer.Exit(code)
 
 
-def _schema_of(label: str, category: str | None, channel: str, until: str | None) -> RowSchema:
+def _schema_of(label: str, category: str | None, chosen: Sequence[str], until: str | None) -> RowSchema:
+    channels = [channel for channel in CHANNELS if channel in chosen or "all" in chosen]
     match label:
         case "identify":
             return identify_schema()
         case "status":
-            return status_schema(channel)
+            return status_schema(channels)
         case "exclude":
             return exclude_schema(_read_moment("--until", until))
         case "end-exclusion":
             return end_exclusion_schema()
+        case "remove-players":
+            return removal_schema()
         case _:
-            return state_schema(State(label.replace("-", "_")), category, channel)
+            return state_schema(State(label.replace("-", "_")), category, channels)
+
+
+def _make_sure(options: FileOptions) -> None:
+    """Have somebody confirm what nothing undoes.
+
+    Raises:
+        InputError: when nobody can, or does.
+    """
+    if options.file == "-" or sys.stdin is None or not sys.stdin.isatty():
+        raise InputError("this removes players for ever, and nobody can be asked: look at it with --dry-run, then give --yes")
+    _say("This removes all data of each player in the input, for ever. The same command with --dry-run shows whom.")
+    if not typer.confirm("Remove them?", err=True):
+        raise InputError("nothing was removed")
 
 
 def _open_rows(options: FileOptions, schema: RowSchema, *, count_repeated: bool) -> RowSource:

@@ -16,7 +16,7 @@ from teak_async._bulk.outcomes import REST_LEFT
 from teak_async._bulk.resume import Disposition, check_same_row, check_whole_input, disposition
 from teak_async._client.deadline import due_time
 from teak_async._journal.database import check_place, check_run, is_new, iter_states, read_summary
-from teak_async._journal.row import JournalRow, KnownRow
+from teak_async._journal.row import JournalRow, KnownRow, Place
 from teak_async.errors import InvalidRequest
 from teak_async.models import Request
 
@@ -35,15 +35,17 @@ class DryRun:
     """What a job would do.
 
     Attributes:
-        rows: in the input.
-        unreadable: of these, rows that cannot be sent.
-        finished: rows that an earlier run finished.
-        failed: of these, rows that failed.
-        in_doubt: rows that would be reported in doubt, and not sent.
-        resent: rows to send that an earlier run may have done.
+        calls: of all rows of the input; most commands make one of each.
+        unreadable: of these, calls that cannot be sent.
+        finished: calls that an earlier run finished.
+        failed: of these, calls that failed.
+        in_doubt: calls that would be reported in doubt, and not sent.
+        resent: calls to send that an earlier run may have done.
         first_problems: the messages of a few unreadable rows.
         first_rows: the first rows to send, as they would be sent.
-        limit: requests per second.
+        limit: requests per second of each bucket.
+        sends: calls to send, by bucket.
+        rows: of the input, where a row may be several calls.
         time_left: seconds until the deadline.
         recognised: what the input was recognised as.
         findings: what is odd about its values.
@@ -51,7 +53,7 @@ class DryRun:
         first_repeated: the line of the first of these.
     """
 
-    rows: int
+    calls: int
     unreadable: int
     finished: int
     failed: int
@@ -60,6 +62,8 @@ class DryRun:
     first_problems: tuple[str, ...]
     first_rows: tuple[str, ...]
     limit: int
+    sends: tuple[int, ...]
+    rows: int | None = None
     time_left: float = inf
     recognised: str = ""
     findings: tuple[str, ...] = ()
@@ -75,18 +79,19 @@ class DryRun:
 
     @property
     def to_send(self) -> int:
-        """Rows that would be sent."""
-        return self.rows - self.unreadable - self.finished - self.in_doubt
+        """Calls that would be sent."""
+        return sum(self.sends)
 
     @property
     def seconds(self) -> float:
         """How long that takes at the limit."""
-        return self.to_send / self.limit
+        return max(self.sends, default=0) / self.limit
 
     @property
     def late(self) -> int:
-        """Rows that the deadline would leave unsent, even at the limit."""
-        return ceil(max(self.to_send - self.limit * max(self.time_left, 0), 0))
+        """Calls that the deadline would leave unsent, even at the limit."""
+        in_time = self.limit * max(self.time_left, 0)
+        return sum(ceil(max(count - in_time, 0)) for count in self.sends)
 
 
 async def dry_run_job(job: Job, game_id: str) -> DryRun:
@@ -108,32 +113,35 @@ def _describe_row(request: Request, line: int) -> str:
     return f"line {line:,}: {endpoint.method} {endpoint.bucket} {as_json(request)}"
 
 
-async def _count_rows(job: Job, known: Iterator[tuple[int, KnownRow]]) -> DryRun:
+async def _count_rows(job: Job, known: Iterator[tuple[Place, KnownRow]]) -> DryRun:
     counts: Counter[Disposition] = Counter()
-    unreadable = rows = place = 0
+    sends: Counter[str] = Counter()
+    unreadable = calls = 0
+    place = -1
+    none = (-1, 0), None
     problems: list[str] = []
     first_rows: list[str] = []
     whole = True
-    index, following = next(known, (-1, None))
+    ahead, following = next(known, none)
     async with aclosing(job.rows.batches()) as batches:
         async for batch in batches:
             for row in batch:
                 if row is REST_LEFT:
                     whole = False
                     break
+                place += row.part == 0
                 invalid = isinstance(row.request, InvalidRequest)
                 what = Disposition.SEND
                 if following is not None:
                     request = None if isinstance(row.request, InvalidRequest) else row.request
                     before = None
-                    if index == place:
+                    if ahead == (place, row.part):
                         before = following
                         digest = JournalRow.of(place, request, row.source).digest
                         check_same_row(job.journal, before, place, digest, row.line)
-                        index, following = next(known, (-1, None))
+                        ahead, following = next(known, none)
                     effect = None if request is None else endpoint_of(request).effect
                     what = disposition(before, effect, resend_in_doubt=job.resend_in_doubt)
-                place += 1
                 if not row.selected:
                     continue
                 if invalid and what is Disposition.SEND:
@@ -143,14 +151,18 @@ async def _count_rows(job: Job, known: Iterator[tuple[int, KnownRow]]) -> DryRun
                     first_rows.append(_describe_row(row.request, row.line))
                 if what is not Disposition.SEND:
                     counts[what] += 1
-                rows += 1
+                if not isinstance(row.request, InvalidRequest) and what in SENT:
+                    sends[endpoint_of(row.request).bucket] += 1
+                calls += 1
     if whole and following is not None:
-        check_whole_input(job.journal, max([index, *(later for later, _ in known)]) + 1, place)
+        check_whole_input(job.journal, max([ahead[0], *(row for (row, _), _ in known)]) + 1, place + 1)
     now = asyncio.get_running_loop().time()
     due = due_time(job.deadline, now)
     seen = job.rows.seen
     return DryRun(
-        rows=rows,
+        calls=calls,
+        rows=job.rows.rows if job.rows.most_calls > 1 else None,
+        sends=tuple(sends.values()),
         unreadable=unreadable,
         finished=counts[Disposition.SKIP] + counts[Disposition.SKIP_FAILED],
         failed=counts[Disposition.SKIP_FAILED],
@@ -167,7 +179,7 @@ async def _count_rows(job: Job, known: Iterator[tuple[int, KnownRow]]) -> DryRun
     )
 
 
-def _known_rows(job: Job, game_id: str) -> Iterator[tuple[int, KnownRow]]:
+def _known_rows(job: Job, game_id: str) -> Iterator[tuple[Place, KnownRow]]:
     if job.journal is None:
         return iter(())
     check_place(job.journal)
@@ -181,8 +193,11 @@ def describe_dry_run(dry_run: DryRun) -> str:
     """Put what a run would do into words."""
     finished = f"{dry_run.finished:,} finished before"
     finished += f" ({dry_run.failed:,} of which had failed)" if dry_run.failed else ""
+    whole, each = count_rows(dry_run.calls), ""
+    if dry_run.rows is not None:
+        whole, each = f"{count_rows(dry_run.rows)}, {count_rows(dry_run.calls, 'call')}", " on each channel"
     lines = [
-        f"{count_rows(dry_run.rows)}: {dry_run.to_send:,} to send, in {format_duration(dry_run.seconds)} at {dry_run.limit}/s",
+        f"{whole}: {dry_run.to_send:,} to send, in {format_duration(dry_run.seconds)} at {dry_run.limit}/s{each}",
         f"  {finished}, {dry_run.in_doubt:,} in doubt, {dry_run.unreadable:,} cannot be sent",
         *(f"  {problem}" for problem in dry_run.first_problems),
     ]

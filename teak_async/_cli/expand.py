@@ -12,7 +12,7 @@ from functools import partial, wraps
 from inspect import Parameter, Signature, signature
 from math import inf, isfinite
 from pathlib import Path
-from typing import Any, TypeVar, get_args, get_type_hints
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 import typer
 
@@ -92,6 +92,8 @@ def expand_options(command: Callable[..., None]) -> Callable[..., None]:
 def _set_parser(hint: Any, option: Any) -> None:
     """Have an option read by one of the functions above, if its type has one, and name what it takes."""
     kind = next((found for found in get_args(hint) or (hint,) if found is not type(None)), hint)
+    if get_origin(kind) is list:
+        (kind,) = get_args(kind)
     if kind in (int, float):
         least, most = (bound if given is None else given for bound, given in ((-inf, option.min), (inf, option.max)))
         option.parser = partial(read_number, kind, least, most)

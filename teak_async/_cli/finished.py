@@ -19,14 +19,16 @@ class FinishedSources:
 
     Args:
         journal: the journal; `None` for none.
+        parts: calls of a row at most.
 
     Attributes:
         count: rows that were found and not taken yet.
     """
 
-    def __init__(self, journal: Path | None) -> None:
+    def __init__(self, journal: Path | None, parts: int = 1) -> None:
         self._journal = journal
-        self._sources: Mapping[int, tuple[object, bool]] = {}
+        self._parts = parts
+        self._sources: Mapping[int, tuple[object, int]] = {}
         self._until = 0
         self.count = self._skipped = self._failed = 0
 
@@ -35,14 +37,14 @@ class FinishedSources:
         if self._journal is None:
             return False
         if index >= self._until:
-            self._sources = read_finished(self._journal, index)
+            self._sources = read_finished(self._journal, index, self._parts)
             self._until = index + FINISHED_CHUNK
-        found, failed = self._sources.get(index, (None, False))
+        found, failed = self._sources.get(index, (None, 0))
         if found != source:
             return False  # also where the journal keeps no text: what the row asks is compared then
         self.count += 1
-        self._skipped += selected
-        self._failed += failed and selected
+        self._skipped += selected * self._parts
+        self._failed += selected * failed
         return True
 
     def take(self) -> Iterator[FinishedRows]:

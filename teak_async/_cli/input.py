@@ -13,10 +13,13 @@ from __future__ import annotations
 import csv
 import shlex
 from collections.abc import Mapping
+from contextlib import closing
 from importlib.util import find_spec
 from itertools import chain
 from pathlib import Path
 from typing import Any
+
+from attrs import evolve
 
 from teak_async._bulk.outcomes import Row
 from teak_async.errors import InvalidRequest
@@ -70,6 +73,11 @@ class RowReader(RowSource):
         file = Path(self._path)
         if self._path == "-" or not file.is_file() or self._reading.once:
             return None
+        if self.most_calls > 1:
+            # How many calls a row is, only its values tell.
+            whole = RowReader(self._path, self._schema, self.format, evolve(self._reading, count_repeated=False))
+            with closing(whole):
+                return sum(isinstance(row, Row) and row.selected for row in whole._select())
         again = text.TextFile(self._path)
         part = self._reading.part
         rows = index = 0
@@ -192,15 +200,15 @@ class RowReader(RowSource):
             return self._csv.records(self._lines, self._width)
         return json_records(self._lines, as_written=self._reading.as_is)
 
-    def _make_row(self, line: int, source: str, record: Any) -> Row:
+    def _make_rows(self, line: int, source: str, record: Any) -> list[Row]:
         if record is None:
-            return fail(line, source, InvalidRequest(f"longer than {text.MAX_LINE} characters"))
+            return [fail(line, source, InvalidRequest(f"longer than {text.MAX_LINE} characters"))]
         if not source.isascii() and _is_broken(source):
-            return fail(line, source, InvalidRequest("not UTF-8 text"))
+            return [fail(line, source, InvalidRequest("not UTF-8 text"))]
         if isinstance(record, InvalidRequest):
-            return fail(line, source, record)
+            return [fail(line, source, record)]
         values = self._csv_values(record) if self.format == "csv" else self._json_values(record)
-        return fail(line, source, values) if isinstance(values, InvalidRequest) else self._maker.make(line, source, values)
+        return [fail(line, source, values)] if isinstance(values, InvalidRequest) else self._maker.make(line, source, values)
 
     def _csv_values(self, cells: list[str]) -> list[tuple[str, Any]] | InvalidRequest:
         if len(cells) != self._width:

@@ -54,7 +54,7 @@ class Job:
     Attributes:
         label: what is being done, for the progress and the journal.
         rows: the input.
-        limit: requests per second, to show beside the rate.
+        limit: requests per second on each channel, to show beside the rate.
         output: where results go; standard output when `None`.
         quiet: show no progress.
         journal: makes the run survive being killed.
@@ -128,6 +128,8 @@ async def _run(job: Job, session: TeakSession, interrupts: list[int], hearing: E
     resumed = job.journal is not None and job.journal.exists()
     job.rows.journal = job.journal if resumed else None
     total = await asyncio.to_thread(job.rows.count)
+    several = job.rows.most_calls > 1
+    unit = "call" if several else "row"
     if total == 0:
         job.rows.refuse_empty()
     run = session.bulk(
@@ -135,10 +137,10 @@ async def _run(job: Job, session: TeakSession, interrupts: list[int], hearing: E
         journal=job.journal,
         resend_in_doubt=job.resend_in_doubt,
         deadline=job.deadline,
-        about={**job.about, "server": Note(job.server), "rows": Note("" if total is None else total)},
+        about={**job.about, "server": Note(job.server), f"{unit}s": Note("" if total is None else total)},
     )
     failures = Failures(job.max_failures)
-    progress = ProgressReporter(job.label, job.limit, total, quiet=job.quiet)
+    progress = ProgressReporter(job.label, job.limit * job.rows.most_calls, total, quiet=job.quiet)
 
     def show() -> None:
         last = "" if failures.last is None else failures.last.words
@@ -165,10 +167,11 @@ async def _run(job: Job, session: TeakSession, interrupts: list[int], hearing: E
     finally:
         run.close()  # where it never began
     report = run.report
+    rows = job.rows.rows if several else None
     if total is None and job.rows.ended:
         total = report.total
     stopped = failures.too_many and count_left(total, counts_of(report), identify=job.label == "identify") != 0
-    said = summary(report, interrupted=bool(interrupts), unwritten=results.unwritten, journal=job.journal)
+    said = summary(report, interrupted=bool(interrupts), unwritten=results.unwritten, journal=job.journal, rows=rows)
     if stopped:
         said = f"stopped, since {failures.too_many}: {said}"
     if results.problem and not interrupts:
@@ -191,7 +194,8 @@ async def _closing(job: Job, report: BulkReport, total: int | None, failures: Fa
     if job.journal is not None and (report.failed or report.failed_earlier or report.in_doubt or report.not_sent):
         reasons = await asyncio.to_thread(read_reasons, job.journal)
     identify = job.label == "identify"
-    return closing(report, total, reasons.lines(), job.journal, identify=identify, ended_early=ended_early)
+    unit = "call" if job.rows.most_calls > 1 else "row"
+    return closing(report, total, reasons.lines(), job.journal, identify=identify, ended_early=ended_early, unit=unit)
 
 
 def exit_code(report: BulkReport, *, interrupted: bool = False) -> Exit:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from math import isnan
 from typing import Any
 
@@ -11,7 +11,7 @@ from attrs import define, field
 from teak_async._bulk.outcomes import Row
 from teak_async.errors import InvalidRequest
 
-from .schema import RowSchema
+from .schema import RowCallSchema, RowSchema
 from .values import MAYBE_CHANGED, NO_VALUE, NO_VALUES, Finding, Findings, find_oddity
 
 LOCATION = "location"
@@ -37,8 +37,8 @@ class RowMaker:
     words: frozenset[str] = NO_VALUES
     findings: Findings = field(factory=Findings)
 
-    def make(self, line: int, source: str, values: Iterable[tuple[str, Any]]) -> Row:
-        """Make the row of a record.
+    def make(self, line: int, source: str, values: Iterable[tuple[str, Any]]) -> list[Row]:
+        """Make the rows of a record: one for each call.
 
         Args:
             line: where it stands.
@@ -71,16 +71,26 @@ class RowMaker:
                 parameters[name] = value
         if problems:
             listed = "; ".join(f"{name}: {message}" for name, (message,) in problems.items())
-            return fail(line, source, InvalidRequest(listed, errors=problems), parameters.get("user_id"))
+            return [fail(line, source, InvalidRequest(listed, errors=problems), parameters.get("user_id"))]
         if empty and (unfilled := [name for name in self.schema.filled if name in empty]):
             message = f"the column {unfilled[0]} is empty here; leave it out of the file to mean all"
-            return fail(line, source, InvalidRequest(message), parameters.get("user_id"))
-        if self.schema.key not in parameters:
-            parameters[self.schema.key] = ""
+            return [fail(line, source, InvalidRequest(message), parameters.get("user_id"))]
+        calls = self._calls_of(parameters)
+        if calls[0].key not in parameters:
+            parameters[calls[0].key] = ""
+        return [self._make_call(call, line, source, parameters, part) for part, call in enumerate(calls)]
+
+    def _calls_of(self, parameters: Mapping[str, Any]) -> Sequence[RowCallSchema]:
+        # A row without an address has no call on email. One with neither fails as a row of a single call does.
+        given = [call for call in self.schema.calls if call.key in parameters]
+        return given or self.schema.calls[:1]
+
+    @staticmethod
+    def _make_call(call: RowCallSchema, line: int, source: str, parameters: dict[str, Any], part: int) -> Row:
         try:
-            return Row(self.schema.make(parameters), source, line)
+            return Row(call.make(parameters), source, line, part=part)
         except InvalidRequest as error:
-            return fail(line, source, _in_columns(error), parameters.get("user_id"))
+            return fail(line, source, _in_columns(error), parameters.get("user_id"), part)
 
     def _look_at(self, name: str, value: Any, line: int) -> Finding | None:
         text: str = value if type(value) is str else "NaN" if isnan(value) else repr(value)
@@ -100,7 +110,7 @@ def _in_columns(error: InvalidRequest) -> InvalidRequest:
     return InvalidRequest(listed.replace("client_ip='127.0.0.1'", "client_ip 127.0.0.1") or str(error), errors=error.errors)
 
 
-def fail(line: int, source: str, problem: InvalidRequest, user_id: object = None) -> Row:
+def fail(line: int, source: str, problem: InvalidRequest, user_id: object = None, part: int = 0) -> Row:
     """Make the row of a record that cannot be sent; its player is known only as text."""
     known = user_id if isinstance(user_id, str) and user_id and user_id.isprintable() else None
-    return Row(InvalidRequest(f"line {line}: {problem}", errors=problem.errors), source, line, user_id=known)
+    return Row(InvalidRequest(f"line {line}: {problem}", errors=problem.errors), source, line, user_id=known, part=part)

@@ -31,11 +31,12 @@ class InputFormat(StrEnum):
 
 
 class ChannelName(StrEnum):
-    """Channels on which a player, or an address, has a subscription."""
+    """Channels on which a player, or an address, has a subscription; `all` of them."""
 
     DESKTOP_PUSH = "desktop_push"
     PUSH = "push"
     EMAIL = "email"
+    ALL = "all"
 
 
 def read_env_file(path: Path | None) -> Path | None:

@@ -42,25 +42,30 @@ class RunReport:
     @property
     def counts(self) -> Mapping[str, int]:
         """The rows that were read, by state, and how many of the failed ones were done all the same."""
-        counts = dict.fromkeys(COUNTS, 0)
+        counts: dict[str, int] = dict.fromkeys(COUNTS, 0)
         for state, count in self.record.states.items():
             counts[state_of(state, running=self.running)] += count
         return {**counts, "failed_but_done": self.record.failed_done}
 
     @property
-    def rows_read(self) -> int:
-        """Rows that the journal has."""
+    def unit(self) -> str:
+        """What is counted: `row`, or `call` where a row may be several."""
+        return "call" if "calls" in self.record.about else "row"
+
+    @property
+    def read(self) -> int:
+        """Rows, or calls, that the journal has."""
         return sum(self.record.states.values())
 
     @property
-    def rows(self) -> int | None:
-        """Rows of the input, where they were counted."""
-        return int(text) if (text := self.record.about.get("rows", "")) else None
+    def total(self) -> int | None:
+        """Rows, or calls, of the input, where they were counted."""
+        return int(text) if (text := self.record.about.get(f"{self.unit}s", "")) else None
 
     @property
     def left(self) -> int | None:
         """Rows that the next run sends, where it is known how many there are."""
-        return count_left(self.rows, self.counts, identify=self.identifies)
+        return count_left(self.total, self.counts, identify=self.identifies)
 
     @property
     def identifies(self) -> bool:
@@ -69,22 +74,24 @@ class RunReport:
 
     def as_dict(self) -> dict[str, Any]:
         """Return it as plain data, ready for JSON."""
-        about = {**self.record.about, "rows": self.rows, "last_written": self.record.last_written, "running": self.running}
+        about = {**self.record.about, f"{self.unit}s": self.total}
+        now = {"last_written": self.record.last_written, "running": self.running}
         why = {"reasons": self.reasons.as_list(), "pauses": [pause.as_dict() for pause in find_pauses(self.seconds)]}
-        return {**about, "rows_read": self.rows_read, **self.counts, "left_to_do": self.left, **why}
+        read = {"rows_read": self.record.rows} | ({"calls_read": self.read} if self.unit == "call" else {})
+        return {**about, **now, **read, **self.counts, "left_to_do": self.left, **why}
 
     def lines(self) -> list[str]:
         """Put it into words."""
         about, counts = self.record.about, self.counts
         server = f" at {about['server']}" if "server" in about else ""
         file = f" of {about['file']}" if "file" in about else ""
-        length = "" if self.rows is None else f" ({count_rows(self.rows)})"
+        length = "" if self.total is None else f" ({count_rows(self.total, self.unit)})"
         written = f", last written {self.record.last_written}" if self.record.last_written else ""
         member = f", as {about['member']}" if "member" in about else ""
         lines = [
             f"{about.get('command', 'bulk run')} for game {about.get('game_id')}{server}{file}{length}",
             f"begun {about.get('begun')}{written}; {f'running{member}' if self.running else 'not running'}",
-            f"{count_rows(self.rows_read)} read:",
+            f"{count_rows(self.record.rows)} read{'' if self.unit == 'row' else f', {count_rows(self.read, self.unit)}'}:",
         ]
         lines += [
             f"  {count:>9,} {name.replace('_', ' ')}{SELDOM.get(name, '')}"
@@ -95,11 +102,11 @@ class RunReport:
         lines += ["why:", *reasons] if reasons else []
         if self.left:
             how = "the run goes on" if self.running else resume_hint(self.journal)
-            lines.append(f"left to do: {self.left:,} of {count_rows(self.rows or 0)}; {how}")
+            lines.append(f"left to do: {self.left:,} of {count_rows(self.total or 0, self.unit)}; {how}")
         elif self.left is None and not self.running:
             lines.append(f"left to do: what is behind these rows, if anything; {resume_hint(self.journal)}")
         if counts["failed"] > counts["failed_but_done"]:
-            lines.append(f"the failed rows are not sent again: {retry_hint(self.journal)}")
+            lines.append(f"the failed {self.unit}s are not sent again: {retry_hint(self.journal)}")
         if self.identifies and not self.running and counts["in_doubt"]:
             lines.append(doubt_hint(self.journal))
         return lines + describe_pace(self.seconds)
@@ -142,8 +149,10 @@ def story_of(row: PastRow, *, running: bool, user_id: str | None = None) -> dict
     return {
         "index": row.row,
         "line": row.line,
+        **({"part": row.part} if row.part else {}),
         "state": state_of(row.state, running=running),
         "call": row.call,
+        **({"channel": row.channel} if row.channel else {}),
         "user_id": row.user_id or user_id,
         "delivery": row.delivery,
         "attempts": row.attempts,
@@ -160,7 +169,8 @@ def tell_story(story: Mapping[str, Any]) -> str:
     """Put the story of a row into words."""
     where = f"line {story['line']:,}" if story["line"] else f"row {story['index']:,}"
     whom = "" if story["user_id"] is None else f" of {story['user_id']}"
-    what = f"{story['call']}{whom}" if story["call"] else f"a row{whom} that cannot be sent"
+    channel = f" on {story['channel']}" if "channel" in story else ""
+    what = f"{story['call']}{channel}{whom}" if story["call"] else f"a row{whom} that cannot be sent"
     state = story["state"].replace("_", " ")
     delivery = "" if story["delivery"] is None else f", delivery {story['delivery'].replace('_', ' ')}"
     limited = f", {story['rate_limited']:,} of them rate-limited" if story["rate_limited"] else ""

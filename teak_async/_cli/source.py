@@ -68,6 +68,7 @@ class RowSource(ABC):
         format: `csv` or `jsonl`, in which the rows' sources are.
         header: of a CSV.
         seen: the players, where they are counted.
+        rows: read so far of those that are to be sent; each may be several calls.
         ended: whether all of them, or all that are selected, were given.
         journal: of an earlier run, once it is known to be this input's: rows that it has as they stand, and as finished, are
             given as `FinishedRows`.
@@ -79,11 +80,17 @@ class RowSource(ABC):
         self.header = ""
         self.seen = SeenPlayers() if reading.once else RepeatCounter() if reading.count_repeated else None
         self.journal: Path | None = None
+        self.rows = 0
         self._schema = schema
         self._reading = reading
         self._columns = ColumnMap(schema, reading.columns, reading.constants, reading.ignore_extra, in_query)
         self._maker = RowMaker(schema, reading.constants, reading.as_is, NO_VALUES | reading.null_words)
         self._begun = self._closed = self.ended = False
+
+    @property
+    def most_calls(self) -> int:
+        """Calls of a row at most."""
+        return len(self._schema.calls)
 
     @property
     def findings(self) -> Findings:
@@ -98,11 +105,12 @@ class RowSource(ABC):
     @property
     def about(self) -> dict[str, str]:
         """What a journal is to hold of the input: by all of it, the same text is the same request."""
-        return {"format": self.format, "header": self.header, "options": self._reading.describe(self._schema)}
+        form, header = ("jsonl", "") if self._schema.only_ids else (self.format, self.header)
+        return {"format": form, "header": header, "options": self._reading.describe(self._schema)}
 
     @abstractmethod
     def count(self) -> int | None:
-        """Count the rows; `None` for an input that cannot be read twice."""
+        """Count the calls of all rows; `None` for an input that cannot be read twice."""
 
     @abstractmethod
     def is_file(self, path: Path) -> bool:
@@ -110,11 +118,11 @@ class RowSource(ABC):
 
     @abstractmethod
     def _records(self) -> Iterator[tuple[int, str, Any]]:
-        """Read all records: the number of the line, the text, and what `_make_row` makes the row of."""
+        """Read all records: the number of the line, the text, and what `_make_rows` makes rows of."""
 
     @abstractmethod
-    def _make_row(self, line: int, source: str, record: Any) -> Row:
-        """Make the row of a record."""
+    def _make_rows(self, line: int, source: str, record: Any) -> list[Row]:
+        """Make the rows of a record, one for each call."""
 
     @abstractmethod
     def _release(self) -> None:
@@ -149,7 +157,7 @@ class RowSource(ABC):
         """Give all rows, marked where they are not to be sent, up to the last that may be."""
         part, seen = self._reading.part, self.seen
         # Who counts players has to read each row.
-        finished = FinishedSources(self.journal if seen is None else None)
+        finished = FinishedSources(self.journal if seen is None else None, len(self._schema.calls))
         found = False
         for index, (line, source, record) in enumerate(self._records()):
             if part.ends_before(index, line):
@@ -159,15 +167,19 @@ class RowSource(ABC):
             selected = part is ALL or part.has(index, line)
             if finished.has(index, source, selected=selected):
                 found = found or selected
+                self.rows += selected
                 if finished.count == FINISHED_AT_ONCE:
                     yield from finished.take()
                 continue
             yield from finished.take()
-            row = self._make_row(line, source, record)
-            if seen is not None and not isinstance(row.request, InvalidRequest):
-                selected = (seen.add(_player_of(row.request), row.line) or not self._reading.once) and selected
-            found = found or selected
-            yield row if selected else evolve(row, selected=False)
+            self.rows += selected
+            for row in self._make_rows(line, source, record):
+                chosen = selected
+                if seen is not None and not isinstance(row.request, InvalidRequest):
+                    chosen = (seen.add(_player_of(row.request), row.line) or not self._reading.once) and selected
+                found = found or chosen
+                kept = None if self._schema.only_ids else row.source
+                yield row if chosen and kept is row.source else evolve(row, selected=chosen, source=kept)
         yield from finished.take()
         if not found:
             self.refuse_empty()
@@ -203,6 +215,6 @@ class RowSource(ABC):
 
 
 def _player_of(request: Request) -> str:
-    """Name whom, and which category, a request is about."""
-    category = getattr(request, "category", None)
-    return request.subject if category is None else f"{request.subject}\0{category}"
+    """Name whom, which category and which channel a request is about."""
+    parts = (request.subject, getattr(request, "category", None), getattr(request, "channel", None))
+    return "\0".join(str(part) for part in parts if part is not None)

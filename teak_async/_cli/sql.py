@@ -165,7 +165,7 @@ class SqlReader(RowSource):
                 yield index, json.dumps(dict(zip(self._header, texts, strict=True)), ensure_ascii=False), texts
             fetched = self._fetch(index)
 
-    def _make_row(self, line: int, source: str, record: Any) -> Row:
+    def _make_rows(self, line: int, source: str, record: Any) -> list[Row]:
         given = [(name, text or None) for name, text in zip(self._names, record, strict=True) if name is not None]
         return self._maker.make(line, source, given)
 

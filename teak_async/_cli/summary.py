@@ -18,8 +18,10 @@ def opening(label: str, server: str, game_id: str, recognised: str, journal: Pat
     return f"{label} for game {game_id} at {server}; {recognised}; {kept}"
 
 
-def summary(report: BulkReport, *, interrupted: bool = False, unwritten: int = 0, journal: Path | None = None) -> str:
-    """Count what became of the rows, in one line."""
+def summary(
+    report: BulkReport, *, interrupted: bool = False, unwritten: int = 0, journal: Path | None = None, rows: int | None = None
+) -> str:
+    """Count what became of the rows, in one line; of `rows` that are several calls, what became of these."""
     counts = f"{report.succeeded:,} succeeded, {report.failed:,} failed, {report.in_doubt:,} in doubt"
     counts += f", {report.not_sent:,} not sent" if report.not_sent else ""
     skipped = f", {report.skipped:,} skipped" if report.skipped else ""
@@ -27,12 +29,13 @@ def summary(report: BulkReport, *, interrupted: bool = False, unwritten: int = 0
     began = "interrupted: " if interrupted else ""
     lost = f"; results not written: {unwritten:,}{' (the journal has them)' if journal else ''}" if unwritten else ""
     rate = f" ({report.rate:.1f}/s)" if report.elapsed >= RATE_WINDOW else ""  # permits may burst in the first second
-    return f"{began}{count_rows(report.total)}: {counts}{skipped} in {format_duration(report.elapsed)}{rate}{lost}"
+    whole = count_rows(report.total) if rows is None else f"{count_rows(rows)}, {count_rows(report.total, 'call')}"
+    return f"{began}{whole}: {counts}{skipped} in {format_duration(report.elapsed)}{rate}{lost}"
 
 
-def count_rows(count: int) -> str:
-    """Write a number of rows."""
-    return "1 row" if count == 1 else f"{count:,} rows"
+def count_rows(count: int, unit: str = "row") -> str:
+    """Write a number of rows, or of their calls."""
+    return f"{count:,} {unit}{'' if count == 1 else 's'}"
 
 
 def closing(
@@ -43,6 +46,7 @@ def closing(
     *,
     identify: bool,
     ended_early: bool = False,
+    unit: str = "row",
 ) -> list[str]:
     """Say, line by line, why rows did not succeed, what is left to do, and how to go on.
 
@@ -53,15 +57,16 @@ def closing(
         journal: the run's.
         identify: whether a repetition would do harm.
         ended_early: whether a signal or its failures ended the run.
+        unit: what is counted: `row`, or `call` where a row is several.
     """
     lines = list(reasons)
     left = count_left(total, counts_of(report), identify=identify)
     if left or (left is None and (ended_early or report.not_sent)):
-        unsent = f"{count_rows(report.not_sent)} and " if report.not_sent else ""
-        known = f"{unsent}what was not read" if left is None else f"{left:,} of {count_rows(total or 0)}"
+        unsent = f"{count_rows(report.not_sent, unit)} and " if report.not_sent else ""
+        known = f"{unsent}what was not read" if left is None else f"{left:,} of {count_rows(total or 0, unit)}"
         lines.append(f"left to do: {known}; {resume_hint(journal)}")
     if report.failed or report.failed_earlier:
-        lines.append(f"the failed rows are not sent again: {retry_hint(journal)}")
+        lines.append(f"the failed {unit}s are not sent again: {retry_hint(journal)}")
     if report.in_doubt and identify:
         lines.append(doubt_hint(journal))
     return lines

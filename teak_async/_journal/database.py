@@ -24,7 +24,7 @@ from attrs import fields, frozen
 
 from teak_async.errors import JournalError
 
-from .row import SETS, JournalRow, KnownRow, Note, Text, text_of
+from .row import SETS, JournalRow, KnownRow, Note, Place, Text, text_of
 
 APPLICATION = 0x7465616B
 """The `application_id` of a journal: "teak"."""
@@ -281,20 +281,20 @@ def check_run(path: Path, found: Mapping[str, str], about: Mapping[str, str]) ->
             raise JournalError(f"{path}: the journal of another run: {was}; give this one its own journal")
 
 
-def read_overtaken(connection: sqlite3.Connection) -> frozenset[int]:
+def read_overtaken(connection: sqlite3.Connection) -> frozenset[Place]:
     """Find sets that may have been done and whose player has a later set that was done: sending them again would undo it."""
     sets = ", ".join(f"'{name}'" for name in SETS)
     # One pass over the rows, and no index: such rows are few.
-    select = f"""WITH doubtful AS (SELECT row, user_id, channel FROM rows
+    select = f"""WITH doubtful AS (SELECT row, part, user_id, channel FROM rows
             WHERE state IN ('intent', 'in_doubt') AND call IN ({sets})),
         done AS (SELECT user_id, channel, max(row) AS last FROM rows WHERE {_DONE} AND call IN ({sets})
             AND user_id IN (SELECT user_id FROM doubtful) GROUP BY user_id, channel)
-        SELECT row FROM doubtful JOIN done ON doubtful.user_id = done.user_id AND doubtful.channel IS done.channel
+        SELECT row, part FROM doubtful JOIN done ON doubtful.user_id = done.user_id AND doubtful.channel IS done.channel
             WHERE row < last"""  # noqa: S608 - constants only
-    return frozenset(index for (index,) in connection.execute(select))
+    return frozenset(connection.execute(select).fetchall())
 
 
-def take_resume_point(connection: sqlite3.Connection) -> tuple[int, Counter[str], frozenset[int], str]:
+def take_resume_point(connection: sqlite3.Connection) -> tuple[int, Counter[str], frozenset[Place], str]:
     """Read where an earlier run was, and who ran it, and write who runs it now."""
     earlier = dict(connection.execute("SELECT name, value FROM run WHERE name = 'member'")).get("member", "")
     connection.execute("INSERT OR REPLACE INTO run VALUES ('member', ?)", (f"{socket.gethostname()}:{os.getpid()}",))
@@ -304,17 +304,25 @@ def take_resume_point(connection: sqlite3.Connection) -> tuple[int, Counter[str]
     return last, Counter(dict(connection.execute(recent, (time.time() - RECENT,)))), read_overtaken(connection), earlier
 
 
-def read_known(start: int, connection: sqlite3.Connection) -> dict[int, KnownRow]:
-    select = "SELECT row, digest, state FROM rows WHERE row >= ? AND row < ?"
-    return {index: KnownRow(digest, state) for index, digest, state in connection.execute(select, (start, start + CHUNK))}
+def read_known(start: int, connection: sqlite3.Connection) -> dict[Place, KnownRow]:
+    select = "SELECT row, part, digest, state FROM rows WHERE row >= ? AND row < ?"
+    found = connection.execute(select, (start, start + CHUNK))
+    return {(row, part): KnownRow(digest, state) for row, part, digest, state in found}
 
 
-def read_finished(path: str | Path, start: int) -> dict[int, tuple[Text, bool]]:
-    """Read the sources of finished rows, and whether they failed, by index: those of `FINISHED_CHUNK` rows from one on."""
-    select = "SELECT row, source, state = 'failed' FROM rows WHERE row >= ? AND row < ? AND state IN ('succeeded', 'failed')"
+def read_finished(path: str | Path, start: int, parts: int) -> dict[int, tuple[Text, int]]:
+    """Read the sources of rows whose calls are all finished, and how many failed: `FINISHED_CHUNK` rows from an index on.
+
+    Args:
+        path: of the journal.
+        start: the first index.
+        parts: calls of a row at most. Only where it has so many is it known, without reading it, that these are all.
+    """
+    select = """SELECT row, source, sum(state = 'failed') FROM rows
+        WHERE row >= ? AND row < ? AND state IN ('succeeded', 'failed') GROUP BY row HAVING count(*) = ?"""
     with open_to_read(path) as connection:
-        found = connection.execute(select, (start, start + FINISHED_CHUNK))
-        return {index: (source, bool(failed)) for index, source, failed in found}
+        found = connection.execute(select, (start, start + FINISHED_CHUNK, parts))
+        return {index: (source, failed) for index, source, failed in found}
 
 
 @frozen
@@ -326,12 +334,14 @@ class JournalSummary:
         states: rows by state.
         failed_done: failed rows that were done: their response cannot be understood.
         last_written: when a row was last written, in ISO 8601; empty for a journal without rows.
+        rows: of the input; each may be several of the rows by state, which are calls.
     """
 
     about: dict[str, str]
     states: dict[str, int]
     failed_done: int = 0
     last_written: str = ""
+    rows: int = 0
 
 
 def read_summary(path: str | Path) -> JournalSummary:
@@ -349,7 +359,8 @@ def read_summary(path: str | Path) -> JournalSummary:
             states[state] = count
             failed_done += done if state == "failed" else 0
             latest = max(latest, at)
-        return JournalSummary(about, states, failed_done, describe_time(latest) if latest else "")
+        rows = connection.execute("SELECT count(DISTINCT row) FROM rows").fetchone()[0]
+        return JournalSummary(about, states, failed_done, describe_time(latest) if latest else "", rows)
 
 
 def describe_time(moment: float) -> str:
@@ -357,12 +368,12 @@ def describe_time(moment: float) -> str:
     return datetime.fromtimestamp(moment, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
-def iter_states(path: str | Path) -> Iterator[tuple[int, KnownRow]]:
-    """Yield each row's index and what is known of it, in the input's order."""
+def iter_states(path: str | Path) -> Iterator[tuple[Place, KnownRow]]:
+    """Yield the place of each call and what is known of it, in the input's order."""
     with open_to_read(path) as connection:
         overtaken = read_overtaken(connection)
-        for index, digest, state in connection.execute("SELECT row, digest, state FROM rows ORDER BY row"):
-            yield index, KnownRow(digest, state, index in overtaken)
+        for row, part, digest, state in connection.execute("SELECT row, part, digest, state FROM rows ORDER BY row, part"):
+            yield (row, part), KnownRow(digest, state, (row, part) in overtaken)
 
 
 @contextmanager

@@ -22,8 +22,10 @@ class PastRow:
     """A row as the journal has it; the schema in `database` explains the columns."""
 
     row: int
+    part: int
     line: int
     call: str | None
+    channel: str | None
     user_id: str | None
     source: Text
     state: str

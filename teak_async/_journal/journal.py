@@ -32,7 +32,7 @@ from attrs import evolve
 from teak_async._leaving import Decisions, wait_for_end
 
 from .database import CHUNK, describe_run, read_known, take_resume_point
-from .row import JournalRow, KnownRow
+from .row import JournalRow, KnownRow, Place
 from .writer import Write, Writer
 
 
@@ -46,9 +46,11 @@ class Journal:
         ended: done when nothing more is written; its result is the error that prevented it, or `None`.
     """
 
-    def __init__(self, writer: Writer, last: int, recently_sent: Counter[str], overtaken: frozenset[int], member: str) -> None:
+    def __init__(
+        self, writer: Writer, last: int, recently_sent: Counter[str], overtaken: frozenset[Place], member: str
+    ) -> None:
         self._writer = writer
-        self._known: dict[int, KnownRow] = {}
+        self._known: dict[Place, KnownRow] = {}
         self._known_until = 0
         self._overtaken = overtaken
         self.last_known = last
@@ -82,13 +84,13 @@ class Journal:
             await wait_for_end(writer.ended, Decisions(error), lambda: None)
             raise
 
-    async def find_known_row(self, index: int) -> KnownRow | None:
-        """Find what an earlier run wrote of a row; later calls ask about later rows."""
+    async def find_known_row(self, index: int, part: int = 0) -> KnownRow | None:
+        """Find what an earlier run wrote of a call of a row; later calls ask about later rows."""
         if index >= self._known_until:
             self._known = await self._writer.read(partial(read_known, index))
             self._known_until = index + CHUNK
-        known = self._known.pop(index, None)
-        return evolve(known, overtaken=True) if known is not None and index in self._overtaken else known
+        known = self._known.pop((index, part), None)
+        return evolve(known, overtaken=True) if known is not None and (index, part) in self._overtaken else known
 
     async def write_intent(self, row: JournalRow) -> None:
         """Write that a row is about to be sent; durable on return."""

@@ -7,7 +7,7 @@ from contextlib import suppress
 from hashlib import blake2b
 from numbers import Number
 from pathlib import PurePath
-from typing import Any
+from typing import Any, TypeAlias
 from uuid import UUID
 
 from attrs import define, field
@@ -18,6 +18,8 @@ from teak_async.models import Request
 
 Text = str | bytes | None
 """The source of a row: bytes if it is no UTF-8."""
+Place: TypeAlias = tuple[int, int]
+"""Of a call: its row in the input, and its part of that row, each from 0."""
 
 FINISHED = ("succeeded", "failed")
 """States of a row that an earlier run finished."""
@@ -70,7 +72,9 @@ class JournalRow:
     line: int = 0
 
     @classmethod
-    def of(cls, index: int, request: Request | None, source: Any, line: int = 0, user_id: str | None = None) -> JournalRow:
+    def of(
+        cls, index: int, request: Request | None, source: Any, line: int = 0, user_id: str | None = None, *, part: int = 0
+    ) -> JournalRow:
         """Make the row of a request, or of the source of a row that could not be read.
 
         Raises:
@@ -79,13 +83,13 @@ class JournalRow:
         if source is not None and type(source) is not str:
             source = text_of(source, f"the source of row {index}")
         if request is None:
-            return cls(index, 0, None, None, user_id, _digest("?", source or ""), _storable(source), line=line)
+            return cls(index, part, None, None, user_id, _digest("?", source or ""), _storable(source), line=line)
         name = endpoint_of(request).name
         asked = as_json(request)
         channel = getattr(request, "channel", None)
         kept = _storable(asked if source is None else source)
         of_whom = None if channel is None else str(channel), request.subject
-        return cls(index, 0, name, *of_whom, _digest(name, asked), kept, line=line)
+        return cls(index, part, name, *of_whom, _digest(name, asked), kept, line=line)
 
     def with_state(
         self,

@@ -34,6 +34,7 @@ COMMANDS = (
     "opt-in",
     "status",
     "exclude",
+    "remove-players",
     "end-exclusion",
     "report",
     "exclusions",

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections import deque
 from pathlib import Path
 from typing import Any
 
 import pytest
-from support import Ended, fast_sandbox
+from support import MANY, Ended, fast_sandbox
 from typer.testing import CliRunner
 
 from teak_async._cli.app import app
@@ -26,7 +27,7 @@ async def ask(server: Sandbox, *arguments: object) -> Ended:
 
 
 def lines_of(ended: Ended) -> list[dict[str, Any]]:
-    return sorted((json.loads(line) for line in ended.out.splitlines()), key=lambda row: row["index"])
+    return sorted((json.loads(line) for line in ended.out.splitlines()), key=lambda row: (row["index"], row.get("part", 0)))
 
 
 async def test_mobile_push(tmp_path: Path) -> None:
@@ -82,6 +83,101 @@ async def test_an_address_keeps_its_order(tmp_path: Path) -> None:
         assert [request.parameters["category"] for request in server.requests] == [f"c{n}" for n in range(40)]
 
 
+async def test_all_channels(tmp_path: Path) -> None:
+    """A row is one call on each channel for which it has a value, all of them at once, each with a line of proof."""
+    source, path = tmp_path / "p.csv", tmp_path / "run.db"
+    count = 10_000 if MANY else 600
+    limit = 300 if MANY else 200
+    lines = [f"p{n},p{n}@example.com" for n in range(count)] + ["alone,", ",only@example.com", ",", "bad,nowhere"]
+    source.write_text("user_id,email\n" + "\n".join(lines) + "\n")
+    async with Sandbox(subscription=limit) as server:
+        players = [server.add_player(f"p{n}") for n in range(count)] + [server.add_player("alone"), server.add_player("bad")]
+        options = "--channel", "all", "-j", path, *(() if MANY else ("--rate", limit))
+        dry = await ask(server, "opt-out", source, *options, "--dry-run")
+        calls = 3 * count + 2 + 1 + 1 + 3
+        assert f"{count + 4:,} rows, {calls:,} calls: {calls - 1:,} to send" in dry.out
+        assert f"{limit}/s on each channel" in dry.out
+        ended = await ask(server, "opt-out", source, *options)
+        assert ended.code == 1
+        assert f"{count + 4:,} rows, {calls:,} calls: {calls - 2:,} succeeded, 2 failed" in ended.err
+        rows = lines_of(ended)
+        assert len(rows) == calls
+        assert {(player.state, player.channels["push"].state) for player in players} == {("opt_out", "opt_out")}
+        assert {address.state for address in server.addresses.values()} == {"opt_out"}
+        assert len(server.addresses) == count + 1
+        paths = [f"/v2/{channel}/subscription_status" for channel in ("desktop_push", "push", "email")]
+        assert [server.seen[path].rate_limited for path in paths] == [0, 0, 0]
+        # Each has begun, and made most of its calls, before another one has ended.
+        last = [max(at for at, request in enumerate(server.requests) if request.path == path) for path in paths]
+        assert min(last) > len(server.requests) * 0.9
+        story = await ask(server, "report", path, "--row", 2, "--json")
+        assert [json.loads(line)["channel"] for line in story.out.splitlines()] == ["desktop_push", "push", "email"]
+        report = json.loads((await ask(server, "report", path, "--json")).out)
+        assert (report["rows_read"], report["calls_read"], report["calls"]) == (count + 4, calls, calls)
+        assert (report["succeeded"], report["failed"], report["left_to_do"]) == (calls - 2, 2, 0)
+        again = await ask(server, "opt-out", source, *options)
+        assert f"{calls:,} skipped, 2 of which had failed" in again.err
+        assert len(server.requests) == calls - 1
+
+
+async def test_some_channels(tmp_path: Path) -> None:
+    """Those that are named, in whatever order, also for reading; another choice is another run."""
+    source, path = tmp_path / "p.jsonl", tmp_path / "run.db"
+    source.write_text('{"user_id": "p1", "email": "eve@example.com"}\n{"user_id": "p2"}\n')
+    async with fast_sandbox() as server:
+        for name in ("p1", "p2"):
+            server.add_player(name)
+        ended = await ask(server, "status", source, "--channel", "email", "--channel", "push", "-j", path)
+        assert ended.code == 0, ended.err
+        found = sorted((row["index"], row.get("part", 0), row["channel"]) for row in lines_of(ended))
+        assert found == [(0, 0, "push"), (0, 1, "email"), (1, 0, "push")]
+        same = await ask(server, "status", source, "--channel", "push", "--channel", "email", "-j", path)
+        assert "3 skipped" in same.err
+        other = await ask(server, "status", source, "--channel", "all", "-j", path)
+        assert (other.code, "journal of another run" in other.err) == (2, True)
+
+
+async def test_a_channel_that_pauses_stops_no_other(tmp_path: Path) -> None:
+    """The rows of each channel are bounded by themselves."""
+    source = tmp_path / "p.csv"
+    source.write_text("user_id,email\n" + "".join(f"p{n},p{n}@example.com\n" for n in range(700)))
+    async with fast_sandbox() as server:
+        for number in range(700):
+            server.add_player(f"p{number}")
+        server.fail_next("email_status", "rate_limited", "rate_limited", "rate_limited")
+        ended = await ask(server, "opt-out", source, "--channel", "all", "--rate", 2000)
+        assert ended.code == 0, ended.err
+        emails = [at for at, request in enumerate(server.requests) if "/email/" in request.path and request.status == 200]
+        assert emails[-50] > 1200  # most of the two others' 1,400 were done by then
+
+
+async def test_removal(tmp_path: Path) -> None:
+    """It is asked for, and leaves no more of a player than the id, wherever the row had more."""
+    source, path = tmp_path / "p.csv", tmp_path / "run.db"
+    source.write_text("user_id,name\np1,Eve Canary\np2,Bob Canary\n,Nobody Canary\n")
+    arguments = "remove-players", source, "--ignore-extra", "-j", path, "--rate", 5000
+    async with fast_sandbox() as server:
+        server.add_player("p1")
+        asked = await ask(server, *arguments)
+        assert (asked.code, "look at it with --dry-run, then give --yes" in asked.err, server.requests) == (2, True, deque())
+        assert not path.exists()
+        assert "2 to send" in (await ask(server, *arguments, "--dry-run")).out
+        ended = await ask(server, *arguments, "--yes")
+        assert ended.code == 1
+        assert [(row["state"], row.get("response", {}).get("found")) for row in lines_of(ended)] == [
+            ("succeeded", True),
+            ("succeeded", False),
+            ("failed", None),
+        ]
+        assert not server.players
+        kept = b"".join(file.read_bytes() for file in tmp_path.glob("run.db*"))
+        assert (b"Canary" in kept, b"p1" in kept) == (False, True)
+        assert "Canary" not in ended.out + ended.err + (await ask(server, "report", path, "--row", 2)).out
+        again = await ask(server, *arguments, "--yes")
+        assert "3 skipped, 1 of which had failed" in again.err
+        assert len(server.requests) == 2
+
+
 async def test_exclusions(tmp_path: Path) -> None:
     """A row's own end goes before that of the command; ended, nobody is excluded."""
     source = tmp_path / "p.csv"
@@ -108,7 +204,8 @@ async def test_exclusions(tmp_path: Path) -> None:
         (("exclude", "IN", "--until", "2001-01-01"), "--until: 2001-01-01 has passed"),
         (("exclude", "IN", "--until", "soon"), "--until: 'soon' cannot be read as a time"),
         (("opt-out", "IN", "--channel", "email"), "the header needs a column email"),
-        (("opt-out", "IN", "--channel", "sms"), "'sms' is none of desktop_push, push, email"),
+        (("opt-out", "IN", "--channel", "all"), "the header needs a column email"),
+        (("opt-out", "IN", "--channel", "sms"), "'sms' is none of desktop_push, push, email, all"),
         (("identify", "IN", "--channel", "push"), "No such option: --channel"),
     ],
 )

@@ -67,7 +67,7 @@ COMPRESSED: dict[str, Callable[[bytes], bytes]] = {"": bytes, "gzip": gzip.compr
 def rows_of(path: Path, schema: Any = None, reading: Reading | None = None) -> list[Row]:
     rows = RowReader(str(path), schema or identify_schema(), None, reading)
     try:
-        return [rows._make_row(*record) for record in rows._records()]
+        return [row for record in rows._records() for row in rows._make_rows(*record)]
     finally:
         rows.close()
 

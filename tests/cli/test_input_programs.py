@@ -21,7 +21,7 @@ EXPECTED = [Identify(name, country_code="NA") for name in IDS]
 def read(path: Path) -> list[Any]:
     rows = RowReader(str(path), identify_schema())
     try:
-        return [rows._make_row(*record).request for record in rows._records()]
+        return [row.request for record in rows._records() for row in rows._make_rows(*record)]
     finally:
         rows.close()
 

@@ -317,7 +317,8 @@ def test_verdict(report: BulkReport, ends: dict[str, Any], code: int) -> None:
 def dry_run(**counts: Any) -> DryRun:
     """Nine rows at ten a second, four of them finished, and no deadline."""
     parts: dict[str, Any] = {"unreadable": 0, "failed": 0, "in_doubt": 0, "resent": 0, "time_left": inf} | counts
-    return DryRun(rows=9, finished=4, first_problems=(), first_rows=(), limit=10, **parts)
+    sends = (9 - 4 - parts["unreadable"] - parts["in_doubt"],)
+    return DryRun(calls=9, finished=4, sends=sends, first_problems=(), first_rows=(), limit=10, **parts)
 
 
 @pytest.mark.parametrize(

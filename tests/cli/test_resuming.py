@@ -40,13 +40,13 @@ def chunks(monkeypatch: pytest.MonkeyPatch) -> None:
 def made(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The lines of which rows are made."""
     lines: list[int] = []
-    make_row = RowReader._make_row
+    make_rows = RowReader._make_rows
 
     def make(reader: RowReader, line: int, source: str, record: object) -> object:
         lines.append(line)
-        return make_row(reader, line, source, record)
+        return make_rows(reader, line, source, record)
 
-    monkeypatch.setattr(RowReader, "_make_row", make)
+    monkeypatch.setattr(RowReader, "_make_rows", make)
     return lines
 
 

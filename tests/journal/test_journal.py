@@ -113,7 +113,7 @@ async def test_known_rows_are_told_in_order(path: Path) -> None:
     found = [await journal.find_known_row(index) for index in range(1300)]
     await journal.close()
     assert found == [KnownRow(entries[index].digest, "intent") if index in entries else None for index in range(1300)]
-    assert dict(iter_states(path)) == {index: KnownRow(entry.digest, "intent") for index, entry in entries.items()}
+    assert dict(iter_states(path)) == {(index, 0): KnownRow(entry.digest, "intent") for index, entry in entries.items()}
     assert read_summary(path).states == {"intent": len(entries)}
     assert sources_of(path, "intent", "failed")[0] == entries[1].source
 
