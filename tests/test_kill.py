@@ -18,7 +18,7 @@ from benchmarks.kill import command, killed_until_done, players_at, sandbox_proc
 from teak_async import Limits, TeakError, TeakSession
 from teak_async._journal.database import GROUP
 
-KILLS = 25 if MANY else 4
+KILLS = 25 if MANY else 3
 """SIGKILLs in one run; many only in CI, since each costs a second."""
 ROWS = 240 * KILLS
 

@@ -1,8 +1,8 @@
 """The command line: `teak-async`, also as `python -m teak_async`.
 
-This module names the commands, `options` has their options, and `commands` has what they do: a command imports that when it
-is called, so that the help comes at once. The secret key is read from the environment only, since every user of a machine
-sees the arguments.
+This module names the commands, `options` has their options, `commands` and `hosting` have what they do: a command imports
+that when it is called, so that the help comes at once. The secret key is read from the environment only, since every user
+of a machine sees the arguments.
 """
 
 from __future__ import annotations
@@ -278,7 +278,7 @@ def sandbox(server: ServerOptions, faults: FaultOptions) -> None:
     teak-async sandbox --port 8377
     teak-async sandbox --delay 0.02 --response-lost 0.005 --error-before 0.01
     """  # noqa: D301 - a backspace is the mark of lines that stay as they are
-    from .commands import run_sandbox
+    from .hosting import run_sandbox
 
     run_sandbox(server, faults)
 
@@ -299,6 +299,6 @@ def demo(
     teak-async demo
     teak-async demo --players 10000 --processes 4
     """  # noqa: D301 - a backspace is the mark of lines that stay as they are
-    from .commands import run_demo_of
+    from .hosting import run_demo_of
 
     run_demo_of(players, window.value, processes)

@@ -8,7 +8,6 @@ import json
 import os
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
 from datetime import datetime
 
 import typer
@@ -20,11 +19,9 @@ from teak_async._limits.session_limits import Limits
 from teak_async._session import TeakSession
 from teak_async.errors import LedgerUnavailable, Outage, TeakError
 from teak_async.models import State
-from teak_async.sandbox import GAME_ID, SECRET_KEY, Faults, Sandbox
 
-from .demo import run_demo
 from .dry_run import describe_dry_run, dry_run_job
-from .errors import InputError
+from .errors import InputError, fail, say
 from .export import export_rows
 from .failures import in_doubt_states, rows_of_user
 from .files import same_file
@@ -32,7 +29,7 @@ from .input import RowReader
 from .job import Exit, Job, run_job
 from .limits import show_limits
 from .lists import write_exclusions, write_unsubscriptions
-from .options import FaultOptions, FileOptions, IdentifyOptions, ReportOptions, ServerOptions
+from .options import FileOptions, IdentifyOptions, ReportOptions
 from .output import OutputError, check_not_journal, check_not_kept, silence_broken_pipe
 from .report import read_report, save_picture, story_of, tell_story
 from .schema import (
@@ -95,7 +92,7 @@ def run_file(
             str(URL(options.base_url).with_user(None)).rstrip("/"),
         )
         if deadline is not None and not options.quiet:
-            _say(f"nothing is sent after {deadline:%Y-%m-%d %H:%M:%S %Z}")
+            say(f"nothing is sent after {deadline:%Y-%m-%d %H:%M:%S %Z}")
         if options.dry_run:
             dry_run = asyncio.run(dry_run_job(job, session.game_id))
             typer.echo(opening(label, job.server, session.game_id, dry_run.recognised, options.journal))
@@ -105,16 +102,16 @@ def run_file(
             _make_sure(options)
         code, _ = asyncio.run(run_job(job, session))
     except KeyboardInterrupt:
-        raise _fail("interrupted; nothing was sent", Exit.INTERRUPTED) from None
+        raise fail("interrupted; nothing was sent", Exit.INTERRUPTED) from None
     except OutputError as error:
         silence_broken_pipe()
-        raise _fail(str(error)) from None
+        raise fail(str(error)) from None
     except (Outage, LedgerUnavailable) as error:
-        raise _fail(str(error), Exit.OUTAGE) from None
+        raise fail(str(error), Exit.OUTAGE) from None
     except (InputError, ValueError, TeakError) as error:
-        raise _fail(str(error).replace("base_url", "--base-url").replace("share=", "--share ")) from None
+        raise fail(str(error).replace("base_url", "--base-url").replace("share=", "--share ")) from None
     except OSError as error:
-        raise _fail(f"{error.filename}: {error.strerror}") from None
+        raise fail(f"{error.filename}: {error.strerror}") from None
     raise typer.Exit(code)
 
 
@@ -143,7 +140,7 @@ def _make_sure(options: FileOptions) -> None:
     """
     if options.file == "-" or sys.stdin is None or not sys.stdin.isatty():
         raise InputError("this removes players for ever, and nobody can be asked: look at it with --dry-run, then give --yes")
-    _say("This removes all data of each player in the input, for ever. The same command with --dry-run shows whom.")
+    say("This removes all data of each player in the input, for ever. The same command with --dry-run shows whom.")
     if not typer.confirm("Remove them?", err=True):
         raise InputError("nothing was removed")
 
@@ -223,7 +220,7 @@ def run_report(options: ReportOptions) -> None:
     LISTENER.set_last_words("the report is not whole")
     journal, failed, in_doubt = options.journal, options.failed, options.in_doubt
     if failed is not None and in_doubt is not None and same_file(failed, in_doubt):
-        raise _fail(f"{failed}: named for both; write the failed rows and those in doubt to two files")
+        raise fail(f"{failed}: named for both; write the failed rows and those in doubt to two files")
     try:
         for path in (failed, in_doubt, options.svg):
             if path is not None:
@@ -235,13 +232,13 @@ def run_report(options: ReportOptions) -> None:
         report = read_report(journal)
         for path, chosen in ((failed, ("failed",)), (in_doubt, in_doubt_states(running=report.running))):
             if path is not None and (missing := export_rows(journal, report.record, path, *chosen)):
-                _say(f"{path}: rows that were too long to be kept are missing: {missing:,}")
+                say(f"{path}: rows that were too long to be kept are missing: {missing:,}")
         if options.svg is not None:
             save_picture(report, options.svg)
     except (InputError, TeakError) as error:
-        raise _fail(str(error)) from None
+        raise fail(str(error)) from None
     except OSError as error:
-        raise _fail(f"{error.filename}: {error.strerror}") from None
+        raise fail(f"{error.filename}: {error.strerror}") from None
     typer.echo(json.dumps(report.as_dict()) if options.as_json else "\n".join(report.lines()))
 
 
@@ -264,9 +261,9 @@ def run_limits(address: str, *, watch: bool, as_json: bool) -> None:
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
     except LedgerUnavailable as error:
-        raise _fail(str(error), Exit.OUTAGE) from None
+        raise fail(str(error), Exit.OUTAGE) from None
     except (ValueError, TeakError) as error:
-        raise _fail(str(error).replace("share=", "--share ")) from None
+        raise fail(str(error).replace("share=", "--share ")) from None
 
 
 def run_list(base_url: str, after: str | None, since: str | None) -> None:
@@ -285,57 +282,9 @@ def run_list(base_url: str, after: str | None, since: str | None) -> None:
         silence_broken_pipe()
         raise typer.Exit(Exit.WRONG_USAGE) from None
     except (InputError, ValueError, TeakError) as error:
-        raise _fail(str(error).replace("base_url", "--base-url")) from None
+        raise fail(str(error).replace("base_url", "--base-url")) from None
 
 
 def _write(lines: str) -> None:
     sys.stdout.write(f"{lines}\n")
     sys.stdout.flush()
-
-
-def run_sandbox(server_options: ServerOptions, fault_options: FaultOptions) -> None:
-    LISTENER.set_last_words("the sandbox has ended")
-    try:
-        server = Sandbox(**server_options._asdict(), faults=Faults(**fault_options._asdict()))
-        with suppress(KeyboardInterrupt):
-            asyncio.run(_serve(server))
-    except (ValueError, OSError) as error:
-        raise _fail(str(error)) from None
-    typer.echo(_describe_traffic(server))
-
-
-def run_demo_of(players: int, window: str, processes: int) -> None:
-    try:
-        raise typer.Exit(asyncio.run(run_demo(players, window, processes)))
-    except (asyncio.CancelledError, KeyboardInterrupt):
-        raise _fail("interrupted; the demo is not whole", 130) from None
-
-
-def _fail(message: str, code: int = 2) -> typer.Exit:
-    _say(f"teak-async: {message}")
-    return typer.Exit(code)
-
-
-def _say(message: str) -> None:
-    with suppress(OSError):  # the exit code tells it also where standard error has gone, as that of a lost terminal
-        typer.echo(message, err=True)
-
-
-async def _serve(server: Sandbox) -> None:
-    ended = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    with LISTENER.taken_over(lambda _: loop.call_soon_threadsafe(ended.set)):
-        async with server:
-            typer.echo(f"Teak sandbox at {server.url}; what it saw: {server.url}/sandbox; Ctrl-C ends it. In another shell:")
-            typer.echo(f"  export TEAK_BASE_URL={server.url} TEAK_GAME_ID={GAME_ID} TEAK_SECRET_KEY={SECRET_KEY}")
-            sys.stdout.flush()
-            await ended.wait()
-
-
-def _describe_traffic(server: Sandbox) -> str:
-    lines = [
-        f"{path}: {seen.requests:,} requests, {seen.rate_limited:,} rate-limited, busiest second {seen.busiest:,}"
-        for path, seen in server.seen.items()
-    ]
-    counts = server.summary()
-    return "\n".join([*lines, f"{counts['players']:,} players, {counts['sessions']:,} sessions"])

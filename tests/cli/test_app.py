@@ -548,12 +548,12 @@ async def test_sandbox(tmp_path: Path) -> None:
 async def test_sandbox_with_faults(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each option of the sandbox is the fault of its name."""
     made: list[Any] = []
-    monkeypatch.setattr("teak_async._cli.commands.Sandbox", lambda **options: made.append(options))
+    monkeypatch.setattr("teak_async._cli.hosting.Sandbox", lambda **options: made.append(options))
     names = [name for name in fields_dict(Faults) if name != "seed"]
     options = {name: 0.01 * number for number, name in enumerate(names, 1)}
     arguments = [part for name, share in options.items() for part in (f"--{name.replace('_', '-')}", str(share))]
-    monkeypatch.setattr("teak_async._cli.commands._serve", interrupted)
-    monkeypatch.setattr("teak_async._cli.commands._describe_traffic", lambda server: "seen")
+    monkeypatch.setattr("teak_async._cli.hosting._serve", interrupted)
+    monkeypatch.setattr("teak_async._cli.hosting._describe_traffic", lambda server: "seen")
     ended = await asyncio.to_thread(
         invoke, "sandbox", "--seed", 7, "--window", "fixed", "--identify", 2, "--subscription", 3, "--port", 1, *arguments
     )

@@ -341,7 +341,7 @@ def stuck_pipe() -> tuple[int, int]:
 async def test_results_that_nobody_reads(tmp_path: Path, path: Path, number: int, both: bool) -> None:
     """A run waits with a stuck output, says so, hears signals, and loses nothing that a resumed run needs."""
     reader, writer = stuck_pipe()
-    source = players(tmp_path, 3000)
+    source = players(tmp_path, 1500)
     async with fast_sandbox() as server:
         arguments = ("identify", source, "--journal", path, "--rate", 2000)
         async with started(server.url, *arguments, stdout=writer, stderr=writer if both else PIPE) as process:
@@ -364,7 +364,7 @@ async def test_results_that_nobody_reads(tmp_path: Path, path: Path, number: int
             assert process.stdin is not None
             process.stdin.close()
             ended = await finish(process)
-        assert (ended.code, len(server.players)) == (0, 3000)
+        assert (ended.code, len(server.players)) == (0, 1500)
         assert {player.sessions for player in server.players.values()} == {1}
 
 
@@ -372,7 +372,7 @@ async def test_results_that_are_read_late(tmp_path: Path) -> None:
     """A run that waited for its reader goes on with it, and every row is a whole line."""
     reader, writer = stuck_pipe()
     async with fast_sandbox() as server:
-        arguments = ("identify", players(tmp_path, 2000), "--rate", 2000)
+        arguments = ("identify", players(tmp_path, 1000), "--rate", 2000)
         async with started(server.url, *arguments, stdout=writer) as process:
             os.close(writer)
             await requests(server, 100)
@@ -382,17 +382,17 @@ async def test_results_that_are_read_late(tmp_path: Path) -> None:
             _, err = await asyncio.wait_for(process.communicate(), WAIT)
     assert process.returncode == 0, err
     rows = Ended(0, out.decode().lstrip("\n"), "").rows
-    assert [row["index"] for row in rows] == list(range(2000))
+    assert [row["index"] for row in rows] == list(range(1000))
 
 
 async def test_words_that_nobody_reads(tmp_path: Path) -> None:
     """A stuck standard error holds neither a row nor the exit code up."""
     reader, writer = stuck_pipe()
     async with fast_sandbox() as server:
-        arguments = ("identify", players(tmp_path, 2000), "--rate", 2000, "-o", tmp_path / "out")
+        arguments = ("identify", players(tmp_path, 1000), "--rate", 2000, "-o", tmp_path / "out")
         async with started(server.url, *arguments, stderr=writer) as process:
             assert (await finish(process)).code == 0
-    assert len((tmp_path / "out").read_text().splitlines()) == 2000
+    assert len((tmp_path / "out").read_text().splitlines()) == 1000
     os.close(reader)
     os.close(writer)
 

@@ -40,7 +40,7 @@ def run_on(kind: str, main: Callable[[], Awaitable[None]]) -> None:
 @pytest.mark.parametrize("loop", LOOPS)
 def test_live_calls_and_a_run_at_once(loop: str, tmp_path: Path) -> None:
     """None hangs, and none is rate-limited by a strict sliding window."""
-    each = 200 if loop == "debug" else 2000 if MANY else 600
+    each = 100 if loop == "debug" else 2000 if MANY else 600
 
     async def main() -> None:
         async with (

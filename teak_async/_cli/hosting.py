@@ -1,0 +1,54 @@
+"""The commands that run a sandbox: only they import it, so that the others start without its server."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from contextlib import suppress
+
+import typer
+
+from teak_async.sandbox import GAME_ID, SECRET_KEY, Faults, Sandbox
+
+from .demo import run_demo
+from .errors import fail
+from .options import FaultOptions, ServerOptions
+from .signals import LISTENER
+
+
+def run_sandbox(server_options: ServerOptions, fault_options: FaultOptions) -> None:
+    LISTENER.set_last_words("the sandbox has ended")
+    try:
+        server = Sandbox(**server_options._asdict(), faults=Faults(**fault_options._asdict()))
+        with suppress(KeyboardInterrupt):
+            asyncio.run(_serve(server))
+    except (ValueError, OSError) as error:
+        raise fail(str(error)) from None
+    typer.echo(_describe_traffic(server))
+
+
+def run_demo_of(players: int, window: str, processes: int) -> None:
+    try:
+        raise typer.Exit(asyncio.run(run_demo(players, window, processes)))
+    except (asyncio.CancelledError, KeyboardInterrupt):
+        raise fail("interrupted; the demo is not whole", 130) from None
+
+
+async def _serve(server: Sandbox) -> None:
+    ended = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    with LISTENER.taken_over(lambda _: loop.call_soon_threadsafe(ended.set)):
+        async with server:
+            typer.echo(f"Teak sandbox at {server.url}; what it saw: {server.url}/sandbox; Ctrl-C ends it. In another shell:")
+            typer.echo(f"  export TEAK_BASE_URL={server.url} TEAK_GAME_ID={GAME_ID} TEAK_SECRET_KEY={SECRET_KEY}")
+            sys.stdout.flush()
+            await ended.wait()
+
+
+def _describe_traffic(server: Sandbox) -> str:
+    lines = [
+        f"{path}: {seen.requests:,} requests, {seen.rate_limited:,} rate-limited, busiest second {seen.busiest:,}"
+        for path, seen in server.seen.items()
+    ]
+    counts = server.summary()
+    return "\n".join([*lines, f"{counts['players']:,} players, {counts['sessions']:,} sessions"])
