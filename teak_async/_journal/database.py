@@ -222,8 +222,6 @@ def _prepare(connection: sqlite3.Connection, path: Path, about: dict[str, str]) 
         raise JournalError(f"{path}: {problem}; name a file on a local disk")
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA wal_autocheckpoint = 0")
-    notes = {name: value for name, value in about.items() if isinstance(value, Note)}
-    connection.executemany("INSERT OR REPLACE INTO run VALUES (?, ?)", notes.items())
     checkpoint(connection)
 
 
@@ -294,10 +292,16 @@ def read_overtaken(connection: sqlite3.Connection) -> frozenset[Place]:
     return frozenset(connection.execute(select).fetchall())
 
 
-def take_resume_point(connection: sqlite3.Connection) -> tuple[int, Counter[str], frozenset[Place], str]:
-    """Read where an earlier run was, and who ran it, and write who runs it now."""
+def write_notes(connection: sqlite3.Connection, about: Mapping[str, str]) -> None:
+    """Write who runs the run now, and what it says of itself otherwise than the run before."""
+    notes = {name: value for name, value in about.items() if isinstance(value, Note)}
+    notes["member"] = Note(f"{socket.gethostname()}:{os.getpid()}")
+    connection.executemany("INSERT OR REPLACE INTO run VALUES (?, ?)", notes.items())
+
+
+def read_resume_point(connection: sqlite3.Connection) -> tuple[int, Counter[str], frozenset[Place], str]:
+    """Read where an earlier run was, and who ran it."""
     earlier = dict(connection.execute("SELECT name, value FROM run WHERE name = 'member'")).get("member", "")
-    connection.execute("INSERT OR REPLACE INTO run VALUES ('member', ?)", (f"{socket.gethostname()}:{os.getpid()}",))
     last = connection.execute("SELECT coalesce(max(row), -1) FROM rows").fetchone()[0]
     # An intent may have been sent up to the kill. A clock that was set back makes rows look recent, which is safe.
     recent = "SELECT call, count(*) FROM rows WHERE at > ? AND state <> 'not_sent' AND call IS NOT NULL GROUP BY call"

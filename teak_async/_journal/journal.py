@@ -31,7 +31,7 @@ from attrs import evolve
 
 from teak_async._leaving import Decisions, wait_for_end
 
-from .database import CHUNK, describe_run, read_known, take_resume_point
+from .database import CHUNK, describe_run, read_known, read_resume_point
 from .row import JournalRow, KnownRow, Place
 from .writer import Write, Writer
 
@@ -73,7 +73,7 @@ class Journal:
         writer.start()
         try:
             await writer.opened
-            resume_point = writer.read(take_resume_point)
+            resume_point = writer.read(read_resume_point)
             await asyncio.wait({resume_point, writer.ended}, return_when=asyncio.FIRST_COMPLETED)
             if not resume_point.done() and (failure := writer.ended.result()) is not None:
                 raise failure

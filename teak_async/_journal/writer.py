@@ -28,7 +28,7 @@ from attrs import frozen
 from teak_async._notify import LOG
 from teak_async.errors import JournalError
 
-from .database import GROUP, acquire_lock, check_place, open_database, write
+from .database import GROUP, acquire_lock, check_place, open_database, write, write_notes
 from .guard import FileGuard
 from .row import JournalRow
 
@@ -130,6 +130,7 @@ class Writer(threading.Thread):
 
     def _work(self, connection: sqlite3.Connection, guard: FileGuard) -> None:
         groups = 0
+        noted = False
         last = False
         while not last:
             works, last = self._take()
@@ -143,6 +144,10 @@ class Writer(threading.Thread):
                         if groups % CHECKPOINT_EVERY == 0:
                             self._checkpoint(guard)
                         if rows := [work.row for work in group if isinstance(work, Write)]:
+                            if not noted:
+                                # Not before: a run that is refused over its input leaves the journal as it was.
+                                write_notes(connection, self._about)
+                                noted = True
                             write(connection, rows)
                             guard.check_written(rows)
                         results = [work.query(connection) if isinstance(work, Read) else None for work in group]

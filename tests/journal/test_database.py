@@ -19,11 +19,28 @@ from teak_async import (
 from teak_async._journal import database, writer
 from teak_async._journal.database import iter_states, read_summary
 from teak_async._journal.journal import Journal
-from teak_async._journal.row import JournalRow
+from teak_async._journal.row import JournalRow, Note
 from teak_async.sandbox import Sandbox
 
 ROWS = 2000 if MANY else 800
 """More than any of the groups that are copied are of."""
+
+
+async def test_a_refused_run_leaves_the_journal_as_it_was(fast: TeakSession, path: Path) -> None:
+    """It may say otherwise of its input, and the process is another one; but it has sent nothing."""
+    about = {"file": Note("players.csv"), "rows": Note("20")}
+    await fast.bulk(identifies(20), journal=path, about=about)
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("UPDATE run SET value = 'elsewhere:7' WHERE name = 'member'")
+        connection.commit()
+        before = dict(connection.execute("SELECT * FROM run"))
+    for other in (identifies(20, start=1), identifies(3), iter([])):
+        with pytest.raises(JournalError, match="of another input|of a longer input"):
+            await fast.bulk(other, journal=path, about={"file": Note("others.csv"), "rows": Note("3")})
+    assert read_summary(path).about == {name: value for name, value in before.items() if name != "log"}
+    await fast.bulk(identifies(30), journal=path, about={"file": Note("players.csv"), "rows": Note("30")})
+    assert read_summary(path).about["rows"] == "30"
+    assert read_summary(path).about["member"] != "elsewhere:7"
 
 
 async def test_another_game_is_refused(server: Sandbox, path: Path) -> None:
