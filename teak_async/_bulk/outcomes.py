@@ -19,7 +19,7 @@ class Row:
         request: what is asked, or what is wrong with the row.
         source: the row as it stood in the input; the request as JSON when `None`.
         line: its line's number in the input, from 1; 0 where there are no lines.
-        user_id: the player, of a row without a request that can be sent; `None` where nobody knows.
+        user_id: the player, where the request names none: it cannot be sent, or is about an address. `None` where nobody knows.
         part: the place of this call among those of one row of the input, from 0; those from 1 on follow the first.
         selected: whether it is to be sent; a row that is not has its place in the journal's order all the same.
     """
@@ -63,7 +63,7 @@ class Outcome:
         delivery: what became of it at the server.
         attempts: how many attempts were made, rate-limited ones included.
         line: the number of its line in the input, from 1; 0 where there are no lines.
-        user_id: the player; `None` where nobody knows, and for an email address.
+        user_id: the player; `None` where nobody knows.
         known: whether an earlier run of the journal has reported the same.
         part: the place of the call among those of its row, from 0.
         resent: whether an earlier run of the journal may have sent it, too.
@@ -94,10 +94,8 @@ class Outcome:
         """Return it as plain data, ready for JSON: what a command writes for a row."""
         plain: dict[str, Any] = {"index": self.index, "line": self.line, "state": self.state}
         plain |= {"part": self.part} if self.part else {}
-        if self.request is not None:
-            plain |= _named(self.request)
-        elif self.user_id is not None:
-            plain["user_id"] = self.user_id
+        plain |= {} if self.user_id is None else {"user_id": self.user_id}
+        plain |= {} if self.request is None else _named(self.request)
         plain |= {"delivery": self.delivery.value, "attempts": self.attempts}
         if self.resent:
             plain["resent"] = True
@@ -199,6 +197,6 @@ class Tally:
 
 
 def _named(request: Request) -> dict[str, str]:
-    """Name what a request is about: a player or an address, and the channel."""
-    names = ("email", "channel") if isinstance(request, AddressRequest) else ("user_id", "channel")
+    """Name what a request is about beside the player: an address, and the channel."""
+    names = ("email", "channel") if isinstance(request, AddressRequest) else ("channel",)
     return {name: str(getattr(request, name)) for name in names if hasattr(request, name)}

@@ -86,18 +86,32 @@ class RowCall:
 
     Attributes:
         in_hand: whether it was added to the hand to be sent.
+        user_id: the player; `None` where nobody knows.
 
     Raises:
         InvalidRequest: when the row's request cannot be sent.
     """
 
-    __slots__ = ("_context", "_durable", "_has_slot", "_intended", "call", "in_hand", "index", "journal_row", "line", "part")
+    __slots__ = (
+        "_context",
+        "_durable",
+        "_has_slot",
+        "_intended",
+        "call",
+        "in_hand",
+        "index",
+        "journal_row",
+        "line",
+        "part",
+        "user_id",
+    )
 
     def __init__(self, index: int, row: Row, context: RunContext) -> None:
         self.call = Call(cast(Request, row.request), Lane.BULK, context.deadline)
         self.index = index
         self.line = row.line
         self.part = row.part
+        self.user_id: str | None = getattr(row.request, "user_id", row.user_id)
         self.journal_row: JournalRow | None = None
         if context.journal is not None:
             self.journal_row = JournalRow.of(index, self.call.request, row.source, row.line, part=row.part)
@@ -165,9 +179,8 @@ def outcome_of(row: RowCall | InvalidRow, response: Response | None, error: Teak
     """Return how a row ended."""
     delivery = Delivery.DONE if error is None else error.delivery
     request, resent = (row.call.request, row.call.resent) if isinstance(row, RowCall) else (None, False)
-    user_id = row.user_id if isinstance(row, InvalidRow) else getattr(request, "user_id", None)
     place = row.index, request, response, error, delivery, row.attempts, row.line
-    return Outcome(*place, user_id=user_id, resent=resent, part=row.part)
+    return Outcome(*place, user_id=row.user_id, resent=resent, part=row.part)
 
 
 def result_of(row: RowCall | InvalidRow, journal_row: JournalRow, outcome: Outcome) -> JournalRow:

@@ -88,7 +88,7 @@ class RowMaker:
     @staticmethod
     def _make_call(call: RowCallSchema, line: int, source: str, parameters: dict[str, Any], part: int) -> Row:
         try:
-            return Row(call.make(parameters), source, line, part=part)
+            return Row(call.make(parameters), source, line, user_id=parameters.get("user_id"), part=part)
         except InvalidRequest as error:
             return fail(line, source, _in_columns(error), parameters.get("user_id"), part)
 

@@ -107,6 +107,7 @@ class Call:
         # A live call fails fast. A row that was not sent is never finished: its run waits, or ends, for all of them.
         patient = self.lane is Lane.BULK
         wait = next_wait(policy, self.endpoint.effect, error, counted, self.rate_limited, chance, patient=patient)
+        certain = error.delivery is not Delivery.UNKNOWN
         self._take_in(error)
         self.stopped_before_retry = wait is not None and self.stopping
         if wait is None or self.stopping:
@@ -114,7 +115,9 @@ class Call:
                 # The other errors have Teak's words, and name the call already.
                 attempts = f" ({self.attempts} attempts)" if self.attempts > 1 else ""
                 error.message = f"{self.endpoint.name}: {error.message}{attempts}"
-                error.args = (error.message,)
+            if certain and error.delivery is Delivery.UNKNOWN:
+                error.message += f"; but an earlier {'attempt' if self.uncertain else 'run'} may have done it"
+            error.args = (error.message,)
             raise error
         return wait
 

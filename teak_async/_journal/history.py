@@ -56,8 +56,9 @@ def iter_at_line(path: str | Path, line: int) -> Iterator[PastRow]:
 
 
 def iter_of_user(path: str | Path, user_id: str) -> Iterator[PastRow]:
-    """Yield the rows of a player, and those without a player whose source contains the id."""
-    return _select(path, "user_id = ?1 OR user_id IS NULL AND instr(source, ?1)", user_id)
+    """Yield all calls of a player's rows, and rows without a player whose source contains the id."""
+    found = "SELECT row FROM rows WHERE user_id = ?1 OR user_id IS NULL AND instr(source, ?1)"
+    return _select(path, f"row IN ({found})", user_id)
 
 
 def _select(path: str | Path, where: str, *values: object) -> Iterator[PastRow]:

@@ -54,6 +54,18 @@ def take_in(call: Call, error: TeakError) -> float | TeakError:
         return ended
 
 
+def test_what_an_earlier_attempt_leaves_in_doubt_is_said() -> None:
+    """A refusal alone would say that the call was not done; the attempt before it may have done it."""
+    call = call_of("set")
+    assert isinstance(take_in(call, ERRORS[UNKNOWN]()), float)
+    call.attempts = 2
+    assert str(take_in(call, ERRORS[REJECTED]())) == "invalid; but an earlier attempt may have done it"
+    resumed = call_of("set", Lane.BULK)
+    resumed.resent, resumed.stopping = True, True
+    assert str(take_in(resumed, ERRORS[NOT_SENT]())) == "set state: no connection; but an earlier run may have done it"
+    assert str(take_in(call_of("set"), ERRORS[REJECTED]())) == "invalid"
+
+
 @pytest.mark.parametrize(
     ("effect", "before", "last", "again", "truth"),
     [
