@@ -1,6 +1,6 @@
 """The rows in hand: read from the input, and their outcomes not taken by the reader of the run yet. Pure.
 
-A row in hand waits, or is its player's: one task makes a player's rows one after the other. Two bounds hold for each bucket,
+One task sends a player's rows one after the other. A player is of the bucket of its next row. Two bounds hold for each bucket,
 so that one that pauses does not stop the others:
 
 - Players, since each may have a connection of its own; and fewer players that have no permit yet, since they may wait long.
@@ -29,21 +29,21 @@ MOST_ROWS = 5_000
 
 @define
 class Player:
-    """A player in hand.
+    """A player, or an address, of rows in hand.
 
     Attributes:
-        name: of the player, and of the channel: calls on another one need not wait for each other.
-        bucket: the one of its first row.
+        name: what its rows are about.
         queue: rows that have not begun.
         rows: in hand, begun and ended ones too.
+        bucket: of the row that is sent, or was last; `None` while it waits for room.
         running: whether a task sends the rows.
-        permitted: whether a row has had a permit.
+        permitted: whether a row has had a permit of the bucket.
     """
 
     name: str
-    bucket: _Bucket
-    queue: deque[RowCall]
-    rows: int
+    queue: deque[RowCall] = field(factory=deque)
+    rows: int = 0
+    bucket: _Bucket | None = None
     running: bool = False
     permitted: bool = False
 
@@ -58,7 +58,7 @@ class _Bucket:
         players: in hand.
         unpermitted: of these, without a permit.
         rows: in hand; those of waiting players, too.
-        waiting: players for whom there is no room yet, with their rows.
+        waiting: players whose next row is for this bucket, and for whom there is no room yet.
     """
 
     most_players: int
@@ -66,7 +66,7 @@ class _Bucket:
     players: int = 0
     unpermitted: int = 0
     rows: int = 0
-    waiting: dict[str, deque[RowCall]] = field(factory=dict)
+    waiting: deque[Player] = field(factory=deque)
 
     @property
     def has_room(self) -> bool:
@@ -85,7 +85,6 @@ class Hand:
         self._limits = limits
         self._buckets: dict[str, _Bucket] = {}
         self._players: dict[str, Player] = {}
-        self._waiting_in: dict[str, _Bucket] = {}
         self._ended = 0
 
     @property
@@ -98,30 +97,37 @@ class Hand:
 
     def add(self, row: RowCall) -> Player | None:
         """Take a row in hand, behind the others of its player; return the player if its rows may be sent from now on."""
-        name = _name_of(row)
-        bucket = self._bucket_of(row)
-        bucket.rows += 1
-        if (player := self._players.get(name)) is not None:
-            player.queue.append(row)
-            player.rows += 1
-            return self._run(player)
-        if (waits_in := self._waiting_in.get(name)) is not None:
-            waits_in.waiting[name].append(row)
-            return None
-        if bucket.has_room:
-            return self._admit(name, bucket, deque([row]))
-        bucket.waiting[name] = deque([row])
-        self._waiting_in[name] = bucket
-        return None
+        name = row.call.request.subject
+        self._bucket_of(row).rows += 1
+        player = self._players.get(name)
+        if player is None:
+            player = self._players[name] = Player(name)
+        player.queue.append(row)
+        player.rows += 1
+        waits = len(player.queue) > 1
+        return None if player.running or waits or not self.go_on(player) else player
+
+    def go_on(self, player: Player) -> bool:
+        """Say whether the next row of a player may be sent; if not, it waits for room in that row's bucket."""
+        bucket = self._bucket_of(player.queue[0])
+        if player.bucket is not bucket:
+            self._leave_bucket(player)
+            if not bucket.has_room:
+                player.running = False
+                bucket.waiting.append(player)
+                return False
+            self._enter_bucket(player, bucket)
+        player.running = True
+        return True
 
     def add_ended(self) -> None:
         """Take a row in hand that is not sent: it has its outcome."""
         self._ended += 1
 
     def permit(self, row: RowCall) -> bool:
-        """Record that a row has its permit, or is left; return whether it is its player's first."""
-        player = self._players[_name_of(row)]
-        if player.permitted:
+        """Record that a row has its permit, or is left; return whether it is its player's first of the bucket."""
+        player = self._players[row.call.request.subject]
+        if player.permitted or player.bucket is None:
             return False
         player.permitted = True
         player.bucket.unpermitted -= 1
@@ -133,40 +139,40 @@ class Hand:
             self._ended -= 1
             return
         self._bucket_of(row).rows -= 1
-        player = self._players[_name_of(row)]
+        player = self._players[row.call.request.subject]
         player.rows -= 1
         if not player.rows:
             del self._players[player.name]
-            player.bucket.players -= 1
-            player.bucket.unpermitted -= not player.permitted
+            self._leave_bucket(player)
 
     def admit_waiting(self) -> list[Player]:
         """Return the players for whom there is room now, and whose rows may be sent from now on."""
         admitted = []
         for bucket in self._buckets.values():
             while bucket.waiting and bucket.has_room:
-                name = next(iter(bucket.waiting))
-                del self._waiting_in[name]
-                if (player := self._admit(name, bucket, bucket.waiting.pop(name))) is not None:
-                    admitted.append(player)
+                player = bucket.waiting.popleft()
+                self._enter_bucket(player, bucket)
+                player.running = True
+                admitted.append(player)
         return admitted
 
     def waiting_rows(self) -> list[RowCall]:
         """Return the rows of players for whom there was no room."""
-        return [row for bucket in self._buckets.values() for queue in bucket.waiting.values() for row in queue]
-
-    def _admit(self, name: str, bucket: _Bucket, queue: deque[RowCall]) -> Player | None:
-        player = self._players[name] = Player(name, bucket, queue, len(queue))
-        bucket.players += 1
-        bucket.unpermitted += 1
-        return self._run(player)
+        return [row for bucket in self._buckets.values() for player in bucket.waiting for row in player.queue]
 
     @staticmethod
-    def _run(player: Player) -> Player | None:
-        if player.running:
-            return None
-        player.running = True
-        return player
+    def _enter_bucket(player: Player, bucket: _Bucket) -> None:
+        player.bucket = bucket
+        player.permitted = False
+        bucket.players += 1
+        bucket.unpermitted += 1
+
+    @staticmethod
+    def _leave_bucket(player: Player) -> None:
+        if player.bucket is not None:
+            player.bucket.players -= 1
+            player.bucket.unpermitted -= not player.permitted
+            player.bucket = None
 
     def _bucket_of(self, row: RowCall) -> _Bucket:
         endpoint = row.call.endpoint
@@ -175,8 +181,3 @@ class Hand:
             limit = getattr(self._limits, endpoint.limit)
             bucket = self._buckets[endpoint.bucket] = _Bucket(min(limit, MOST_PLAYERS), min(ceil(limit / 2), MOST_UNPERMITTED))
         return bucket
-
-
-def _name_of(row: RowCall) -> str:
-    request = row.call.request
-    return f"{getattr(request, 'channel', '')}\0{request.subject}"

@@ -179,10 +179,17 @@ class Players:
 
     async def _run_player(self, player: Player) -> None:
         queue = player.queue
+        goes_on = True
         task = asyncio.current_task()
         assert task is not None
         try:
             while queue and not self.stopping:
+                bucket = player.bucket
+                goes_on = self._hand.go_on(player)
+                if player.bucket is not bucket:
+                    self._use_room()
+                if not goes_on:
+                    break
                 row = self._tasks[task] = queue.popleft()
                 try:
                     self._results.record(row, await self._send_row(row), None)
@@ -203,8 +210,9 @@ class Players:
         except Exception as error:  # noqa: BLE001 - the reader of the outcomes gets it
             self._results.fail(error)
         finally:
-            self._results.leave(queue)
-            player.running = False
+            if goes_on:  # else the player waits for room, or another task sends its rows already
+                self._results.leave(queue)
+                player.running = False
 
     def _ends_run(self, error: TeakError) -> bool:
         """Return whether the credentials are wrong for the whole run: a firewall may reject a single row."""

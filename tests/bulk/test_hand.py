@@ -7,14 +7,16 @@ import json
 import random
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from multidict import CIMultiDict
+from support import session_on
 
 from benchmarks.virtual import VirtualLoop, run_virtual
-from teak_async import GetSubscription, Identify, Limits, Request, TeakSession
+from teak_async import GetSubscription, Identify, Limits, RemovePlayer, Request, SetSubscription, TeakSession
 from teak_async._api.codec import Message
 from teak_async._bulk import hand as module
 from teak_async._bulk.hand import Hand, Player
@@ -22,6 +24,7 @@ from teak_async._bulk.outcomes import Row
 from teak_async._bulk.row_call import RowCall, RunContext
 from teak_async._client.exchange import Exchange
 from teak_async._client.transport import RawResponse, Transport
+from teak_async.sandbox import Faults, Sandbox
 
 Serve = Callable[[str], Awaitable[None]]
 
@@ -98,6 +101,20 @@ def test_rows_of_a_player_keep_their_order(wire: Callable[[Serve], None]) -> Non
     run_virtual(main)
 
 
+@pytest.mark.parametrize("sets", [1, 3])
+async def test_calls_of_different_kinds_on_a_player_keep_their_order(sets: int, path: Path) -> None:
+    """Who is identified first can be opted out on each channel then, and is removed last."""
+    requests: list[Request] = []
+    for name in (f"p{number}" for number in range(60)):
+        requests += [Identify(name, country_code="US")]
+        requests += [SetSubscription(name, "opt_out", channel=channel) for channel in ("push", "desktop_push", "push")[:sets]]
+        requests += [RemovePlayer(name)]
+    async with Sandbox(faults=Faults(delay=0.005, jitter=0.005)) as server, session_on(server) as teak:
+        report = await teak.bulk(requests, journal=path)
+    assert (report.succeeded, report.first_error) == (len(requests), None)
+    assert server.players == {}
+
+
 def test_a_slow_reader_slows_the_input(wire: Callable[[Serve], None], monkeypatch: pytest.MonkeyPatch) -> None:
     """Outcomes that nobody takes stop the reading: rows of one player at the bound of rows, of many at that of players."""
     monkeypatch.setattr(module, "MOST_ROWS", 300)
@@ -164,6 +181,7 @@ def test_each_row_has_its_turn(asked: list[tuple[str, int]], chance: random.Rand
                     ended.append(row)
                     if not player.queue:
                         player.running = False
+                    if not player.queue or not hand.go_on(player):
                         running.remove(player)
                 case "take":
                     hand.take(ended.pop(chance.randrange(len(ended))))
