@@ -1,7 +1,7 @@
-"""Which column of an input is which parameter. Pure.
+"""Maps the columns of an input to the parameters of a command. Pure.
 
-Names are taken in any case. Columns that only another command takes are left out. What is unknown is an error, since a
-misspelt `email` would be missing in every row; the error proposes the mapping that was probably meant.
+The case of a name does not count. A column that only another command takes is left out. An unknown column is an error:
+otherwise a misspelt `email` would be missing in every row. The error proposes the mapping that was probably meant.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from .errors import InputError
 from .schema import PARAMETERS, RowSchema
 
 REPORTED = ("why", "line")
-"""Columns that `report` adds to the rows that it gives back."""
+"""Columns that `report` adds to the rows that it writes."""
 _SYNONYMS = {
     "user_id": "user uid id player playerid player_id userid user_identifier username account accountid account_id customerid"
     " customer_id externalid external_id distinctid distinct_id gamerid gamer_id memberid member_id profileid profile_id",
@@ -28,17 +28,16 @@ _SYNONYMS = {
     "deep_link": "deeplink deeplinkurl link url",
     "category": "category categoryid categoryname topic",
 }
-_MEANT = {re.sub("[^a-z0-9]", "", word): name for name, words in _SYNONYMS.items() for word in (name, *words.split())}
+_PARAMETER_OF = {re.sub("[^a-z0-9]", "", word): name for name, words in _SYNONYMS.items() for word in (name, *words.split())}
 _INDEX = re.compile(r"unnamed: ?\d+|index|__index_level_\d+__|level_\d+|_c0", re.IGNORECASE)
-_LEFT_OUT = object()
 MAX_NAMED = 10
 """Columns that a message names at most."""
 
 
-def meant_by(name: str) -> str | None:
-    """Guess the parameter that a column of another name holds; `players.user_id`, as Hive writes it, is a `user_id`."""
-    last = name.rpartition(".")[2]
-    return _MEANT.get(re.sub("[^a-z0-9]", "", last.casefold()))
+def guess_parameter(name: str) -> str | None:
+    """Guess the parameter that a column of another name holds."""
+    last = name.rpartition(".")[2]  # Hive writes `players.user_id`
+    return _PARAMETER_OF.get(re.sub("[^a-z0-9]", "", last.casefold()))
 
 
 @define
@@ -46,14 +45,14 @@ class ColumnMap:
     """Maps the columns of one input to the parameters of a command.
 
     Args:
-        schema: of the command.
-        mapping: parameter → the column that holds it, where its name is another.
-        constants: what is given for all rows.
-        ignore_extra: leave out what is unknown.
+        schema: the command's.
+        mapping: parameter → column, where the column has another name.
+        constants: parameter → its value in all rows.
+        ignore_extra: leave out unknown columns.
+        in_query: whether the columns come from a query, which renames them by `AS`.
 
     Attributes:
-        left_out: columns that were left out so far.
-        in_query: whether the columns are those of a query, in which another name is given by `AS`.
+        left_out: columns that were left out so far; the first eleven.
     """
 
     schema: RowSchema
@@ -65,33 +64,33 @@ class ColumnMap:
     _known: dict[str, str | None] = field(factory=dict)
 
     def __attrs_post_init__(self) -> None:
-        """Refuse parameters that the command does not have.
+        """Check the parameters that the options name.
 
         Raises:
-            InputError: for such a parameter.
+            InputError: when the command has no such parameter, or two options give it.
         """
         known = ", ".join(self.schema.columns)
         for option, names in (("--column", self.mapping), ("--constant", self.constants)):
             for name in names:
                 if name not in self.schema.columns:
-                    raise InputError(f"{option}: {self.schema.command} has no parameter {name!r}; known are {known}")
+                    raise InputError(f"{option}: {self.schema.command} has no parameter {name!r}; it has {known}")
         if "user_id" in self.constants:
-            raise InputError("--constant: a user_id for all rows would be one player; name the column with --column")
+            raise InputError("--constant: with one user_id all rows would be the same player; name the column with --column")
         if both := [name for name in self.mapping if name in self.constants]:
             raise InputError(f"{both[0]}: given by --column and by --constant; leave one of them out")
 
     def parameter_of(self, name: str) -> str | None:
-        """Give the parameter that a column holds; `None` for one that is left out.
+        """Return the parameter that a column holds; `None` for a column that is left out.
 
         Raises:
-            LookupError: for a column that is unknown.
+            LookupError: when the column is unknown.
         """
         if name in self._known:
             return self._known[name]
         found = self._find(name)
         if found is None and len(self.left_out) <= MAX_NAMED:
             self.left_out[name] = None
-        if len(self._known) < 1_000:  # JSON may have other names in every row
+        if len(self._known) < 1_000:  # JSON may have new names in every row
             self._known[name] = found
         return found
 
@@ -107,30 +106,28 @@ class ColumnMap:
         raise LookupError(name)
 
     def resolve(self, names: Sequence[str], place: str) -> tuple[str | None, ...]:
-        """Give the parameter of each column of a header.
+        """Return the parameter of each column of a header; `None` for a column that is left out.
 
         Args:
             names: the columns.
-            place: where they stand, for messages.
+            place: file and line of the header, for messages.
 
         Raises:
-            InputError: for a column that is unknown, missing, or there twice.
+            InputError: when a column is unknown or missing, or a parameter has two columns, or a column and a constant.
         """
         for parameter, column in self.mapping.items():
             if column.strip().casefold() not in {name.strip().casefold() for name in names}:
                 raise InputError(
-                    f"{place}: no column {column!r}, of which --column makes {parameter}; there are {_name(names)}"
+                    f"{place}: there is no column {column!r} for --column {parameter}=…; the columns are {_list_names(names)}"
                 )
         columns = self.resolve_some(names, place)
         for name, found in zip(names, columns, strict=True):
             if found is None:
                 continue
             if columns.count(found) > 1:
-                raise InputError(f"{place}: the column {name.strip()!r} stands there twice")
+                raise InputError(f"{place}: two columns hold the parameter {found}")
             if found in self.constants:
-                raise InputError(
-                    f"{place}: the column {name.strip()!r} stands there; --constant is for what the rows do not have"
-                )
+                raise InputError(f"{place}: the column {name.strip()!r} and --constant both give {found}; leave --constant out")
         for needed, message in self.schema.needed:
             if not set(needed) & ({*columns} | self.constants.keys()):
                 hint = self._propose(
@@ -141,10 +138,10 @@ class ColumnMap:
         return columns
 
     def resolve_some(self, names: Sequence[str], place: str) -> tuple[str | None, ...]:
-        """Give the parameters of columns, of which others may be missing.
+        """Return the parameter of each column, without a check for missing ones.
 
         Raises:
-            InputError: for a column that is unknown.
+            InputError: when a column is unknown.
         """
         columns: list[str | None] = []
         unknown: list[str] = []
@@ -158,25 +155,27 @@ class ColumnMap:
         return tuple(columns)
 
     def describe_unknown(self, unknown: Sequence[str], names: Sequence[str], taken: set[str | None]) -> str:
-        """Say what is unknown, and what to type."""
+        """Describe unknown columns, and say what to type."""
         known = ", ".join(self.schema.columns)
         if not all(name.strip() for name in unknown):
             return self._describe_unnamed(names)
         indexes = [name for name in unknown if _INDEX.fullmatch(name)]
         hint = self._propose(unknown, taken)
         if not hint and len(indexes) == len(unknown):
-            hint = f". It looks like the index of a pandas table: write it with index=False, or {self._leave_out(indexes)}"
+            hint = (
+                f". It looks like the index of a pandas table: write the table with index=False, or {self._leave_out(indexes)}"
+            )
         elif not hint:
             hint = f". Remove or rename it, or {self._leave_out(unknown)}"
         word = "column" if len(unknown) == 1 else "columns"
-        return f"unknown {word} {_name(unknown)}; known are {known}{hint}"
+        return f"unknown {word} {_list_names(unknown)}; known are {known}{hint}"
 
     def propose_query(self, names: Iterable[str]) -> str:
-        """List the columns of a table for a `SELECT`; empty where one that is needed is not among them."""
+        """List the columns of a table for a `SELECT`; empty when a needed one is missing."""
         listed: dict[str, str] = {}
         for name in names:
             plain = name.strip().casefold()
-            meant = plain if plain in self.schema.columns else meant_by(name)
+            meant = plain if plain in self.schema.columns else guess_parameter(name)
             if meant in self.schema.columns and (plain == meant or meant not in listed):
                 listed[meant] = _quote(name) if plain == meant else f"{_quote(name)} AS {meant}"
         whole = all(set(needed) & listed.keys() for needed, _ in self.schema.needed)
@@ -184,18 +183,19 @@ class ColumnMap:
 
     def _leave_out(self, names: Sequence[str]) -> str:
         if self.in_query:
-            return f"leave {_name(names)} out of the query"
+            return f"leave {_list_names(names)} out of the query"
         return "leave it out with --ignore-extra" if len(names) == 1 else "leave them out with --ignore-extra"
 
     def _describe_unnamed(self, names: Sequence[str]) -> str:
         if not names[0].strip():
             return (
-                "the first column has no name, as the index of a pandas table;"
-                " write it with index=False, or leave it out with --ignore-extra"
+                "the first column has no name, like the index of a pandas table;"
+                " write the table with index=False, or leave the column out with --ignore-extra"
             )
         if not names[-1].strip():
             return (
-                "the last column has no name: a separator ends the line; remove it, or leave the column out with --ignore-extra"
+                "the last column has no name: the line ends with a separator;"
+                " remove it, or leave the column out with --ignore-extra"
             )
         return f"column {[bool(name.strip()) for name in names].index(False) + 1} has no name; leave it out with --ignore-extra"
 
@@ -204,7 +204,7 @@ class ColumnMap:
         proposals: dict[str, str] = {}
         rest: list[str] = []
         for name in unknown:
-            meant = meant_by(name)
+            meant = guess_parameter(name)
             if meant in self.schema.columns and meant not in {*proposals, *taken, *self.constants}:
                 proposals[meant] = name.strip()
             else:
@@ -218,7 +218,7 @@ class ColumnMap:
         return f". Probably meant: {mapped}" + (" --ignore-extra" if rest and not self.ignore_extra else "")
 
 
-def _name(names: Sequence[str]) -> str:
+def _list_names(names: Sequence[str]) -> str:
     listed = ", ".join(repr(name.strip()[:60]) for name in names[:MAX_NAMED])
     return listed + (f" and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else "")
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from teak_async._journal.database import JournalSummary
 from teak_async._journal.history import PastRow, iter_in_states
 
-from .columns import REPORTED, meant_by
+from .columns import REPORTED, guess_parameter
 from .errors import InputError
 from .failures import why
 from .reasons import split_error
@@ -58,7 +58,9 @@ class _CsvRows:
 
     def __init__(self, header: str) -> None:
         first, end, names = header.rpartition("\n")
-        self._delimiter = first[4:] or find_delimiter(names, lambda cells: sum(meant_by(cell) is not None for cell in cells))
+        self._delimiter = first[4:] or find_delimiter(
+            names, lambda cells: sum(guess_parameter(cell) is not None for cell in cells)
+        )
         two = _CELL.format(re.escape(self._delimiter)) * len(REPORTED)
         before = self._delimiter.join((*REPORTED, ""))
         self._former = re.compile(two) if names.startswith(before) else None

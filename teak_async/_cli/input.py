@@ -25,7 +25,7 @@ from teak_async._bulk.outcomes import Row
 from teak_async.errors import InvalidRequest
 
 from . import text
-from .columns import meant_by
+from .columns import guess_parameter
 from .errors import InputError
 from .kinds import find_foreign, how_to_convert, sql_line
 from .making import fail
@@ -187,7 +187,7 @@ class RowReader(RowSource):
 
     def _count_known(self, cells: list[str]) -> int:
         mapped = {column.strip().casefold() for column in self._reading.columns.values()}
-        return sum(meant_by(cell) is not None or cell.strip().casefold() in mapped for cell in cells)
+        return sum(guess_parameter(cell) is not None or cell.strip().casefold() in mapped for cell in cells)
 
     def _check_first_object(self, line: int, data: str) -> None:
         """See that the command knows what the first object has; that of a later row is the row's own problem."""

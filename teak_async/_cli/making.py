@@ -1,4 +1,4 @@
-"""Records to rows: the cells by their parameters, what is odd about them, and the request."""
+"""Makes rows of the records of an input: checks each value, and builds the requests."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .schema import RowCallSchema, RowSchema
 from .values import MAYBE_CHANGED, NO_VALUE, NO_VALUES, Finding, Findings, find_oddity
 
 LOCATION = "location"
-"""What an error calls the two columns of which one is needed; its message names them."""
+"""The key of an error about `client_ip` and `country_code`, of which one is needed. Its message names both."""
 FRACTION = "a user_id that is a number with a fraction"
 
 
@@ -24,45 +24,45 @@ class RowMaker:
     """Makes the rows of one input.
 
     Attributes:
-        schema: of the command.
-        constants: parameters of all rows.
-        as_is: whether to take every value as it is.
-        words: those that stand for no value.
-        findings: what was odd so far.
+        schema: the command's.
+        constants: parameter → its value in all rows.
+        as_is: take each value unchecked.
+        null_words: the words for a missing value.
+        findings: the odd values so far.
     """
 
     schema: RowSchema
     constants: Mapping[str, str] = field(factory=dict)
     as_is: bool = False
-    words: frozenset[str] = NO_VALUES
+    null_words: frozenset[str] = NO_VALUES
     findings: Findings = field(factory=Findings)
 
     def make(self, line: int, source: str, values: Iterable[tuple[str, Any]]) -> list[Row]:
-        """Make the rows of a record: one for each call.
+        """Make the rows of a record, one for each call. A problem gives one row that fails.
 
         Args:
-            line: where it stands.
+            line: the record's line in the input.
             source: the record's text.
-            values: parameter and value; texts without white space around them, `None` for an empty cell.
+            values: pairs of parameter and value. Texts have no white space around them; `None` is an empty cell.
         """
         parameters: dict[str, Any] = {**self.constants} if self.constants else {}
         problems: dict[str, tuple[str, ...]] = {}
         empty: list[str] = []
-        words, as_is, maybe_changed = self.words, self.as_is, MAYBE_CHANGED.match
+        null_words, as_is, maybe_changed = self.null_words, self.as_is, MAYBE_CHANGED.match
         for name, value in values:
             if value is None:
                 empty.append(name)
             elif as_is or (
-                # A plain text that nothing is odd about takes no further checks, as most values are.
+                # Most values pass here, at the price of a few quick checks.
                 value.isascii()
                 and value.isprintable()
-                and value not in words
+                and value not in null_words
                 and (name != "user_id" or not maybe_changed(value))
                 if type(value) is str
                 else type(value) is not float
             ):
                 parameters[name] = value
-            elif found := self._look_at(name, value, line):
+            elif found := self._check_value(name, value, line):
                 if found.problem is None:
                     empty.append(name)
                 else:
@@ -73,7 +73,7 @@ class RowMaker:
             listed = "; ".join(f"{name}: {message}" for name, (message,) in problems.items())
             return [fail(line, source, InvalidRequest(listed, errors=problems), parameters.get("user_id"))]
         if empty and (unfilled := [name for name in self.schema.filled if name in empty]):
-            message = f"the column {unfilled[0]} is empty here; leave it out of the file to mean all"
+            message = f"the column {unfilled[0]} is empty here; to mean all, leave the column out of the file"
             return [fail(line, source, InvalidRequest(message), parameters.get("user_id"))]
         calls = self._calls_of(parameters)
         if calls[0].key not in parameters:
@@ -81,7 +81,7 @@ class RowMaker:
         return [self._make_call(call, line, source, parameters, part) for part, call in enumerate(calls)]
 
     def _calls_of(self, parameters: Mapping[str, Any]) -> Sequence[RowCallSchema]:
-        # A row without an address has no call on email. One with neither fails as a row of a single call does.
+        # A row without an email has no call on that channel. A row with no key gets the first call, whose request is invalid.
         given = [call for call in self.schema.calls if call.key in parameters]
         return given or self.schema.calls[:1]
 
@@ -90,13 +90,13 @@ class RowMaker:
         try:
             return Row(call.make(parameters), source, line, user_id=parameters.get("user_id"), part=part)
         except InvalidRequest as error:
-            return fail(line, source, _in_columns(error), parameters.get("user_id"), part)
+            return fail(line, source, _name_columns(error), parameters.get("user_id"), part)
 
-    def _look_at(self, name: str, value: Any, line: int) -> Finding | None:
+    def _check_value(self, name: str, value: Any, line: int) -> Finding | None:
         text: str = value if type(value) is str else "NaN" if isnan(value) else repr(value)
-        found = find_oddity(name, text, self.words)
+        found = find_oddity(name, text, self.null_words)
         if found is not None:
-            # An address or an email stays out of what is shown.
+            # Other values, such as an email, are personal.
             shown = f" {text[:60]!r}" if name == "user_id" or found.kind == NO_VALUE else ""
             self.findings.add(found.kind, f"line {line}, {name}{shown}")
         elif type(value) is float and name == "user_id":
@@ -104,13 +104,13 @@ class RowMaker:
         return found
 
 
-def _in_columns(error: InvalidRequest) -> InvalidRequest:
-    """Name columns in an error, where the library names the class of the request and its parameters."""
+def _name_columns(error: InvalidRequest) -> InvalidRequest:
+    """Return an error that names the columns, in place of the request's class and the parameters."""
     listed = "; ".join(f"{'' if name == LOCATION else f'{name}: '}{message}" for name, (message, *_) in error.errors.items())
     return InvalidRequest(listed.replace("client_ip='127.0.0.1'", "client_ip 127.0.0.1") or str(error), errors=error.errors)
 
 
 def fail(line: int, source: str, problem: InvalidRequest, user_id: object = None, part: int = 0) -> Row:
-    """Make the row of a record that cannot be sent; its player is known only as text."""
+    """Make the row of a record that cannot be sent. It keeps a user_id that is printable text."""
     known = user_id if isinstance(user_id, str) and user_id and user_id.isprintable() else None
     return Row(InvalidRequest(f"line {line}: {problem}", errors=problem.errors), source, line, user_id=known, part=part)

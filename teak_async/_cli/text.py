@@ -1,7 +1,7 @@
-"""A file or standard input as lines of text, whatever it is compressed and encoded in.
+"""Lines of text from a file or standard input, decompressed and decoded.
 
-What it is follows from its content. Everything is streamed: no more is held than one line and the buffers of the standard
-library's readers. A line that is too long is given as `None`, and no more of it is kept.
+The content tells compression, encoding and line end; the name of the file does not count. The reader streams: it holds one
+line and the buffers of the standard library's readers. It gives `None` for a line that is too long, and drops the text.
 """
 
 from __future__ import annotations
@@ -24,16 +24,22 @@ from .errors import InputError
 from .kinds import find_compression, find_encoding, find_line_end
 
 MAX_LINE = 1 << 20
-"""Characters of a line at most; a longer one is a failed row."""
+"""Characters of a line at most. A longer line fails as a row."""
 STDIN = 0
-"""The descriptor of standard input."""
+"""Descriptor of standard input."""
 HEAD = 1 << 16
-"""Bytes at most in which the first line is looked for."""
+"""Bytes at most that are searched for the end of the first line."""
 MIN_HEAD = 16
-"""Bytes that tell what a file is, where no line ends before."""
+"""Bytes that are enough to recognise a compression; a text whose first line ends earlier needs fewer."""
 _BUFFER = 1 << 17
-_DAMAGED = (OSError, EOFError, zlib.error, lzma.LZMAError)
-_SHOWN = {"utf-8-sig": "UTF-8", "utf-16-le": "UTF-16", "utf-16-be": "UTF-16", "utf-32-le": "UTF-32", "utf-32-be": "UTF-32"}
+_READ_ERRORS = (OSError, EOFError, zlib.error, lzma.LZMAError)
+_ENCODING_NAMES = {
+    "utf-8-sig": "UTF-8",
+    "utf-16-le": "UTF-16",
+    "utf-16-be": "UTF-16",
+    "utf-32-le": "UTF-32",
+    "utf-32-be": "UTF-32",
+}
 
 
 class TextFile:
@@ -41,19 +47,19 @@ class TextFile:
 
     Attributes:
         compression: `gzip`, `bzip2`, `xz`, `zstd`, or empty.
-        encoding: as Python names it.
+        encoding: Python's name for it.
         line_end: a line feed, or a carriage return.
-        head: the first bytes of the text, which are read again with the lines.
+        head: the first bytes of the decompressed text. `lines` gives them, too.
 
     Raises:
-        InputError: when it cannot be opened or read.
+        InputError: when the file cannot be opened or read.
     """
 
     def __init__(self, path: str) -> None:
         self.name = "standard input" if path == "-" else path
         self._path = path
         self.compression = ""
-        self._damage: tuple[type[Exception], ...] = _DAMAGED
+        self._read_errors: tuple[type[Exception], ...] = _READ_ERRORS
         with ExitStack() as stack:
             self._file = stack.enter_context(_open(path))
             try:
@@ -67,11 +73,11 @@ class TextFile:
                 else:
                     self.head = _read_head(content, _tells_line_end)
                     content = _Prefixed(self.head, self._file)
-            except self._damage as error:
+            except self._read_errors as error:
                 raise self._unreadable(error, 0) from None
             self.encoding = find_encoding(self.head)
             self.line_end = find_line_end(self.head.decode(self.encoding, errors="replace")) or "\n"
-            # Bytes that are no UTF-8 come back as they were, so that a row is kept as it stands in the file.
+            # Surrogates keep bytes that are not UTF-8, so that a report gives the row back byte by byte.
             errors = "surrogateescape" if self.encoding.startswith("utf-8") else "replace"
             buffered = stack.enter_context(io.BufferedReader(content, _BUFFER))
             self._text = io.TextIOWrapper(buffered, self.encoding, errors, newline=self.line_end)
@@ -80,13 +86,13 @@ class TextFile:
 
     @property
     def description(self) -> str:
-        """How the text is kept, as `UTF-16, gzip`."""
-        encoding = _SHOWN.get(self.encoding, self.encoding.upper())
+        """Encoding, line end and compression, such as `UTF-16, gzip`."""
+        encoding = _ENCODING_NAMES.get(self.encoding, self.encoding.upper())
         parts = [encoding, "lines end with CR" if self.line_end == "\r" else "", self.compression]
         return ", ".join(part for part in parts if part)
 
     def lines(self) -> Iterator[tuple[int, str | None]]:
-        """Give the lines with their numbers, from 1; `None` for one that is too long.
+        """Give each line with its number, from 1; `None` in place of a line that is too long.
 
         Raises:
             InputError: when the file cannot be read any further.
@@ -102,11 +108,11 @@ class TextFile:
                     yield number, None
                 else:
                     yield number, data.removeprefix("\ufeff") if number == 1 else data
-        except self._damage as error:
+        except self._read_errors as error:
             raise self._unreadable(error, number) from None
 
     def is_file(self, path: Path) -> bool:
-        """Tell whether the text is read from this very file."""
+        """Tell whether a path names the file that this object reads."""
         return os.path.samestat(os.fstat(self._file.fileno()), path.stat())
 
     def close(self) -> None:
@@ -115,7 +121,7 @@ class TextFile:
     def _decompress(self, file: io.BufferedReader) -> BinaryIO:
         match self.compression:
             case "gzip":
-                return gzip.GzipFile(fileobj=file)  # type: ignore[return-value] # it has what is used of one
+                return gzip.GzipFile(fileobj=file)  # type: ignore[return-value] # it has all methods that are used
             case "bzip2":
                 return bz2.BZ2File(file)  # type: ignore[return-value] # as above
             case "xz":
@@ -125,8 +131,10 @@ class TextFile:
                 if zstd is None:
                     named = "FILE" if self._path == "-" else self._path
                     remedy = f"pip install 'teak_async[cli]', or: zstd -dc {named} | teak-async COMMAND -"
-                    raise InputError(f"{self.name}: this is compressed with Zstandard, of which a package is missing: {remedy}")
-                self._damage = (*_DAMAGED, zstd.ZstdError)
+                    raise InputError(
+                        f"{self.name}: this is compressed with Zstandard, and the package that reads it is missing: {remedy}"
+                    )
+                self._read_errors = (*_READ_ERRORS, zstd.ZstdError)
                 opened: BinaryIO = zstd.ZstdFile(file)
                 return opened
 
@@ -141,7 +149,7 @@ class TextFile:
 
 
 class _Prefixed(io.RawIOBase):
-    """A stream, with what was read of it already before it."""
+    """A stream that gives again the head that was read from it."""
 
     def __init__(self, head: bytes, stream: Any) -> None:
         self._head = memoryview(head)
@@ -157,24 +165,21 @@ class _Prefixed(io.RawIOBase):
         else:
             data = self._read(len(buffer))
             if data is None:
-                raise BlockingIOError(EAGAIN, "this is a pipe that does not wait for its data (O_NONBLOCK)")
+                raise BlockingIOError(EAGAIN, "this is a pipe in non-blocking mode (O_NONBLOCK)")
         buffer[: len(data)] = data
         return len(data)
 
 
 def _open(path: str) -> io.FileIO:
     try:
-        # A reader of its own, also for standard input: a read in the thread holds the lock that Python takes at exit.
+        # Not `sys.stdin`: a thread that waits in its `read` holds a lock that Python needs at exit.
         return io.FileIO(os.dup(STDIN) if path == "-" else path)
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}") from None
 
 
 def _read_head(stream: Any, is_enough: Callable[[bytes], bool]) -> bytes:
-    """Read until the content is recognised, and no further.
-
-    A pipe may bring the next line in an hour.
-    """
+    """Read until the content is recognised, and no further, since the next line of a pipe may come in an hour."""
     read: Callable[[int], bytes] = getattr(stream, "read1", stream.read)
     head = b""
     while len(head) < HEAD and not is_enough(head) and (more := read(HEAD - len(head))):
@@ -193,6 +198,6 @@ def _tells_line_end(head: bytes) -> bool:
 def _find_zstd() -> Any:
     name = "compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd"
     try:
-        return import_module(name)  # only where it is used
+        return import_module(name)
     except ModuleNotFoundError:
         return None

@@ -1,9 +1,7 @@
-"""The time that `--deadline` names, as a person writes it.
+"""Reads a time that an option names, as a person writes it.
 
-Rules of this module:
-
-- A time without a zone is of this machine's zone; a time without a day is the next one that the clock shows.
-- What means one day to some and another day to others, such as 01/02/2026, is refused.
+- A time without a zone is in this machine's zone. A time without a day is the next such time.
+- A date such as 01/02/2026 is an error, since it does not say whether the day or the month comes first.
 """
 
 from __future__ import annotations
@@ -13,7 +11,7 @@ from datetime import UTC, datetime, time, timedelta, timezone, tzinfo
 from zoneinfo import ZoneInfo
 
 FORMS = "write 2026-01-31 18:00, 2026-01-31T18:00+01:00, 2026-01-31 18:00 Europe/Berlin, tomorrow 6:30, 18:00, or 2h30m"
-"""What a message says of the forms."""
+"""The forms, as messages list them."""
 
 _SECONDS = {"s": 1, "sec": 1, "second": 1, "m": 60, "min": 60, "minute": 60, "h": 3600, "hr": 3600, "hour": 3600, "d": 86400}
 _SECONDS |= {"day": 86400, "w": 604800, "week": 604800}
@@ -36,15 +34,15 @@ def read_time(text: str, now: datetime) -> datetime:
     """Read a time that a person wrote.
 
     Args:
-        text: what was written.
+        text: the person's words.
         now: the present, with this machine's zone.
 
     Raises:
-        ValueError: when it cannot be read; the message says what can.
+        ValueError: when the text is no time; the message lists the forms.
     """
     words = re.sub(r"^(?:in|at|on|until|by|\+)\s*(?=\S)", "", " ".join(text.lower().split()))
     if words.replace(".", "", 1).isdigit() and len(words) != len("20260131"):
-        raise ValueError(f"{text} of what? write {text}m for minutes, {text}h for hours; for a time, {FORMS}")
+        raise ValueError(f"{text} has no unit: write {text}m for minutes, {text}h for hours; for a time, {FORMS}")
     written: object = text
     try:
         if (span := _read_span(words)) is not None:
@@ -54,11 +52,11 @@ def read_time(text: str, now: datetime) -> datetime:
     except _UnreadableError as problem:
         raise ValueError(f"{text!r} cannot be read as a time{problem}; {FORMS}") from None
     except (ValueError, OverflowError, OSError):
-        raise ValueError(f"{written} is a time that this machine cannot tell") from None
+        raise ValueError(f"{written} is a time too far away for this machine") from None
 
 
 class _UnreadableError(Exception):
-    """A text is no time; the message says why, where that helps."""
+    """The text is no time. The message begins with a colon, or is empty."""
 
 
 def _read_span(words: str) -> timedelta | None:
@@ -98,7 +96,6 @@ def _read_words(words: str, now: datetime) -> datetime:
         written += timedelta(days=7 * (written <= here.replace(tzinfo=None)))
     else:
         written = _read_date(day) + at
-    # A naive time is this machine's.
     return written if zone is None else written.replace(tzinfo=zone)
 
 
@@ -106,7 +103,7 @@ def _take_zone(words: str) -> tuple[str, tzinfo | None]:
     match = _ZONE.search(words)
     if match is None:
         return words, None
-    # A date ends like an offset does, and has no zone.
+    # The end of 2026-01-31 looks like an offset; only a time of day has one.
     if match[3] and ":" not in words[: match.start()] and not re.search(r"[ap]\.?m\.?$", words[: match.start()]):
         return words, None
     rest = words[: match.start()].rstrip()
@@ -119,10 +116,10 @@ def _take_zone(words: str) -> tuple[str, tzinfo | None]:
                 return rest, ZoneInfo(name)
             except (OSError, ValueError, LookupError):
                 continue
-        raise _UnreadableError(f": {match[2]} is no zone that this machine knows")
+        raise _UnreadableError(f": this machine does not know the zone {match[2]}")
     offset = timedelta(hours=int(match[3]), minutes=int(match[3][0] + (match[4] or "0")))
     if abs(offset) >= timedelta(days=1):
-        raise _UnreadableError(": no zone is that far away")
+        raise _UnreadableError(": an offset is less than 24 hours")
     return rest, timezone(offset)
 
 
@@ -138,7 +135,7 @@ def _take_clock(words: str) -> tuple[str, timedelta | None]:
             raise _UnreadableError(": an hour before a.m. or p.m. is from 1 to 12")
         hours = hours % 12 + 12 * (half == "p")
     if hours > 24 or minutes > 59 or seconds > 59 or (hours == 24 and (minutes or seconds)):
-        raise _UnreadableError(": no clock shows that")
+        raise _UnreadableError(": there is no such time of day")
     return f"{words[: match.start()]} {words[match.end() :]}".strip(), timedelta(hours=hours, minutes=minutes, seconds=seconds)
 
 
@@ -151,9 +148,9 @@ def _read_date(day: str) -> datetime:
                 break
             month = _MONTHS.index(name) + 1 if name else int(parts["m"])
             try:
-                return datetime(int(parts["y"]), month, int(parts["d"]))  # noqa: DTZ001 - its zone is found elsewhere
+                return datetime(int(parts["y"]), month, int(parts["d"]))  # noqa: DTZ001 - the caller adds the zone
             except ValueError as problem:
                 raise _UnreadableError(f": {problem}") from None
     if re.fullmatch(r"\d{1,2}/\d{1,2}/\d{2,4}", day):
-        raise _UnreadableError(": is the day or the month first?")
+        raise _UnreadableError(": does the day or the month come first?")
     raise _UnreadableError

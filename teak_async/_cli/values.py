@@ -1,9 +1,9 @@
-r"""Values that are no values, and ids that a program has changed on their way. Pure.
+r"""Finds words for a missing value, and ids that another program has changed. Pure.
 
 Invariants:
 
-- A player of the name `nan` or `1.23457E+17` cannot be taken back, so such a row fails, and `--as-is` sends it.
-- An optional parameter that says in a word that it has no value (`\N`, `NULL`) is empty. `NA` is Namibia for a country.
+- A row whose user_id is `nan` or `1.23457E+17` fails, since a call for such a player cannot be undone. `--as-is` sends it.
+- Any other parameter is empty if its value is a word for a missing value (`\N`, `NULL`). The country `NA` is Namibia.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ NO_VALUES = frozenset(
     | {"NA", "n/a", "NaT", "<null>", "[NULL]", "(null)"}  # R, pandas, the grids of DataGrip, DBeaver, Toad
     | {"#NULL!", "#VALUE!", "#REF!", "#NAME?", "#DIV/0!", "#NUM!"}  # formulas that failed
 )
-"""Words that stand where there is no value."""
+"""Words for a missing value."""
 
-NO_VALUE = "a word for no value, taken as empty"
-NO_USER_ID = "a user_id that is a word for no value"
-INVISIBLE = "control or zero-width characters"
+NO_VALUE = "a word for a missing value, taken as empty"
+NO_USER_ID = "a user_id that is a word for a missing value"
+UNREADABLE = "control, zero-width or lost characters"
 _SPACES = " \u00a0\u2009\u202f"
 _CHANGED: tuple[tuple[str, str, str], ...] = (
     (
@@ -38,12 +38,12 @@ _CHANGED: tuple[tuple[str, str, str], ...] = (
     (
         r"=.*",
         "a user_id in a spreadsheet's formula",
-        "a spreadsheet's formula stands around this value; export the value alone",
+        "this is a spreadsheet's formula; export the value alone",
     ),
     (
         r"'\d.*",
         "a user_id behind a spreadsheet's apostrophe",
-        "a spreadsheet's mark for text stands before this value; export the value alone",
+        "a spreadsheet marks text by this apostrophe; export the value alone",
     ),
     (
         rf"[+-]?\d{{1,3}}([,.'\u2019{_SPACES}])\d{{3}}(?:\1\d{{3}})*",
@@ -52,16 +52,16 @@ _CHANGED: tuple[tuple[str, str, str], ...] = (
     ),
     (
         r"""b(['"]).*\1""",
-        "a user_id in Python's writing of bytes",
-        "a Python program has written bytes as text; decode the column before the export",
+        "a user_id in Python's notation for bytes",
+        "a Python program has written bytes without decoding them; decode the column before the export",
     ),
 )
 MAYBE_CHANGED = re.compile(rf"""=|'\d|b['"]|[+-]?\d+[eE.,'\u2019{_SPACES}]""")
-"""What a changed id begins with: most ids are done with after this."""
+"""How a changed id begins. Most ids do not, and need no further pattern."""
 _CHANGES = tuple((re.compile(pattern), kind, problem) for pattern, kind, problem in _CHANGED)
 _INVISIBLE = {"Cc": "a control character", "Cf": "a zero-width character", "Zl": "a line break", "Zp": "a line break"}
 LOST = "\ufffd"
-"""What a conversion writes for a character that it cannot read."""
+"""The character that a conversion writes in place of one that it cannot decode."""
 
 
 @frozen
@@ -69,8 +69,8 @@ class Finding:
     """What is odd about a value.
 
     Attributes:
-        kind: of which a dry run counts the values.
-        problem: why the row fails; `None` where the value is taken as empty.
+        kind: the words under which a dry run counts it.
+        problem: why the row fails; `None` when the value is taken as empty.
     """
 
     kind: str
@@ -79,13 +79,13 @@ class Finding:
 
 @define
 class Findings:
-    """Counts what was found in an input, each kind with the place and the value of the first."""
+    """Counts the findings in an input by kind. The first of each kind is the example."""
 
     counts: dict[str, int] = field(factory=dict)
     first: dict[str, str] = field(factory=dict)
 
     def add(self, kind: str, example: str) -> None:
-        """Count one."""
+        """Count a finding."""
         if kind not in self.counts:
             self.counts[kind] = 0
             self.first[kind] = example
@@ -96,22 +96,22 @@ class Findings:
         return [f"{kind}: {count:,}, the first in {self.first[kind]}" for kind, count in self.counts.items()]
 
 
-def find_oddity(name: str, text: str, words: frozenset[str] = NO_VALUES) -> Finding | None:
-    """Look at the value of a parameter; `None` for one that is what it seems.
+def find_oddity(name: str, text: str, null_words: frozenset[str] = NO_VALUES) -> Finding | None:
+    """Return what is odd about the value of a parameter; `None` for nothing.
 
     Args:
         name: the parameter.
         text: its value, without white space around it.
-        words: those that stand for no value.
+        null_words: the words for a missing value.
     """
-    if text in words and not (text == "NA" and name == "country_code"):
+    if text in null_words and not (text == "NA" and name == "country_code"):
         if name != "user_id":
             return Finding(NO_VALUE)
-        return Finding(NO_USER_ID, f"{text!r} is what a program writes where it has no value, and no player")
+        return Finding(NO_USER_ID, f"{text!r} is a word for a missing value, and no player's id")
     if not text.isprintable() and (problem := _find_invisible(text)):
-        return Finding(INVISIBLE, problem)
+        return Finding(UNREADABLE, problem)
     if LOST in text:
-        return Finding(INVISIBLE, "a conversion has lost a character here (U+FFFD); export it again, as UTF-8")
+        return Finding(UNREADABLE, "a conversion has lost a character here (U+FFFD); export it again, as UTF-8")
     if name == "user_id" and MAYBE_CHANGED.match(text):
         for pattern, kind, problem in _CHANGES:
             if pattern.fullmatch(text):

@@ -92,15 +92,15 @@ FILES: list[tuple[str, str, list[str]]] = [
             "line 2: user_id: '12.0': a spreadsheet or pandas has made a decimal of this number; export the column as a whole number or as text",
             "line 3: user_id: '4.873214862074862e+18': a spreadsheet or pandas has rounded this number; export the column as text",
             "line 4: user_id: '1.23457E+17': a spreadsheet or pandas has rounded this number; export the column as text",
-            "line 5: user_id: '=\"00123\"': a spreadsheet's formula stands around this value; export the value alone",
-            "line 6: user_id: '=\"00123\"': a spreadsheet's formula stands around this value; export the value alone",
+            "line 5: user_id: '=\"00123\"': this is a spreadsheet's formula; export the value alone",
+            "line 6: user_id: '=\"00123\"': this is a spreadsheet's formula; export the value alone",
             "line 7: user_id: '1,234,567': a spreadsheet has put separators into this number; export it without a number format",
             "8: '12e34567' 'DE'",
-            "line 9: user_id: \"'00123\": a spreadsheet's mark for text stands before this value; export the value alone",
+            'line 9: user_id: "\'00123": a spreadsheet marks text by this apostrophe; export the value alone',
             "line 10: user_id: '1.234.567': a spreadsheet has put separators into this number; export it without a number format",
             "line 11: user_id: '1 234 567': a spreadsheet has put separators into this number; export it without a number format",
             "line 12: user_id: '1,23457E+17': a spreadsheet or pandas has rounded this number; export the column as text",
-            "line 13: user_id: \"b'p1'\": a Python program has written bytes as text; decode the column before the export",
+            "line 13: user_id: \"b'p1'\": a Python program has written bytes without decoding them; decode the column before the export",
             "14: '00123' 'DE'",
             "15: '-5' 'DE'",
             "a user_id that ends in .0: 1, the first in line 2, user_id '12.0'",
@@ -108,7 +108,7 @@ FILES: list[tuple[str, str, list[str]]] = [
             "a user_id in a spreadsheet's formula: 2, the first in line 5, user_id '=\"00123\"'",
             "a user_id with thousands separators: 3, the first in line 7, user_id '1,234,567'",
             "a user_id behind a spreadsheet's apostrophe: 1, the first in line 9, user_id \"'00123\"",
-            "a user_id in Python's writing of bytes: 1, the first in line 13, user_id \"b'p1'\"",
+            "a user_id in Python's notation for bytes: 1, the first in line 13, user_id \"b'p1'\"",
         ],
     ),
     (
@@ -355,7 +355,7 @@ FILES: list[tuple[str, str, list[str]]] = [
             "6: 'p1' 'DE'",
             "line 7: user_id: has a control character (U+007F, character 2); remove it before the export",
             "line 8: user_id: a conversion has lost a character here (U+FFFD); export it again, as UTF-8",
-            "control or zero-width characters: 6, the first in line 2, user_id 'p\\u200b1'",
+            "control, zero-width or lost characters: 6, the first in line 2, user_id 'p\\u200b1'",
         ],
     ),
     (
@@ -395,18 +395,18 @@ FILES: list[tuple[str, str, list[str]]] = [
         "FILE: CSV separated by commas, UTF-8",
         [
             "2: 'p1' 'NA'",
-            "line 3: user_id: '\\\\N' is what a program writes where it has no value, and no player",
-            "line 4: user_id: 'nan' is what a program writes where it has no value, and no player",
-            "line 5: user_id: 'NULL' is what a program writes where it has no value, and no player",
-            "line 6: user_id: 'None' is what a program writes where it has no value, and no player",
-            "line 7: user_id: '<NA>' is what a program writes where it has no value, and no player",
-            "line 8: user_id: 'null' is what a program writes where it has no value, and no player",
-            "line 9: user_id: 'NaN' is what a program writes where it has no value, and no player",
-            "line 10: user_id: 'N/A' is what a program writes where it has no value, and no player",
-            "line 11: user_id: '#N/A' is what a program writes where it has no value, and no player",
+            "line 3: user_id: '\\\\N' is a word for a missing value, and no player's id",
+            "line 4: user_id: 'nan' is a word for a missing value, and no player's id",
+            "line 5: user_id: 'NULL' is a word for a missing value, and no player's id",
+            "line 6: user_id: 'None' is a word for a missing value, and no player's id",
+            "line 7: user_id: '<NA>' is a word for a missing value, and no player's id",
+            "line 8: user_id: 'null' is a word for a missing value, and no player's id",
+            "line 9: user_id: 'NaN' is a word for a missing value, and no player's id",
+            "line 10: user_id: 'N/A' is a word for a missing value, and no player's id",
+            "line 11: user_id: '#N/A' is a word for a missing value, and no player's id",
             "12: 'p2' 'DE'",
-            "a word for no value, taken as empty: 6, the first in line 2, client_ip '\\\\N'",
-            "a user_id that is a word for no value: 9, the first in line 3, user_id '\\\\N'",
+            "a word for a missing value, taken as empty: 6, the first in line 2, client_ip '\\\\N'",
+            "a user_id that is a word for a missing value: 9, the first in line 3, user_id '\\\\N'",
         ],
     ),
     (
@@ -425,7 +425,7 @@ FILES: list[tuple[str, str, list[str]]] = [
     ),
     (
         "pandas_index.csv",
-        "FILE, line 1: the first column has no name, as the index of a pandas table; write it with index=False, or leave it out with --ignore-extra",
+        "FILE, line 1: the first column has no name, like the index of a pandas table; write the table with index=False, or leave the column out with --ignore-extra",
         [],
     ),
     (
@@ -443,7 +443,7 @@ FILES: list[tuple[str, str, list[str]]] = [
         [
             "2: 'p1' 'DE'",
             "line 3: either client_ip or country_code is needed (client_ip 127.0.0.1 when neither is known)",
-            "a word for no value, taken as empty: 1, the first in line 3, country_code 'nan'",
+            "a word for a missing value, taken as empty: 1, the first in line 3, country_code 'nan'",
         ],
     ),
     (
@@ -533,12 +533,12 @@ FILES: list[tuple[str, str, list[str]]] = [
             "line 4: not a CSV row: unexpected end of data",
             "5: 'p3' '203.0.113.3'",
             "6: 'p\"4' '203.0.113.4'",
-            "control or zero-width characters: 1, the first in line 2, user_id 'p1\\nx'",
+            "control, zero-width or lost characters: 1, the first in line 2, user_id 'p1\\nx'",
         ],
     ),
     (
         "r.csv",
-        "FILE, line 1: the first column has no name, as the index of a pandas table; write it with index=False, or leave it out with --ignore-extra",
+        "FILE, line 1: the first column has no name, like the index of a pandas table; write the table with index=False, or leave the column out with --ignore-extra",
         [],
     ),
     (
@@ -604,7 +604,7 @@ FILES: list[tuple[str, str, list[str]]] = [
         [
             "2: 'p1' 'DE'",
             "line 3: country_code: must be a two-letter ISO country, not '\\\\\\\\N'",
-            "a word for no value, taken as empty: 1, the first in line 2, email '\\\\N'",
+            "a word for a missing value, taken as empty: 1, the first in line 2, email '\\\\N'",
         ],
     ),
     (
@@ -622,7 +622,7 @@ FILES: list[tuple[str, str, list[str]]] = [
     ),
     (
         "trailing_comma.csv",
-        "FILE, line 1: the last column has no name: a separator ends the line; remove it, or leave the column out with --ignore-extra",
+        "FILE, line 1: the last column has no name: the line ends with a separator; remove it, or leave the column out with --ignore-extra",
         [],
     ),
     (
@@ -734,14 +734,14 @@ WITH_OPTIONS: list[tuple[str, str, Callable[[], Reading], str, list[str]]] = [
         "uid.csv",
         "status",
         lambda: Reading(columns={"user_id": "gone"}),
-        "FILE, line 1: no column 'gone', of which --column makes user_id; there are 'uid', 'country'",
+        "FILE, line 1: there is no column 'gone' for --column user_id=…; the columns are 'uid', 'country'",
         [],
     ),
     (
         "uid.csv",
         "status",
         lambda: Reading(columns={"email": "uid"}),
-        "--column: status has no parameter 'email'; known are user_id",
+        "--column: status has no parameter 'email'; it has user_id",
         [],
     ),
     (
@@ -760,8 +760,8 @@ WITH_OPTIONS: list[tuple[str, str, Callable[[], Reading], str, list[str]]] = [
         "FILE: CSV separated by tabs, UTF-8",
         [
             "2: 'p1' 'DE'",
-            "line 3: user_id: 'NULL' is what a program writes where it has no value, and no player",
-            "a user_id that is a word for no value: 1, the first in line 3, user_id 'NULL'",
+            "line 3: user_id: 'NULL' is a word for a missing value, and no player's id",
+            "a user_id that is a word for a missing value: 1, the first in line 3, user_id 'NULL'",
         ],
     ),
     (
@@ -808,7 +808,7 @@ WITH_OPTIONS: list[tuple[str, str, Callable[[], Reading], str, list[str]]] = [
         [
             "2: 'p1' 'DE'",
             "line 4: either client_ip or country_code is needed (client_ip 127.0.0.1 when neither is known)",
-            "a word for no value, taken as empty: 1, the first in line 4, country_code '#N/A'",
+            "a word for a missing value, taken as empty: 1, the first in line 4, country_code '#N/A'",
         ],
     ),
     (
@@ -941,7 +941,7 @@ WITH_OPTIONS: list[tuple[str, str, Callable[[], Reading], str, list[str]]] = [
         [
             "2: 'p1' '127.0.0.1' 'DE'",
             "3: 'p2' '127.0.0.1' 'x@example.com'",
-            "a word for no value, taken as empty: 2, the first in line 2, email '\\\\N'",
+            "a word for a missing value, taken as empty: 2, the first in line 2, email '\\\\N'",
         ],
     ),
     (
@@ -958,14 +958,14 @@ WITH_OPTIONS: list[tuple[str, str, Callable[[], Reading], str, list[str]]] = [
         "gzip.csv.gz",
         "identify",
         lambda: Reading(constants={"client_ip": "127.0.0.1"}),
-        "FILE, line 1: the column 'client_ip' stands there; --constant is for what the rows do not have",
+        "FILE, line 1: the column 'client_ip' and --constant both give client_ip; leave --constant out",
         [],
     ),
     (
         "gzip.csv.gz",
         "identify",
         lambda: Reading(constants={"user_id": "p"}),
-        "--constant: a user_id for all rows would be one player; name the column with --column",
+        "--constant: with one user_id all rows would be the same player; name the column with --column",
         [],
     ),
     (

@@ -88,24 +88,28 @@ def test_spans(text: str, seconds: float, now: datetime) -> None:
             ("-2h", "'-2h'"),
             ("2 fortnights", "cannot be read"),
         ),
-        *(("90", "90 of what? write 90m for minutes, 90h for hours"), ("18.30", "18.30 of what?"), ("1767225600", "of what?")),
-        *(("01/02/2026", "is the day or the month first?"), ("1/2/26 18:00", "is the day or the month first?")),
+        *(
+            ("90", "90 has no unit: write 90m for minutes, 90h for hours"),
+            ("18.30", "18.30 has no unit"),
+            ("1767225600", "has no unit"),
+        ),
+        *(("01/02/2026", "does the day or the month come first?"), ("1/2/26 18:00", "does the day or the month come first?")),
         *(
             ("2026-02-30", "day is out of range"),
             ("2026-13-01 18:00", "month must be in 1..12"),
             ("32 Jan 2026", "out of range"),
         ),
         *(
-            ("25:00", "no clock shows that"),
-            ("18:60", "no clock"),
-            ("24:01", "no clock"),
+            ("25:00", "there is no such time of day"),
+            ("18:60", "no such time of day"),
+            ("24:01", "no such time of day"),
             ("13pm", "is from 1 to 12"),
             ("0am", "1 to 12"),
         ),
         *(
             ("18:00 PST", "cannot be read"),
-            ("18:00 Mars/Base", "mars/base is no zone"),
-            ("18:00 +25:00", "no zone is that far"),
+            ("18:00 Mars/Base", "does not know the zone mars/base"),
+            ("18:00 +25:00", "an offset is less than 24 hours"),
         ),
         *(
             ("today", "cannot be read"),
@@ -114,8 +118,8 @@ def test_spans(text: str, seconds: float, now: datetime) -> None:
             ("2026-01-31 18:00 19:00", "cannot"),
         ),
         *(
-            ("0001-01-01", "0001-01-01 00:00:00 is a time that this machine"),
-            ("999999999999 weeks", "cannot tell"),
+            ("0001-01-01", "0001-01-01 00:00:00 is a time too far away"),
+            ("999999999999 weeks", "too far away"),
             ("9" * 400 + "h", ""),
         ),
     ],
@@ -125,4 +129,4 @@ def test_what_cannot_be_read(text: str, said: str, now: datetime) -> None:
     with pytest.raises(ValueError, match="time") as refused:
         read_time(text, now)
     assert said in str(refused.value)
-    assert FORMS in str(refused.value) or "cannot tell" in str(refused.value)
+    assert FORMS in str(refused.value) or "too far away" in str(refused.value)
