@@ -1,4 +1,4 @@
-"""Rows that a thread reads, ahead of their use, so that a slow pipe or query does not hold the loop up."""
+"""Reads rows ahead of their use in a thread, so that a slow pipe or query does not block the event loop."""
 
 from __future__ import annotations
 
@@ -12,31 +12,31 @@ from typing import Generic, TypeVar
 Item = TypeVar("Item")
 
 READ_AHEAD = 512
-"""Rows read ahead of their use at most."""
+"""Rows at most that are read and not used yet."""
 
 
 class _Thread(Generic[Item]):
-    """The thread, and what it shares with the loop.
+    """A thread that reads items, and the state that it shares with the loop.
 
     Attributes:
-        ready: items that were read.
-        ended: the error that ended the reading, or `None`; empty while it goes on.
-        wanted: with so many items the loop is woken; 0 while it does not wait.
-        left: whether nobody uses the items any more.
+        ready: items that were read and not taken yet.
+        ended: one entry once the reading has ended: its error, or `None`.
+        wanted: the number of items for which the loop waits; 0 while it does not wait.
+        abandoned: whether nobody takes items any more.
     """
 
     def __init__(self, items: Iterator[Item], close: Callable[[], None]) -> None:
         self._items = items
         self._close = close
         self._loop = asyncio.get_running_loop()
-        self._came = asyncio.Event()
+        self._arrived = asyncio.Event()
         self._room = threading.Event()
         self._room.set()
         self.ready: deque[Item] = deque()
         self.ended: list[Exception | None] = []
         self.wanted = 0
-        self.left = False
-        # A daemon: a pipe in which nothing comes any more does not keep an interrupted command alive.
+        self.abandoned = False
+        # A daemon, so that a silent pipe does not keep an interrupted command alive.
         threading.Thread(target=self._read, name="teak_async rows", daemon=True).start()
 
     def _read(self) -> None:
@@ -46,14 +46,14 @@ class _Thread(Generic[Item]):
             for item in self._items:
                 if len(ready) >= most:
                     room.clear()
-                    if len(ready) >= most and not self.left:
+                    if len(ready) >= most and not self.abandoned:
                         room.wait()
-                if self.left:
+                if self.abandoned:
                     return
                 ready.append(item)
                 if 0 < self.wanted <= len(ready):
                     self._wake()
-        except Exception as error:  # noqa: BLE001 - raised again where the rows are used
+        except Exception as error:  # noqa: BLE001 - `read_ahead` raises it again
             failure = error
         finally:
             self._close()
@@ -61,38 +61,39 @@ class _Thread(Generic[Item]):
             self._wake()
 
     def _wake(self) -> None:
-        with suppress(RuntimeError):  # the loop is closed, and uses no more rows
-            self._loop.call_soon_threadsafe(self._came.set)
+        with suppress(RuntimeError):  # the loop is closed, and takes no more items
+            self._loop.call_soon_threadsafe(self._arrived.set)
 
     async def wait(self, least: int) -> None:
-        """Wait until so many items are there, or there are no more."""
+        """Wait until so many items are ready, or the reading has ended."""
         while len(self.ready) < least and not self.ended:
             self.wanted = least
-            # The thread may have added an item, or ended, before it saw that somebody waits.
+            # The thread may have added an item, or ended, before it could see `wanted`.
             if len(self.ready) < least and not self.ended:
-                await self._came.wait()
+                await self._arrived.wait()
             self.wanted = 0
-            self._came.clear()
+            self._arrived.clear()
 
     def take(self, most: int) -> list[Item]:
+        """Take up to so many items, and let the thread read on once half of its room is free."""
         ready = self.ready
         taken = [ready.popleft() for _ in range(min(len(ready), most))]
         if len(ready) <= READ_AHEAD // 2:
             self._room.set()
         return taken
 
-    def leave(self) -> None:
-        self.left = True
+    def abandon(self) -> None:
+        self.abandoned = True
         self._room.set()
 
 
 async def read_ahead(items: Iterator[Item], close: Callable[[], None], most: int = 1) -> AsyncGenerator[list[Item], None]:
-    """Iterate in a thread, and give what is there.
+    """Iterate in a thread, and yield lists of the items.
 
     Args:
-        items: what to iterate.
-        close: called in the thread at its end.
-        most: items given at once, at most. One is given as soon as it is there; for many it waits until half of them are.
+        items: the items; only the thread iterates over them.
+        close: called in the thread when it ends.
+        most: items in a list at most. A list comes as soon as half as many are ready, or no more follow.
     """
     thread = _Thread(items, close)
     try:
@@ -104,4 +105,4 @@ async def read_ahead(items: Iterator[Item], close: Callable[[], None], most: int
         if thread.ended[0] is not None:
             raise thread.ended[0]
     finally:
-        thread.leave()
+        thread.abandon()

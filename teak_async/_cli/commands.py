@@ -217,7 +217,7 @@ def _read_time(option: str, text: str) -> datetime:
 
 
 def run_report(options: ReportOptions) -> None:
-    LISTENER.set_last_words("the report is not whole")
+    LISTENER.set_exit_message("the report is not whole")
     journal, failed, in_doubt = options.journal, options.failed, options.in_doubt
     if failed is not None and in_doubt is not None and same_file(failed, in_doubt):
         raise fail(f"{failed}: named for both; write the failed rows and those in doubt to two files")
@@ -268,7 +268,7 @@ def run_limits(address: str, *, watch: bool, as_json: bool) -> None:
 
 def run_list(base_url: str, after: str | None, since: str | None) -> None:
     """Write the exclusions, or with `since` the unsubscriptions."""
-    LISTENER.set_last_words("nothing was written")
+    LISTENER.set_exit_message("nothing was written")
     try:
         _check_credentials()
         session = TeakSession(base_url=base_url)

@@ -72,7 +72,7 @@ async def run_demo(players: int, window: str, processes: int = 1) -> int:
     assert task is not None
     # Where no run takes the signals over, the first one has to leave the folder removed.
     with (
-        LISTENER.taken_over(lambda _: loop.call_soon_threadsafe(task.cancel)),
+        LISTENER.hand_to(lambda _: loop.call_soon_threadsafe(task.cancel)),
         tempfile.TemporaryDirectory(prefix="teak-async-") as folder,
     ):
         processes = min(processes, players)

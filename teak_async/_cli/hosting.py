@@ -17,7 +17,7 @@ from .signals import LISTENER
 
 
 def run_sandbox(server_options: ServerOptions, fault_options: FaultOptions) -> None:
-    LISTENER.set_last_words("the sandbox has ended")
+    LISTENER.set_exit_message("the sandbox has ended")
     try:
         server = Sandbox(**server_options._asdict(), faults=Faults(**fault_options._asdict()))
         with suppress(KeyboardInterrupt):
@@ -37,7 +37,7 @@ def run_demo_of(players: int, window: str, processes: int) -> None:
 async def _serve(server: Sandbox) -> None:
     ended = asyncio.Event()
     loop = asyncio.get_running_loop()
-    with LISTENER.taken_over(lambda _: loop.call_soon_threadsafe(ended.set)):
+    with LISTENER.hand_to(lambda _: loop.call_soon_threadsafe(ended.set)):
         async with server:
             typer.echo(f"Teak sandbox at {server.url}; what it saw: {server.url}/sandbox; Ctrl-C ends it. In another shell:")
             typer.echo(f"  export TEAK_BASE_URL={server.url} TEAK_GAME_ID={GAME_ID} TEAK_SECRET_KEY={SECRET_KEY}")

@@ -1,11 +1,13 @@
-"""Input files: CSV or JSON Lines to rows.
+"""Reads the rows of a CSV or JSON Lines file.
 
 Invariants:
 
-- One line is one row, in CSV too. Only where lines make a whole record together is a row of several lines.
-- A problem of the whole file (an unknown column, no text, nothing in it) is an `InputError` before anything is sent. A
-  problem of a row is an `InvalidRequest` in its place, with the line's number.
-- An empty cell means that the parameter is left out.
+- Each line is a record, in CSV too, except where several lines make a record only together.
+- A problem that the beginning of the file shows (an unknown column, no text, no rows) is an `InputError` before anything is
+  sent. A later one that spoils the rest of the file, such as damaged data, is an `InputError` after the rows before it.
+- A problem of one row is an `InvalidRequest` in its place, with the line's number.
+- An empty cell is a parameter that the row does not have. In a column that has to be filled, such as `category`, it is a
+  problem of the row.
 """
 
 from __future__ import annotations
@@ -29,10 +31,10 @@ from .columns import guess_parameter
 from .errors import InputError
 from .kinds import find_foreign, how_to_convert, sql_line
 from .making import fail
-from .records import DELIMITERS, SHOWN, CsvReader, Lines, Records, find_delimiter, json_records, read_object
+from .records import DELIMITER_NAMES, DELIMITERS, CsvReader, Lines, Records, find_delimiter, json_records, read_object
 from .schema import RowSchema
 from .source import Reading, RowSource
-from .sql import columns_of
+from .sql import read_columns
 
 _COMPRESSED = (".gz", ".bz2", ".xz", ".zst", ".zstd")
 
@@ -49,13 +51,13 @@ class RowReader(RowSource):
         self._path = path
         self._file = text.TextFile(path)
         try:
-            self._refuse_foreign()
+            self._check_is_text()
             self._lines: Lines = self._file.lines()
             first = self._read_first_line()
             self.format = input_format or self._find_format(first[1])
             if self.format == "csv":
                 self._read_header(*first)
-                if Path(path).is_file():  # a pipe may bring its first row in an hour
+                if Path(path).is_file():  # the first row of a pipe may come in an hour
                     self._find_first_row()
             else:
                 self._check_first_object(*first)
@@ -66,15 +68,15 @@ class RowReader(RowSource):
 
     @property
     def recognised(self) -> str:
-        kind = f"CSV separated by {SHOWN[self._delimiter]}" if self.format == "csv" else "JSON Lines"
-        return f"{self.name}: {kind}, {self._file.description}{self._left_out()}"
+        kind = f"CSV separated by {DELIMITER_NAMES[self._delimiter]}" if self.format == "csv" else "JSON Lines"
+        return f"{self.name}: {kind}, {self._file.description}{self._describe_left_out()}"
 
     def count(self) -> int | None:
         file = Path(self._path)
         if self._path == "-" or not file.is_file() or self._reading.once:
             return None
         if self.most_calls > 1:
-            # How many calls a row is, only its values tell.
+            # Only the values tell how many calls a row is.
             whole = RowReader(self._path, self._schema, self.format, evolve(self._reading, count_repeated=False))
             with closing(whole):
                 return sum(isinstance(row, Row) and row.selected for row in whole._select())
@@ -91,7 +93,7 @@ class RowReader(RowSource):
             else:
                 records = ((number, "", None) for number, line in lines if line is None or not _is_blank(line))
             for index, (line, *_) in enumerate(records):
-                if self._closed:  # the caller counts in a thread, and does not wait for the end of it after an interrupt
+                if self._closed:  # the counting thread of an interrupted command has to end by itself
                     return None
                 if part.ends_before(index, line):
                     break
@@ -106,7 +108,7 @@ class RowReader(RowSource):
     def _release(self) -> None:
         self._file.close()
 
-    def _refuse_foreign(self) -> None:
+    def _check_is_text(self) -> None:
         if (found := find_foreign(self._file.head)) is not None:
             what, how = found
             wanted = self._selected() if "{sql}" in how else self._wanted()
@@ -114,12 +116,12 @@ class RowReader(RowSource):
             raise InputError(f"{self.name}: this is {what}; {remedy}{_needed_for(remedy)}")
 
     def _wanted(self) -> str:
-        """Name the columns that the command needs, as a query does."""
+        """List the columns that the command needs, as for a `SELECT`."""
         return ", ".join(names[0] for names, _ in self._schema.needed)
 
     def _selected(self) -> str:
-        """Name the columns for a query of this file, each by the parameter that it probably is."""
-        names = [] if self._path == "-" else columns_of(self._path)
+        """List the file's columns for a `SELECT`, each with the parameter that it probably holds."""
+        names = [] if self._path == "-" else read_columns(self._path)
         return self._columns.propose_query(names) or self._wanted()
 
     def _read_first_line(self) -> tuple[int, str]:
@@ -149,7 +151,7 @@ class RowReader(RowSource):
             else:
                 remedy = "read it with " + sql_line(self._path, self._schema.command, self._selected())
                 remedy += _needed_for(remedy)
-            raise InputError(f"{self.name}: this is JSON, but no JSON Lines with an object in each line; {remedy}")
+            raise InputError(f"{self.name}: this is JSON, but not JSON Lines, which have an object on each line; {remedy}")
         return "jsonl" if start.startswith("{") or name.endswith((".jsonl", ".ndjson", ".json")) else "csv"
 
     def _read_header(self, line: int, data: str) -> None:
@@ -157,9 +159,9 @@ class RowReader(RowSource):
         if (named := data.strip().strip('"').lower()).startswith("sep=") or data.lower().startswith("sep=\t"):
             delimiter = data.strip("\r\n").strip('"')[4:] or ","
             if delimiter not in DELIMITERS:
-                listed = ", ".join(SHOWN.values())
+                listed = ", ".join(DELIMITER_NAMES.values())
                 raise InputError(
-                    f"{self.name}, line {line}: {named!r} is a separator that is not read; export it with {listed}"
+                    f"{self.name}, line {line}: {named!r} names an unknown separator; export the file with {listed}"
                 )
             line, data = self._read_first_line()
         place = f"{self.name}, line {line}"
@@ -178,7 +180,7 @@ class RowReader(RowSource):
         self.header = source if delimiter is None else f"sep={delimiter}\n{source}"
 
     def _find_first_row(self) -> None:
-        """See that there is one, before anything is made or sent."""
+        """Check that there is a row, before the journal is made and anything is sent."""
         for item in self._lines:
             if item[1] is None or not _is_blank(item[1]):
                 self._lines = chain([item], self._lines)
@@ -190,7 +192,7 @@ class RowReader(RowSource):
         return sum(guess_parameter(cell) is not None or cell.strip().casefold() in mapped for cell in cells)
 
     def _check_first_object(self, line: int, data: str) -> None:
-        """See that the command knows what the first object has; that of a later row is the row's own problem."""
+        """Check the names in the first object. An unknown name in a later one is a problem of its row."""
         found = read_object(data)
         if isinstance(found, dict):
             self._columns.resolve_some(list(found), f"{self.name}, line {line}")
@@ -218,17 +220,17 @@ class RowReader(RowSource):
         return [(name, cells[place].strip() or None) for place, name in self._places]
 
     def _read_second_header(self, cells: list[str]) -> InvalidRequest:
-        """Take a header amid the rows, as where files were joined.
+        """Return the problem of a header between rows, as joined files have it.
 
         Raises:
-            InputError: when its columns are in another order, which what follows has, too.
+            InputError: when its columns are in another order than the first header's, as are the rows after it.
         """
         if [cell.strip().casefold() for cell in cells] != [name.strip().casefold() for name in self._header]:
             raise InputError(
-                f"{self.name}: a second header has the columns in another order ({', '.join(cells)}), as where files were"
-                " joined; nothing behind it was sent: run the files one by one"
+                f"{self.name}: a second header, as in joined files, has the columns in another order ({', '.join(cells)});"
+                " nothing after it was sent: run the files one by one"
             )
-        return InvalidRequest("the header once more, as where files were joined; it is no player")
+        return InvalidRequest("the header again, as in joined files; it is no player")
 
     def _json_values(self, record: Mapping[str, Any]) -> list[tuple[str, Any]] | InvalidRequest:
         values: list[tuple[str, Any]] = []
@@ -246,12 +248,12 @@ class RowReader(RowSource):
         if unknown:
             return InvalidRequest(self._columns.describe_unknown(unknown, list(record), {*names}))
         if len(names) < len(values):
-            return InvalidRequest("two names of this object are the same parameter")
+            return InvalidRequest("two names in this object are the same parameter")
         return values
 
 
 def _needed_for(remedy: str) -> str:
-    """Say what has to be installed for a remedy, where it is missing."""
+    """Say what to install for a remedy; empty when nothing is missing."""
     missing = "--sql" in remedy and find_spec("duckdb") is None
     return "; that needs: pip install 'teak_async[sql]'" if missing else ""
 
@@ -261,7 +263,7 @@ def _is_blank(data: str) -> bool:
 
 
 def _is_broken(data: str) -> bool:
-    """Tell whether bytes of a text were no UTF-8."""
+    """Tell whether a text has bytes that are not UTF-8."""
     try:
         data.encode()
     except UnicodeEncodeError:

@@ -105,7 +105,7 @@ async def run_job(job: Job, session: TeakSession) -> tuple[Exit, BulkReport]:
     """
     interrupts: list[int] = []
     with ExitStack() as listening:
-        listening.callback(LISTENER.set_last_words, "the run had ended")
+        listening.callback(LISTENER.set_exit_message, "the run had ended")
         try:
             check_output(job.output, job.rows, job.journal, overwrite=job.overwrite)
             if sys.stderr is None:
@@ -237,8 +237,8 @@ def _hand_interrupts_to(run: BulkRun, interrupts: list[int], progress: ProgressR
     def react(number: int) -> None:
         interrupts.append(number)
         if len(interrupts) > 2:
-            LISTENER.leave()
+            LISTENER.exit_process()
         loop.call_soon_threadsafe(interrupt, len(interrupts))
 
-    LISTENER.set_last_words("what was on the wire is in doubt")
-    return LISTENER.taken_over(react)
+    LISTENER.set_exit_message("what was on the wire is in doubt")
+    return LISTENER.hand_to(react)

@@ -1,10 +1,9 @@
-"""Lines written by a thread of their own, so that a reader that does not read holds the loop up nowhere.
+"""Writes lines in a thread, so that a reader that does not read never blocks the event loop.
 
-Rules of this module:
-
-- A line is written whole, by itself: a killed command leaves whole lines, and what a full disk cut off is taken back.
-- The thread writes to the descriptor and not through Python's buffer, whose lock a stuck thread would keep until the end.
-- Nothing waits for a stuck thread: it is a daemon, and is left where it is.
+- The thread writes each line by itself. A kill can cut off the last line at most. Where a full disk cuts a line off, the
+  thread removes the part that is in the file.
+- The thread writes to the descriptor. It does not use Python's buffer, whose lock a stuck thread would still hold at exit.
+- After an interrupt, the command soon gives up on a stuck thread. The thread is a daemon, so the process ends without it.
 """
 
 from __future__ import annotations
@@ -22,19 +21,19 @@ from select import select
 from typing import TextIO
 
 LOOK_EVERY = 0.02
-"""Seconds between two looks at a thread that has not come as far as it should."""
+"""Seconds between two checks of a thread for which the loop waits."""
 STUCK_AFTER = 3.0
-"""Seconds without a line written after which that is said."""
-PATIENCE = 1.0
-"""Seconds without a line written after which an interrupted command leaves the rest; half as many after a second interrupt."""
-MOST_WORDS = 500
-"""Pieces of text that wait for standard error at most; more are dropped, since they are about the moment."""
+"""Seconds without progress after which a thread counts as stuck."""
+GIVE_UP_AFTER = 1.0
+"""Seconds without progress after which an interrupted command drops the rest; half as many after a second interrupt."""
+MAX_PIECES = 500
+"""Pieces of text that wait for standard error at most. More are dropped: progress that comes late helps nobody."""
 ERRORS = "backslashreplace"
-"""What becomes of a character that no encoding has, and that a server may send: a backslash escape, which is still JSON."""
+"""How a lone surrogate is encoded, which a server may send: as a backslash escape, which JSON allows."""
 
 
 class Target:
-    """Where lines go: a descriptor, or a stream that has none, as in tests."""
+    """The place where lines go: a descriptor, or a test's stream without one."""
 
     def __init__(self, descriptor: int | None, stream: TextIO | None = None, encoding: str = "utf-8") -> None:
         self.descriptor = descriptor
@@ -42,7 +41,7 @@ class Target:
         self._encoding = encoding
 
     def write(self, text: str) -> None:
-        """Write all of it, or take back what was written of it."""
+        """Write a text whole. If that fails, remove the part that is in the file."""
         data = text.encode(self._encoding, ERRORS)
         if self.descriptor is None:
             assert self._stream is not None
@@ -54,7 +53,7 @@ class Target:
             while left:
                 try:
                     left = left[os.write(self.descriptor, left) :]
-                except BlockingIOError:  # another program that has this pipe, too, does not want to wait
+                except BlockingIOError:  # another program set this pipe to non-blocking mode
                     select([], [self.descriptor], [])
         except OSError:
             if len(left) < len(data):
@@ -70,41 +69,41 @@ class Target:
 
 
 def target_of(stream: TextIO, encoding: str) -> Target:
-    """Find where a standard stream writes."""
+    """Return the target of a standard stream."""
     with suppress(OSError, ValueError):
         stream.flush()
     try:
         return Target(stream.fileno(), encoding=encoding)
-    except (OSError, ValueError):  # a stream of a test has no descriptor
+    except (OSError, ValueError):  # a test's stream
         return Target(None, stream, encoding)
 
 
 class LineThread(threading.Thread):
-    """Opens a target and writes lines to it. The thread has `run`, the loop all other methods.
+    """Opens a target and writes lines to it. The thread calls `run`, and the event loop all other methods.
 
     Args:
-        name: of the thread.
-        opened: opens the target, in the thread.
-        fail: called in the thread, once, when the target cannot be written.
+        name: the thread's name.
+        open_target: opens the target, in the thread.
+        fail: called in the thread, once, when the target cannot be opened or written.
 
     Attributes:
         target: where lines go; `None` until it is open.
-        written: lines.
-        failure: what prevented the first line that could not be written; nothing is written after it.
-        moved: when something was last written, in seconds of the monotonic clock.
+        written: lines written so far.
+        failure: the error that ended the thread; `None` while there is none.
+        progressed_at: when the thread was last not stuck, in seconds of the monotonic clock.
     """
 
-    def __init__(self, name: str, opened: Callable[[], Target], fail: Callable[[], object]) -> None:
+    def __init__(self, name: str, open_target: Callable[[], Target], fail: Callable[[], object]) -> None:
         super().__init__(name=f"teak_async {name}", daemon=True)
-        self._open = opened
+        self._open = open_target
         self._fail = fail
         self._queue: queue.SimpleQueue[str | Callable[[Target], None] | None] = queue.SimpleQueue()
-        self._left = False
+        self._abandoned = False
         self._put = 0
         self.target: Target | None = None
         self.written = 0
         self.failure: Exception | None = None
-        self.moved = time.monotonic()
+        self.progressed_at = time.monotonic()
 
     @property
     def waiting(self) -> int:
@@ -112,69 +111,69 @@ class LineThread(threading.Thread):
         return self._put - self.written
 
     @property
-    def stuck(self) -> float:
-        """Seconds since something was written."""
-        return time.monotonic() - self.moved
+    def stuck_for(self) -> float:
+        """Seconds since the thread last made progress."""
+        return time.monotonic() - self.progressed_at
 
     def put(self, line: str) -> None:
-        """Have a line written."""
+        """Pass a line to the thread."""
         if not self.waiting:
-            self.moved = time.monotonic()
+            self.progressed_at = time.monotonic()
         self._put += 1
         self._queue.put(line)
 
     def call(self, function: Callable[[Target], None]) -> None:
-        """Have a function called with the target, after the lines that were put before."""
-        self.moved = time.monotonic()
+        """Have the thread call a function with the target, after the lines passed before."""
+        self.progressed_at = time.monotonic()
         self._queue.put(function)
 
     def end(self) -> None:
-        """Have the thread end after what was put."""
+        """Have the thread end after the lines passed before."""
         self._queue.put(None)
 
-    def leave(self) -> None:
-        """Have the thread end as soon as it can."""
-        self._left = True
+    def abandon(self) -> None:
+        """Have the thread end as soon as it can, without the lines that wait."""
+        self._abandoned = True
         self._queue.put(None)
 
     def run(self) -> None:
         try:
             self.target = target = self._open()
-            self.moved = time.monotonic()
-            while (work := self._queue.get()) is not None and not self._left:
+            self.progressed_at = time.monotonic()
+            while (work := self._queue.get()) is not None and not self._abandoned:
                 if callable(work):
                     work(target)
                 else:
                     target.write(work)
                     self.written += 1
-                    self.moved = time.monotonic()
-        except Exception as error:  # noqa: BLE001 - the loop tells it
+                    self.progressed_at = time.monotonic()
+        except Exception as error:  # noqa: BLE001 - the loop reads it from `failure`
             self.failure = error
-            with suppress(RuntimeError):  # the loop is closed, and nobody waits
+            with suppress(RuntimeError):  # the event loop is closed, and nobody waits
                 self._fail()
 
 
 async def wait_for_lines(
     thread: LineThread, most: int, interrupts: list[int], say_stuck: Callable[[], None] | None = None
 ) -> None:
-    """Wait until no more than so many lines of a thread wait, it failed, or an interrupt has left no patience for it.
+    """Wait until a thread has written all but so many lines, or has failed; give up on a stuck thread after an interrupt.
 
     Args:
         thread: the thread.
-        most: lines that may wait; below zero, the end of the thread is waited for.
-        interrupts: the signals heard so far.
-        say_stuck: called when nothing was written for a while; without it, the rest is left then.
+        most: lines that may still wait; below 0, wait until the thread has ended.
+        interrupts: the signals received so far.
+        say_stuck: called again and again while the thread is stuck. Default: give up on a stuck thread.
     """
     pause = LOOK_EVERY / 16
     while thread.is_alive() and thread.failure is None and (most < 0 or thread.waiting > most):
         if interrupts and most >= 0:
-            return  # nothing new is sent, so what comes yet is little
-        if interrupts and thread.stuck > PATIENCE / len(interrupts):
-            thread.leave()
+            return  # the interrupted run sends nothing new, so few lines are still to come
+        if interrupts and thread.stuck_for > GIVE_UP_AFTER / len(interrupts):
+            thread.abandon()
             return
-        if thread.stuck > STUCK_AFTER:
+        if thread.stuck_for > STUCK_AFTER:
             if say_stuck is None:
-                thread.leave()
+                thread.abandon()
                 return
             say_stuck()
         await asyncio.sleep(pause)
@@ -182,10 +181,10 @@ async def wait_for_lines(
 
 
 class OffLoopStream(io.TextIOBase):
-    """Standard error, written by a thread: a stuck reader of it holds nothing up, and misses words.
+    """Standard error, written by a thread. A reader that does not read blocks nothing, and misses text.
 
     Args:
-        stream: the one that it stands for.
+        stream: the stream that it replaces.
     """
 
     def __init__(self, stream: TextIO) -> None:
@@ -196,7 +195,7 @@ class OffLoopStream(io.TextIOBase):
 
     @property
     def encoding(self) -> str:  # type: ignore[override] # typeshed has a variable, as TextIOBase has none that can be set
-        """That of the stream."""
+        """The encoding of the stream."""
         return self._stream.encoding
 
     def isatty(self) -> bool:
@@ -209,11 +208,11 @@ class OffLoopStream(io.TextIOBase):
         return True
 
     def write(self, text: str) -> int:
-        if self.thread.failure is None and self.thread.waiting < MOST_WORDS:
+        if self.thread.failure is None and self.thread.waiting < MAX_PIECES:
             self.thread.put(text)
         return len(text)
 
     async def drain(self, interrupts: list[int]) -> None:
-        """Wait until all is written, and end the thread; a reader that does not read misses words."""
+        """Wait until all is written, and end the thread. Give up on a reader that does not read."""
         self.thread.end()
         await wait_for_lines(self.thread, -1, interrupts)

@@ -47,7 +47,7 @@ def _write_page(entries: Iterable[Mapping[str, Any]], after: str | None, write: 
     if lines:
         write("\n".join(lines))
     if after is not None:
-        LISTENER.set_last_words(f"to go on behind what was written: --after {after}")
+        LISTENER.set_exit_message(f"to go on behind what was written: --after {after}")
     return after
 
 

@@ -24,7 +24,7 @@ from .source import RowSource
 if TYPE_CHECKING:
     from typing import Self
 
-MOST_LINES = 100
+MAX_LINES = 100
 """Lines that wait to be written at most; the run waits with them."""
 SIDE_FILES = ("-wal", "-shm", "-lock", "-journal")
 """What the names of the files end in that SQLite and the lock keep beside a journal."""
@@ -127,8 +127,8 @@ class ResultWriter:
         self._stop: Callable[[], None] = lambda: None
         loop = asyncio.get_running_loop()
         # In UTF-8, whatever the machine's encoding.
-        opened = partial(target_of, sys.stdout, "utf-8") if path is None else partial(_open_file, path)
-        self._thread = LineThread("results", opened, lambda: loop.call_soon_threadsafe(self._fail))
+        open_target = partial(target_of, sys.stdout, "utf-8") if path is None else partial(_open_file, path)
+        self._thread = LineThread("results", open_target, lambda: loop.call_soon_threadsafe(self._fail))
 
     @property
     def unwritten(self) -> int:
@@ -146,7 +146,7 @@ class ResultWriter:
         while self._thread.target is None:
             if self.problem:
                 raise InputError(f"{self._path}: {self.problem}")
-            if self._thread.stuck > STUCK_AFTER:
+            if self._thread.stuck_for > STUCK_AFTER:
                 self._say_once(f"nobody reads {self._name}; the run waits for a reader")
             await asyncio.sleep(LOOK_EVERY / 8)
         return self
@@ -180,8 +180,8 @@ class ResultWriter:
         if outcome.known:
             return
         self._thread.put(json.dumps(outcome.as_dict(), ensure_ascii=False) + "\n")
-        if self._thread.waiting > MOST_LINES and not self._interrupts:
-            await self._wait(MOST_LINES)
+        if self._thread.waiting > MAX_LINES and not self._interrupts:
+            await self._wait(MAX_LINES)
 
     async def _wait(self, most: int) -> None:
         await wait_for_lines(self._thread, most, self._interrupts, self._say_stuck)

@@ -1,7 +1,7 @@
-"""Lines to records: cells of CSV, or an object of JSON.
+"""Makes records of lines: the cells of CSV, or an object of JSON.
 
-A record is a line, in CSV too, so that a stray quote spoils one row and not the thousand behind it. Where a quote is not
-closed in its line, the next lines are tried: if they make a whole record with it, the record has a line break in a cell.
+Each line is a record, in CSV too, so that a stray quote spoils one row and not the thousand after it. Where a line leaves a
+quote open, the reader adds the next lines: if they complete a record, it has a line break in a cell.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from typing import Any
 from teak_async.errors import InvalidRequest
 
 DELIMITERS = ",;\t|"
-SHOWN = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "pipes"}
+DELIMITER_NAMES = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "pipes"}
 MAX_JOINED = 100
-"""Lines that may make one record."""
+"""Lines of one record at most."""
 MAX_JOINED_TEXT = 1 << 17
-"""Characters that may make one record."""
+"""Characters at most of a record of several lines."""
 Lines = Iterator[tuple[int, str | None]]
 Records = Iterator[tuple[int, str, Any]]
-"""The number of the line, the text, and its cells or object, or an `InvalidRequest`."""
+"""Line number, text, and its cells or object; an `InvalidRequest` for what is none, `None` for a line that is too long."""
 
 
 class CsvReader:
-    """Reads records of one separator."""
+    """Reads the records of CSV with one separator."""
 
     def __init__(self, delimiter: str) -> None:
         self._dialect = csv.reader((), delimiter=delimiter, strict=True).dialect
@@ -36,17 +36,17 @@ class CsvReader:
         """Split a record into cells.
 
         Raises:
-            csv.Error: when it is none.
+            csv.Error: when the text is no record.
         """
         return next(csv.reader((text,), self._dialect), [])
 
     def records(self, lines: Lines, width: int, *, only_count: bool = False) -> Records:
-        """Give the record of each line that is not blank.
+        """Yield the record of each line that is not blank.
 
         Args:
-            lines: behind the header.
-            width: how many cells a record has.
-            only_count: whether the cells are of no interest.
+            lines: the lines after the header.
+            width: cells of a record.
+            only_count: give no cells, which is faster.
         """
         waiting: deque[tuple[int, str | None]] = deque()
         reader, dialect = csv.reader, self._dialect
@@ -71,9 +71,10 @@ class CsvReader:
             yield number, source, cells
 
     def _join(self, text: str, lines: Lines, waiting: deque[tuple[int, str | None]], width: int) -> tuple[str, Any] | None:
-        """Find the record that a line begins and later ones end; what is not used waits.
+        """Return the record of a line with an open quote and the lines after it; `None` when they make none.
 
-        A record has an even number of quotes, so that only the next line with an odd number can end it.
+        A record has an even number of quotes, so only the next line with an odd number can end it. Lines that were read and
+        not used stay in `waiting`.
         """
         used = 0
         size = len(text)
@@ -106,11 +107,11 @@ class CsvReader:
 
 
 def find_delimiter(text: str, score: Callable[[list[str]], int]) -> str:
-    """Find the separator of a header: the one that gives most columns with a known meaning, else most columns.
+    """Find the separator of a header: the one that gives the most known columns, and of several the most columns.
 
     Args:
         text: the header.
-        score: counts the columns whose meaning is known.
+        score: counts the known columns.
     """
     found = (0, 0, ",")
     for delimiter in DELIMITERS:
@@ -124,11 +125,11 @@ def find_delimiter(text: str, score: Callable[[list[str]], int]) -> str:
 
 
 def json_records(lines: Lines, *, as_written: bool) -> Records:
-    """Give the object of each line that is not blank.
+    """Yield the object of each line that is not blank.
 
     Args:
-        lines: of the input.
-        as_written: whether to take numbers with a fraction as the text that stands there.
+        lines: the lines of the input.
+        as_written: give numbers with a fraction or an exponent as text.
     """
     for number, text in lines:
         if text is None:
@@ -140,7 +141,7 @@ def json_records(lines: Lines, *, as_written: bool) -> Records:
 
 
 def read_object(text: str, *, as_written: bool = False) -> dict[str, Any] | InvalidRequest:
-    """Read a JSON object; or say why it is none."""
+    """Return a JSON object, or why the text is none."""
     try:
         found = json.loads(text, parse_float=str if as_written else None)
     except (ValueError, RecursionError) as error:

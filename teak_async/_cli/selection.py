@@ -1,4 +1,4 @@
-"""Which rows of an input are sent: a part of it, each player once."""
+"""Selects the rows of an input to send: those of `--rows`, and with `--once` the first of each player."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Part:
     """The rows that `--rows` names.
 
     Attributes:
-        rows: so many from the start.
+        rows: how many, from the start of the input.
         first: the first line.
         last: the last line.
     """
@@ -26,11 +26,11 @@ class Part:
     last: float = inf
 
     def has(self, index: int, line: int) -> bool:
-        """Tell whether a row belongs to it."""
+        """Tell whether a row belongs to the part."""
         return index < self.rows and self.first <= line <= self.last
 
     def ends_before(self, index: int, line: int) -> bool:
-        """Tell whether a row and all later ones are behind it."""
+        """Tell whether a row, and so each later one, comes after the part."""
         return index >= self.rows or line > self.last
 
 
@@ -38,10 +38,10 @@ ALL = Part()
 
 
 def read_part(text: str | None) -> Part:
-    """Read what `--rows` says: `100` for the first hundred rows, `5001-6000` for these lines of the file.
+    """Read the value of `--rows`: `100` for the first hundred rows, `5001-6000` for these lines of the file.
 
     Raises:
-        InputError: when it says neither.
+        InputError: when it is neither.
     """
     if text is None:
         return ALL
@@ -52,7 +52,7 @@ def read_part(text: str | None) -> Part:
             return Part(rows=int(first))
         if dash and first and int(first) and (not last or int(last) >= int(first)):
             return Part(first=int(first), last=int(last) if last else inf)
-    raise InputError(f"--rows: {text!r} is neither a count, as 100, nor lines of the file, as 5001-6000")
+    raise InputError(f"--rows: {text!r} is neither a count, such as 100, nor lines of the file, such as 5001-6000")
 
 
 MAX_WAITING = 100_000
@@ -60,11 +60,11 @@ MAX_WAITING = 100_000
 
 
 class SeenPlayers:
-    """The players seen so far, kept in a file that SQLite makes in the folder for such files and removes.
+    """The players seen so far: in memory, and beyond `MAX_WAITING` in a temporary file, which SQLite makes and removes.
 
     Attributes:
-        repeated: rows of players that were there before.
-        first: the line of the first of these; 0 while there is none.
+        repeated: rows that repeat a player.
+        first: the line of the first of these rows; 0 while there is none.
     """
 
     def __init__(self) -> None:
@@ -74,7 +74,7 @@ class SeenPlayers:
         self._database: sqlite3.Connection | None = None
 
     def add(self, player: str, line: int) -> bool:
-        """Add a player; tells whether it may be the first time."""
+        """Add a player; return whether the row is the player's first."""
         digest = blake2b(player.encode(errors="surrogatepass"), digest_size=16).digest()
         if digest in self._waiting or (self._database is not None and self._has(digest)):
             self.repeated += 1
@@ -84,7 +84,7 @@ class SeenPlayers:
         return True
 
     def close(self) -> None:
-        """Count what is not counted yet, and remove the file."""
+        """Remove the file."""
         if self._database is not None:
             self._database.close()
             self._database = None
@@ -105,15 +105,15 @@ class SeenPlayers:
             self._database.execute("CREATE TABLE seen (player PRIMARY KEY, again INTEGER) WITHOUT ROWID")
             self._database.execute("BEGIN")
         insert = "INSERT INTO seen (player) VALUES (?1) ON CONFLICT (player) DO UPDATE SET again = min(coalesce(again, ?2), ?2)"
-        # In their order, since that touches each page once.
+        # Sorted, the keys touch each page of the table once.
         self._database.executemany(insert, sorted(self._waiting.items()))
         self._waiting.clear()
 
 
 class RepeatCounter(SeenPlayers):
-    """Counts players in a dry run, faster than one by one: which ones were there before is known at the end.
+    """Counts repeated players for a dry run. It looks players up in groups, which is faster, so the counts hold after `close`.
 
-    It goes by 64 bits of a hash: among five million players two share one with a chance of one in a million.
+    It compares 64-bit hashes: among five million players, the chance that two share one is one in a million.
     """
 
     def __init__(self) -> None:
@@ -121,6 +121,7 @@ class RepeatCounter(SeenPlayers):
         self._added = 0
 
     def add(self, player: str, line: int) -> bool:
+        """Add a player; return `True` always."""
         digest = hash(player)
         if digest in self._waiting:
             self.repeated += 1
@@ -131,6 +132,7 @@ class RepeatCounter(SeenPlayers):
         return True
 
     def close(self) -> None:
+        """Complete the counts, and remove the file."""
         if self._database is not None:
             self._write()
             different, again = self._database.execute("SELECT count(*), min(again) FROM seen").fetchone()

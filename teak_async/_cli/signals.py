@@ -1,11 +1,9 @@
-"""Signals, heard from the first line of a command to its last.
+"""Handles signals from the start of a command to its end.
 
-Rules of this module:
-
-- Handlers are set before a command imports anything else, so this module imports a little of the standard library only.
-- A thread receives the signals: the main thread may stand in a call that returns late or never, such as opening a pipe.
-- Until a run takes the signals over, the first one ends the process at once. A kill may come at any time, so that is safe.
-- A SIGHUP that is ignored when the command begins, as `nohup` has it, stays ignored.
+- The command sets the handlers before it imports anything else, so this module imports only a little of the standard library.
+- On POSIX a thread receives the signals, since the main thread may be blocked in a call, such as opening a pipe.
+- Until something takes the signals over, the first one ends the process at once. That is safe, as a kill would be.
+- A SIGHUP that is ignored when the command begins, as under `nohup`, stays ignored.
 """
 
 from __future__ import annotations
@@ -25,41 +23,41 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")
-"""Signals that end a command, where the system has them."""
+"""Signals that end a command. No system has all of them."""
 INTERRUPTED = 130
 """The exit code of a command that a signal ended."""
 SAME_WITHIN = 0.3
-"""Seconds within which another SIGHUP is the same one: of a lost terminal the system tells, and then the shell, which may be
-slow on a busy machine."""
+"""Seconds within which a second SIGHUP counts as the first. When a terminal is lost, the system sends one and the shell another,
+which comes late on a busy machine."""
 
 Reaction = Callable[[int], object]
 
 
 class SignalListener:
-    """Receives the signals of the process and hands each one to what is under way."""
+    """Receives the signals of the process, and hands each one to the reaction that took them over last."""
 
     def __init__(self) -> None:
-        self._last_words = "nothing was sent"
+        self._exit_message = "nothing was sent"
         self._reactions: list[Reaction] = []
-        self._hung_up = -inf
+        self._last_sighup = -inf
         self._former: dict[int, Any] = {}
         self._former_descriptor = -1
         self._pipe: tuple[int, int] | None = None
         self._thread: threading.Thread | None = None
 
     @property
-    def began(self) -> bool:
-        """Whether it listens."""
+    def listening(self) -> bool:
+        """Whether the handlers are set."""
         return bool(self._former)
 
     def begin(self) -> None:
-        """Set the handlers; outside of the main thread, which alone may, leave them as they are."""
+        """Set the handlers. Outside of the main thread, where Python forbids that, do nothing."""
         if threading.current_thread() is not threading.main_thread():
             return
         if os.name == "posix":
             self._pipe = os.pipe()
             os.set_blocking(self._pipe[1], False)
-            # The system's handler writes the number there at once, wherever the main thread stands.
+            # Python's handler in C writes the number to this pipe at once, whatever the main thread does.
             self._former_descriptor = signal.set_wakeup_fd(self._pipe[1], warn_on_full_buffer=False)
         for name in NAMES:
             number = getattr(signal, name, None)
@@ -70,9 +68,9 @@ class SignalListener:
             self._thread.start()
 
     def end(self) -> None:
-        """Set the former handlers again."""
+        """Restore the former handlers."""
         for number, handler in self._former.items():
-            signal.signal(number, signal.SIG_DFL if handler is None else handler)  # None: set by something that is not Python
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)  # None: a handler that Python did not set
         self._former.clear()
         if self._pipe is not None and self._thread is not None:
             signal.set_wakeup_fd(self._former_descriptor)
@@ -81,19 +79,19 @@ class SignalListener:
             self._pipe = self._thread = None
 
     def ignore(self) -> None:
-        """Hear nothing more: in the last milliseconds of the process its exit code stands."""
+        """Ignore further signals, so that they do not change the exit code while the process ends."""
         for number in self._former:
             signal.signal(number, signal.SIG_IGN)
 
-    def set_last_words(self, words: str) -> None:
-        """Say this from now on when a signal ends the process at once."""
-        self._last_words = words
+    def set_exit_message(self, message: str) -> None:
+        """Set what the process says from now on when a signal ends it at once."""
+        self._exit_message = message
 
     @contextmanager
-    def taken_over(self, react: Reaction) -> Iterator[None]:
-        """Hand signals to a function, in the thread that receives them; listen, if nobody has begun to."""
+    def hand_to(self, react: Reaction) -> Iterator[None]:
+        """Hand signals to a function, in the thread that receives them. Listen meanwhile if nothing else has begun to."""
         self._reactions.append(react)
-        begins = not self.began
+        begins = not self.listening
         if begins:
             self.begin()
         try:
@@ -103,41 +101,42 @@ class SignalListener:
                 self.end()
             self._reactions.remove(react)
 
-    def leave(self) -> None:
-        """End the process at once, with one line."""
-        # A closed standard error may be any file by now, also the journal; a stuck one must not hold the end up.
+    def exit_process(self) -> None:
+        """End the process at once, with one line on standard error."""
+        # If standard error was closed, descriptor 2 may be another file by now, even the journal.
         if sys.__stderr__ is not None:
-            shown = "\x1b[?25h" if os.name == "posix" and os.isatty(2) and os.environ.get("TERM") != "dumb" else ""
+            show_cursor = "\x1b[?25h" if os.name == "posix" and os.isatty(2) and os.environ.get("TERM") != "dumb" else ""
             with suppress(OSError, ValueError):
+                # A write to a full pipe would block.
                 if os.name != "posix" or select([], [2], [], 0)[1]:
-                    os.write(2, f"{shown}teak-async: interrupted; {self._last_words}\n".encode())
+                    os.write(2, f"{show_cursor}teak-async: interrupted; {self._exit_message}\n".encode())
         os._exit(INTERRUPTED)
 
     def _handle(self, number: int, _: object) -> None:
         if self._pipe is None:
-            self._hear(number)
+            self._receive(number)
 
     def _listen(self, descriptor: int) -> None:
         try:
             while numbers := os.read(descriptor, 64):
                 for number in numbers:
                     if number in self._former:
-                        self._hear(number)
+                        self._receive(number)
         finally:
             os.close(descriptor)
 
-    def _hear(self, number: int) -> None:
+    def _receive(self, number: int) -> None:
         if number == getattr(signal, "SIGHUP", None):
-            before, self._hung_up = self._hung_up, time.monotonic()
-            if self._hung_up - before < SAME_WITHIN:
+            before, self._last_sighup = self._last_sighup, time.monotonic()
+            if self._last_sighup - before < SAME_WITHIN:
                 return
         if not self._reactions:
-            self.leave()
+            self.exit_process()
         try:
             self._reactions[-1](number)
-        except RuntimeError:  # the loop that was to react has ended
-            self.leave()
+        except RuntimeError:  # the event loop that would react is closed
+            self.exit_process()
 
 
 LISTENER = SignalListener()
-"""The one of this process."""
+"""The listener of this process."""

@@ -1,4 +1,4 @@
-"""What every input has in common: rows that a thread reads, a part of them selected, an error where there are none."""
+"""The base of all inputs: a thread reads the rows, some are selected, and an input without rows is an error."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ class Reading:
     """How to read an input.
 
     Attributes:
-        columns: parameter → the column that holds it, where its name is another.
-        constants: parameters that all rows have.
-        ignore_extra: leave out columns that are unknown.
-        as_is: send values that look like none, or changed, all the same.
-        null_words: words for no value, beside the usual ones.
+        columns: parameter → column, where the column has another name.
+        constants: parameter → its value in all rows.
+        ignore_extra: leave out unknown columns.
+        as_is: send values unchecked, also words for a missing value.
+        null_words: words for a missing value, beside the usual ones.
         part: the rows to send.
-        once: send each player once.
-        count_repeated: count the rows of players who were there before.
-        allow_empty: take an input without rows.
+        once: send only the first row of each player.
+        count_repeated: count the rows that repeat a player.
+        allow_empty: accept an input without rows.
     """
 
     columns: dict[str, str] = field(factory=dict)
@@ -51,7 +51,7 @@ class Reading:
     allow_empty: bool = True
 
     def describe(self, schema: RowSchema) -> str:
-        """Write the options that decide what a row asks, always the same for the same."""
+        """Return the options that decide what a row asks, in a fixed order."""
         pairs = [("column", f"{name}={column}") for name, column in self.columns.items()]
         pairs += [("constant", f"{name}={value}") for name, value in self.constants.items()]
         pairs += [("null", word) for word in self.null_words]
@@ -61,17 +61,17 @@ class Reading:
 
 
 class RowSource(ABC):
-    """The rows of an input. Iterating gives them as a bulk run takes them.
+    """The rows of an input, for a bulk run to iterate over.
 
     Attributes:
-        name: what the input is called in messages.
-        format: `csv` or `jsonl`, in which the rows' sources are.
-        header: of a CSV.
-        seen: the players, where they are counted.
-        rows: read so far of those that are to be sent; each may be several calls.
-        ended: whether all of them, or all that are selected, were given.
-        journal: of an earlier run, once it is known to be this input's: rows that it has as they stand, and as finished, are
-            given as `FinishedRows`.
+        name: the input's name in messages.
+        format: `csv` or `jsonl`, the format of each row's source.
+        header: the header of a CSV; empty for other formats.
+        seen: the players seen so far; `None` unless `reading` says to send each once, or to count repeated ones.
+        rows: selected records read so far; each may be several calls.
+        ended: whether the source gave all rows, or all that are selected.
+        journal: the journal of the run that goes on; `None` for a new run. Rows that it has as finished, with the same text,
+            are given as `FinishedRows`.
     """
 
     def __init__(self, name: str, schema: RowSchema, reading: Reading, *, in_query: bool = False) -> None:
@@ -89,36 +89,36 @@ class RowSource(ABC):
 
     @property
     def most_calls(self) -> int:
-        """Calls of a row at most."""
+        """Calls of a record at most."""
         return len(self._schema.calls)
 
     @property
     def findings(self) -> Findings:
-        """What is odd about the values that were read so far."""
+        """The odd values that were read so far."""
         return self._maker.findings
 
     @property
     @abstractmethod
     def recognised(self) -> str:
-        """What the input was recognised as, in one sentence without a full stop."""
+        """The input's name, its format and the columns left out, for people."""
 
     @property
     def about(self) -> dict[str, str]:
-        """What a journal is to hold of the input: by all of it, the same text is the same request."""
+        """What the journal keeps of the input. Where it is the same, rows of the same text ask the same."""
         form, header = ("jsonl", "") if self._schema.only_ids else (self.format, self.header)
         return {"format": form, "header": header, "options": self._reading.describe(self._schema)}
 
     @abstractmethod
     def count(self) -> int | None:
-        """Count the calls of all rows; `None` for an input that cannot be read twice."""
+        """Count the calls of the selected rows; `None` when nothing but the run itself can."""
 
     @abstractmethod
     def is_file(self, path: Path) -> bool:
-        """Tell whether the rows are read from this very file."""
+        """Tell whether a path names a file that the rows come from."""
 
     @abstractmethod
     def _records(self) -> Iterator[tuple[int, str, Any]]:
-        """Read all records: the number of the line, the text, and what `_make_rows` makes rows of."""
+        """Read all records: line number, text, and the content for `_make_rows`."""
 
     @abstractmethod
     def _make_rows(self, line: int, source: str, record: Any) -> list[Row]:
@@ -126,10 +126,10 @@ class RowSource(ABC):
 
     @abstractmethod
     def _release(self) -> None:
-        """Close what is read from."""
+        """Close the file or the connection."""
 
     def close(self) -> None:
-        """End counting, and close the input, unless the thread reads it: the thread closes it when it ends."""
+        """End counting, and close the input. If a thread reads it, the thread closes it at its own end."""
         self._closed = True
         if not self._begun:
             self._release()
@@ -141,7 +141,10 @@ class RowSource(ABC):
                     yield row
 
     async def batches(self, most: int = ahead.READ_AHEAD) -> AsyncGenerator[list[Any], None]:
-        """Give the rows that are there, so many at once at most: each a `Row`, or some `FinishedRows` where `journal` is set.
+        """Yield lists of the rows read so far, each a `Row`, or `FinishedRows` where `journal` is set.
+
+        Args:
+            most: rows in a list at most.
 
         Raises:
             InputError: when the input cannot be read any further, or has no rows.
@@ -154,9 +157,9 @@ class RowSource(ABC):
         self.ended = True
 
     def _select(self) -> Iterator[Row | FinishedRows]:
-        """Give all rows, marked where they are not to be sent, up to the last that may be."""
+        """Yield the rows up to the last that may be selected, each marked as selected or not."""
         part, seen = self._reading.part, self.seen
-        # Who counts players has to read each row.
+        # Counting players takes the request of each row, also of a finished one.
         finished = FinishedSources(self.journal if seen is None else None, len(self._schema.calls))
         found = False
         for index, (line, source, record) in enumerate(self._records()):
@@ -176,7 +179,7 @@ class RowSource(ABC):
             for row in self._make_rows(line, source, record):
                 chosen = selected
                 if seen is not None and not isinstance(row.request, InvalidRequest):
-                    chosen = (seen.add(_player_of(row.request), row.line) or not self._reading.once) and selected
+                    chosen = (seen.add(_subject_of(row.request), row.line) or not self._reading.once) and selected
                 found = found or chosen
                 kept = None if self._schema.only_ids else row.source
                 yield row if chosen and kept is row.source else evolve(row, selected=chosen, source=kept)
@@ -185,15 +188,15 @@ class RowSource(ABC):
             self.refuse_empty()
 
     def refuse_empty(self) -> None:
-        """End an input without rows, unless that is taken.
+        """Raise the error of an input without rows, unless the options accept one.
 
         Raises:
-            InputError: when it is not.
+            InputError: when they do not.
         """
         if not self._reading.allow_empty:
             whole = self._reading.part is ALL
-            missing = "no rows; did the export fail?" if whole else "no rows where --rows says; the input ends before."
-            raise InputError(f"{self.name}: {missing} --allow-empty takes it as it is")
+            missing = "no rows; did the export fail?" if whole else "--rows selects no row of it."
+            raise InputError(f"{self.name}: {missing} --allow-empty accepts it")
 
     def _end(self) -> None:
         if self.seen is not None:
@@ -202,10 +205,10 @@ class RowSource(ABC):
 
     @property
     def leaves_out(self) -> bool:
-        """Whether there are columns that are not read."""
+        """Whether columns are left out."""
         return bool(self._columns.left_out)
 
-    def _left_out(self) -> str:
+    def _describe_left_out(self) -> str:
         left = self._columns.left_out
         return (
             f"; left out: {', '.join(repr(name.strip()) if name.strip() else 'the one without a name' for name in left)}"
@@ -214,7 +217,7 @@ class RowSource(ABC):
         )
 
 
-def _player_of(request: Request) -> str:
-    """Name whom, which category and which channel a request is about."""
+def _subject_of(request: Request) -> str:
+    """Name what `--once` sends once: the player or address, in a category and on a channel."""
     parts = (request.subject, getattr(request, "category", None), getattr(request, "channel", None))
     return "\0".join(str(part) for part in parts if part is not None)

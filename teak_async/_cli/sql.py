@@ -1,11 +1,11 @@
-"""The rows of a query: Parquet, JSON of any shape, several files, DuckDB databases, joins, by DuckDB.
+"""Reads the rows of a SQL query by DuckDB: Parquet, JSON of any shape, several files, DuckDB databases, joins.
 
 Invariants:
 
-- A query is one SELECT. DuckDB loads and installs no extension for it, sees no Python object, and writes nothing where the
-  command runs.
-- Rows come as the query gives them, in its order, from a thread of its own, and in bounded memory.
-- Each value has one plain text: a column of another type is an `InputError` before the first row.
+- A query is one SELECT. DuckDB loads and installs no extension for it, sees no Python object, and writes to the folder for
+  temporary files only.
+- A thread reads the rows, in the order of the query, and in bounded memory.
+- A parameter's column has a type whose values have one text form each. Another type is an `InputError` before the first row.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ from .signals import LISTENER
 from .source import Reading, RowSource
 
 MEMORY_LIMIT = "100MiB"
-FETCHED = 512
+FETCH_SIZE = 512
 """Rows fetched at once."""
-PATIENCE = 5.0
-"""Seconds to wait at most, when an input is left, until its query has ended."""
+CLOSE_TIMEOUT = 5.0
+"""Seconds at most for which closing waits until the query has ended."""
 _PLAIN = re.compile(
     r"U?(?:TINY|SMALL|BIG|HUGE)?INT(?:EGER)?|BIGNUM|VARINT|VARCHAR|UUID|ENUM\(.*|DECIMAL\(\d+,0\)|\"?NULL\"?", re.DOTALL
 )
-"""Types of which each value has one plain text."""
+"""Types whose values have one text form each."""
 _CASTS: tuple[tuple[str, str], ...] = (
     (r"FLOAT|DOUBLE|REAL|DECIMAL.*", "CAST({column} AS BIGINT)"),
     (r"TIMESTAMP.*|DATE|TIME.*|INTERVAL", "strftime({column}, '%Y-%m-%d')"),
@@ -61,14 +61,14 @@ class SqlReader(RowSource):
         super().__init__("--sql", schema, reading or Reading(), in_query=True)
         self._query = query
         self._duckdb = _import_duckdb()
-        # Not made here, so that a kill leaves none: DuckDB makes it when a sort or a join has no room in memory.
+        # DuckDB makes this folder when a sort or a join has no room in memory. Only a kill after that leaves it behind.
         self._spill = Path(tempfile.gettempdir(), f"teak-async-{uuid4()}")
         self._closing, self._released = Lock(), Event()
         self._interrupted = False
         self._connection = _connect(self._duckdb, str(self._spill))
         try:
             self._check_query()
-            with LISTENER.taken_over(self._interrupt):
+            with LISTENER.hand_to(self._interrupt):
                 result = self._execute()
                 self._header = [str(column[0]) for column in result.description or ()]
                 self._names = self._columns.resolve(self._header, self.name)
@@ -82,7 +82,7 @@ class SqlReader(RowSource):
 
     @property
     def recognised(self) -> str:
-        return f"the rows of a query, by DuckDB {self._duckdb.__version__}{self._left_out()}"
+        return f"the rows of a query, by DuckDB {self._duckdb.__version__}{self._describe_left_out()}"
 
     @property
     def about(self) -> dict[str, str]:
@@ -92,7 +92,7 @@ class SqlReader(RowSource):
         return None
 
     def is_file(self, path: Path) -> bool:
-        """Tell whether the query names this very file; other names than literals are not seen."""
+        """Tell whether a string literal of the query names this file, or a pattern that matches it."""
         for literal in re.findall(r"'((?:[^']|'')*)'", self._query):
             with suppress(OSError, ValueError):
                 if any(Path(name).samefile(path) for name in glob.iglob(literal.replace("''", "'"), recursive=True)):  # noqa: PTH207 - a pattern may be absolute
@@ -101,8 +101,8 @@ class SqlReader(RowSource):
 
     def close(self) -> None:
         super().close()
-        # A process that ends while the thread is inside of DuckDB is aborted by the system, whatever its exit code was.
-        until = time.monotonic() + PATIENCE
+        # If the process ends while the thread is in DuckDB, it aborts, and its exit code is lost.
+        until = time.monotonic() + CLOSE_TIMEOUT
         while not self._released.is_set() and time.monotonic() < until:
             with self._closing:
                 if not self._released.is_set():
@@ -116,13 +116,13 @@ class SqlReader(RowSource):
         shutil.rmtree(self._spill, ignore_errors=True)
 
     def _interrupt(self, _: int) -> None:
-        """Have a signal end the query before its first row, which may come in an hour; the second one ends the process."""
+        """End the query, whose first row may come in an hour. A second signal ends the process."""
         if self._interrupted:
-            LISTENER.leave()
+            LISTENER.exit_process()
         self._interrupted = True
         self._connection.interrupt()
 
-    def _raise(self, problem: str, error: Exception) -> NoReturn:
+    def _raise_error(self, problem: str, error: Exception) -> NoReturn:
         if self._interrupted:
             raise KeyboardInterrupt
         raise InputError(f"--sql: {problem}{_explain(str(error))}") from None
@@ -137,13 +137,13 @@ class SqlReader(RowSource):
             found = (
                 "nothing" if not statements else f"{len(statements)} statements" if len(statements) > 1 else "another statement"
             )
-            raise InputError(f"--sql: this has to be one SELECT, and is {found}")
+            raise InputError(f"--sql: the query has to be one SELECT, but is {found}")
 
     def _execute(self) -> Any:
         try:
             return self._connection.execute(self._query)
         except self._duckdb.Error as error:
-            self._raise("", error)
+            self._raise_error("", error)
 
     def _check_types(self, types: list[str]) -> None:
         for column, name, kind in zip(self._header, self._names, types, strict=True):
@@ -152,7 +152,7 @@ class SqlReader(RowSource):
                 pattern = next((cast for pattern, cast in _CASTS if re.fullmatch(pattern, kind)), "CAST({column} AS VARCHAR)")
                 cast = f"{pattern.format(column=quoted)} AS {name}"
                 raise InputError(
-                    f"--sql: the column {column} is of the type {kind}, of which a value has no one text; write: {cast}"
+                    f"--sql: the column {column} has the type {kind}, whose values have several text forms; write: {cast}"
                 )
 
     def _records(self) -> Iterator[tuple[int, str, list[str | None]]]:
@@ -171,16 +171,16 @@ class SqlReader(RowSource):
 
     def _fetch(self, index: int) -> list[tuple[Any, ...]]:
         try:
-            found: list[tuple[Any, ...]] = self._connection.fetchmany(FETCHED)
+            found: list[tuple[Any, ...]] = self._connection.fetchmany(FETCH_SIZE)
         except self._duckdb.Error as error:
             if self._closed:
                 return []
-            self._raise(f"cannot be read after row {index}: ", error)
+            self._raise_error(f"cannot be read after row {index}: ", error)
         return found
 
 
-def columns_of(path: str) -> list[str]:
-    """Name the columns of a file that DuckDB reads; empty where it has none that can be read."""
+def read_columns(path: str) -> list[str]:
+    """Return the columns of a file; empty when DuckDB is not installed or cannot read it."""
     try:
         duckdb = importlib.import_module("duckdb")
     except ModuleNotFoundError:
@@ -219,7 +219,7 @@ def _import_duckdb() -> Any:
 
 
 def _text_of(value: Any) -> str | None:
-    """Give the one text of a value; a column that is left out may have values of any type."""
+    """Return the text form of a value. A column that is left out may have values of any type."""
     if value is None or type(value) is str:
         return None if value is None else value.strip()
     if isinstance(value, int | Decimal | UUID):
@@ -228,21 +228,20 @@ def _text_of(value: Any) -> str | None:
 
 
 def _explain(message: str) -> str:
-    """Give the first lines of DuckDB's message, and the remedy where it is one that DuckDB cannot know."""
+    """Return the first lines of DuckDB's message, with a remedy where DuckDB does not know it."""
     first = _first_lines(message)
     if "out of memory" in message.lower():
-        remedy = (
-            f"duckdb -c \"COPY (SELECT …) TO 'players.parquet'\", and read that file; a command takes {MEMORY_LIMIT} for it"
-        )
-        return f"{first.partition(' Possible solutions')[0]}; sort and group the rows before: {remedy}"
+        remedy = "duckdb -c \"COPY (SELECT …) TO 'players.parquet'\", and read that file"
+        problem = first.partition(" Possible solutions")[0]
+        return f"{problem}; the command gives a query {MEMORY_LIMIT}; sort and group the rows before: {remedy}"
     if "no space left" in message.lower() or "max_temp_directory_size" in message:
-        return f"{first}; what has no room in memory goes to {tempfile.gettempdir()}: name a larger folder by TMPDIR=FOLDER"
+        return f"{first}; DuckDB puts what has no room in memory into {tempfile.gettempdir()}: set TMPDIR to a larger folder"
     if ".xlsx" in message or "excel" in message.lower():
         return f"{first}; an Excel workbook has to be saved as CSV before"
     if "sqlite" in message.lower():
         return f'{first}; a SQLite database has to be exported before: sqlite3 -header -csv FILE "SELECT …"'
     if "extension" in message.lower():
-        return f"{first}; extensions are not loaded here"
+        return f"{first}; the command loads no extensions"
     return first
 
 

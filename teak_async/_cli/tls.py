@@ -1,4 +1,4 @@
-"""The certificates that `--ca-file` and `--client-cert` name, as what a session takes."""
+"""Makes the `SSLContext` of a session from the files that `--ca-file` and `--client-cert` name."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ _CERTIFICATE = b"-----BEGIN CERTIFICATE-----"
 _TRUSTED = b"-----BEGIN TRUSTED CERTIFICATE-----"
 _KEY = b"PRIVATE KEY-----"
 _DER = b"\x30"
-"""What a certificate, a key and a bundle of both begin with where they are not PEM."""
+"""The first byte of DER and PKCS #12."""
 _MISMATCHES = ("KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH", "NO_CERTIFICATE_ASSIGNED")
-"""How OpenSSL calls a key of another certificate; the last one, where it is of another kind."""
+"""OpenSSL's reasons for a key that belongs to another certificate; the last is for a key of another type."""
 
 
 def make_ssl_context(ca_file: Path | None, client_cert: Path | None, client_key: Path | None) -> ssl.SSLContext | None:
-    """Make a context of the files that the options name; `None` where they name none.
+    """Make a context of the files that the options name; `None` when they name none.
 
     Args:
         ca_file: certificates to trust in place of the machine's.
-        client_cert: the certificate to show to the server, with those above it.
-        client_key: its private key, where that is not in the same file.
+        client_cert: the client's certificate, with its intermediate ones.
+        client_key: its private key. Default: in the same file.
 
     Raises:
         InputError: when a file cannot be used; the message names the option, the file and the remedy.
     """
     if client_key is not None and client_cert is None:
-        raise InputError("--client-key: the certificate to this key is missing; name it with --client-cert")
+        raise InputError("--client-key: the certificate of this key is missing; name it with --client-cert")
     if ca_file is None and client_cert is None:
         return None
     if ca_file is not None:
@@ -49,16 +49,17 @@ def _load_client(context: ssl.SSLContext, certificate: Path, key: Path | None) -
     option, holder = ("--client-cert", certificate) if key is None else ("--client-key", key)
     encrypted = False
 
+    # Without this function OpenSSL asks for the pass phrase on the terminal.
     def ask() -> str:
         nonlocal encrypted
-        encrypted = True  # without a function OpenSSL would ask on the terminal
+        encrypted = True
         return ""
 
     try:
         context.load_cert_chain(certificate, key, ask)
     except (ssl.SSLError, OSError) as error:
         if encrypted:
-            remedy = f"write it without: openssl pkey -in {holder} -out FILE"
+            remedy = f"write it without one: openssl pkey -in {holder} -out FILE"
             raise InputError(f"{option}: {holder}: the private key is encrypted with a pass phrase; {remedy}") from None
         if getattr(error, "reason", None) in _MISMATCHES:
             raise InputError(
@@ -77,10 +78,10 @@ def _check_pem(option: str, path: Path, *, certificate: bool, key: bool) -> None
         remedy = "openssl x509 -inform der -in FILE, openssl pkey -inform der -in FILE, or openssl pkcs12 -nodes -in FILE"
         raise InputError(f"{option}: {path}: this is not PEM, but looks like DER or PKCS #12; turn it into PEM: {remedy}")
     if certificate and _CERTIFICATE not in data and _TRUSTED not in data:
-        raise InputError(f"{option}: {path}: no certificate in PEM is in it ({_CERTIFICATE.decode()})")
+        raise InputError(f"{option}: {path}: it has no certificate in PEM ({_CERTIFICATE.decode()})")
     if key and _KEY not in data:
         remedy = "; name the file of the key with --client-key" if option == "--client-cert" else ""
-        raise InputError(f"{option}: {path}: no private key in PEM is in it (-----BEGIN {_KEY.decode()}){remedy}")
+        raise InputError(f"{option}: {path}: it has no private key in PEM (-----BEGIN {_KEY.decode()}){remedy}")
 
 
 def _reason(error: OSError) -> str:

@@ -86,18 +86,18 @@ def test_without_files(made: Path) -> None:
     [
         ("none.pem", None, None, "--ca-file: {}/none.pem: No such file"),
         (".", None, None, "Is a directory"),
-        ("text", None, None, "--ca-file: {}/text: no certificate in PEM is in it"),
-        ("empty", None, None, "--ca-file: {}/empty: no certificate in PEM is in it"),
-        ("one.key", None, None, "no certificate in PEM is in it"),
+        ("text", None, None, "--ca-file: {}/text: it has no certificate in PEM"),
+        ("empty", None, None, "--ca-file: {}/empty: it has no certificate in PEM"),
+        ("one.key", None, None, "it has no certificate in PEM"),
         ("ca.der", None, None, "looks like DER or PKCS #12; turn it into PEM: openssl x509 -inform der"),
         ("cut.pem", None, None, "--ca-file: {}/cut.pem: cannot be read as certificates in PEM"),
         (None, "none.pem", None, "--client-cert: {}/none.pem: No such file"),
         (None, "one.p12", None, "--client-cert: {}/one.p12: this is not PEM"),
-        (None, "one.pem", None, "no private key in PEM is in it (-----BEGIN PRIVATE KEY-----); name the file of the key with"),
-        (None, "one.key", None, "--client-cert: {}/one.key: no certificate in PEM"),
+        (None, "one.pem", None, "it has no private key in PEM (-----BEGIN PRIVATE KEY-----); name the file of the key with"),
+        (None, "one.key", None, "--client-cert: {}/one.key: it has no certificate in PEM"),
         (None, "cut.pem", "one.key", "--client-cert: {}/cut.pem: cannot be used"),
         (None, "one.pem", "none.key", "--client-key: {}/none.key: No such file"),
-        (None, "one.pem", "two.pem", "--client-key: {}/two.pem: no private key in PEM"),
+        (None, "one.pem", "two.pem", "--client-key: {}/two.pem: it has no private key in PEM"),
         (
             None,
             "one.pem",
@@ -111,7 +111,7 @@ def test_without_files(made: Path) -> None:
             "locked.key",
             "--client-key: {}/locked.key: the private key is encrypted with a pass phrase; write it",
         ),
-        (None, None, "one.key", "--client-key: the certificate to this key is missing; name it with --client-cert"),
+        (None, None, "one.key", "--client-key: the certificate of this key is missing; name it with --client-cert"),
     ],
 )
 def test_what_cannot_be_used(made: Path, ca: str | None, certificate: str | None, key: str | None, said: str) -> None:

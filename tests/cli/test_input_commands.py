@@ -126,7 +126,7 @@ async def test_a_query_with_a_journal(tmp_path: Path) -> None:
         (("FILE", "--column", "user_id=a", "--column", "USER_ID=b"), "--column: user_id is given twice"),
         (("FILE", "--constant", "level=7"), "--constant: identify has no parameter 'level'"),
         (("FILE", "--constant", "email=a@b.c", "--column", "email=mail"), "email: given by --column and by --constant"),
-        (("FILE", "--rows", "ten"), "--rows: 'ten' is neither a count, as 100, nor lines of the file, as 5001-6000"),
+        (("FILE", "--rows", "ten"), "--rows: 'ten' is neither a count, such as 100, nor lines of the file, such as 5001-6000"),
         (("JOURNAL",), "this is a SQLite database (a journal is one, too)"),
         (("FILE", "--output", "JOURNAL"), "this is a SQLite database, as a journal is one; write the results to another file"),
         (("FILE", "--journal", "FILE"), "this is the input, and the journal would go over it"),
@@ -136,7 +136,7 @@ async def test_a_query_with_a_journal(tmp_path: Path) -> None:
             ("FILE", "--output", "NEW", "--journal", "OTHER"),
             "the journal of another run: its command is 'status', not 'identify'",
         ),
-        (("EMPTY", "--output", "NEW", "--journal", "NEW2"), "no rows; did the export fail? --allow-empty takes it as it is"),
+        (("EMPTY", "--output", "NEW", "--journal", "NEW2"), "no rows; did the export fail? --allow-empty accepts it"),
     ],
 )
 async def test_what_cannot_run_touches_nothing(tmp_path: Path, arguments: tuple[str, ...], said: str) -> None:

@@ -49,7 +49,7 @@ def test_pandas_json(tmp_path: Path) -> None:
     frame.to_json(tmp_path / "lines", orient="records", lines=True)
     assert read(tmp_path / "lines") == EXPECTED
     frame.to_json(tmp_path / "array", orient="records")
-    with pytest.raises(InputError, match="no JSON Lines"):
+    with pytest.raises(InputError, match="not JSON Lines"):
         read(tmp_path / "array")
 
 

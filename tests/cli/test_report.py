@@ -231,10 +231,10 @@ async def test_results_have_one_line_for_a_row_and_state(tmp_path: Path) -> None
 async def test_a_second_header(tmp_path: Path) -> None:
     """Of joined files it is no player, in any case of its letters; where the columns change places, the run ends there."""
     _, said = await run(tmp_path, "user_id,country_code\np1,DE\nUSER_ID,Country_Code\np2,DE\n")
-    assert "1 failed, first line 3: the header once more, as where files were joined" in said
+    assert "1 failed, first line 3: the header again, as in joined files" in said
     (tmp_path / "other").mkdir()
     _, said = await run(tmp_path / "other", "user_id,country_code\np1,DE\ncountry_code,user_id\nDE,p2\n", code=2)
-    assert "a second header has the columns in another order (country_code, user_id)" in said
+    assert "a second header, as in joined files, has the columns in another order (country_code, user_id)" in said
 
 
 async def test_log_file_and_verbose(tmp_path: Path) -> None:

@@ -481,7 +481,7 @@ def test_handlers_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
     before = {number: signal.getsignal(number) for number in SIGNALS}
     heard: list[int] = []
     listener = SignalListener()
-    with listener.taken_over(heard.append):
+    with listener.hand_to(heard.append):
         for number in SIGNALS:
             os.kill(os.getpid(), number)
         limit = time.monotonic() + WAIT
@@ -491,7 +491,7 @@ def test_handlers_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
     assert {number: signal.getsignal(number) for number in SIGNALS} == before
 
     def elsewhere() -> None:
-        with SignalListener().taken_over(heard.append):
+        with SignalListener().hand_to(heard.append):
             assert {number: signal.getsignal(number) for number in SIGNALS} == before
 
     with ThreadPoolExecutor(1) as threads:
@@ -505,7 +505,7 @@ def test_a_system_without_wakeups(monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(os, "name", "nt")
         listener.begin()
-    with listener.taken_over(heard.append):
+    with listener.hand_to(heard.append):
         signal.raise_signal(signal.SIGTERM)
         assert heard == [signal.SIGTERM]
     listener.end()
@@ -516,7 +516,7 @@ import asyncio, os, signal, time
 from teak_async._cli.signals import LISTENER
 loop = asyncio.new_event_loop()
 loop.close()
-with LISTENER.taken_over(lambda number: loop.call_soon_threadsafe(print, number)):
+with LISTENER.hand_to(lambda number: loop.call_soon_threadsafe(print, number)):
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(60)
 """

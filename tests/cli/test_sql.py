@@ -93,12 +93,12 @@ async def test_a_value_is_its_text(value: str, user_id: str) -> None:
     [
         (
             "1.5::DOUBLE",
-            "the column user_id is of the type DOUBLE, of which a value has no one text; write: CAST(user_id AS BIGINT)",
+            "the column user_id has the type DOUBLE, whose values have several text forms; write: CAST(user_id AS BIGINT)",
         ),
         ("1::FLOAT", "write: CAST(user_id AS BIGINT) AS user_id"),
         ("1::DECIMAL(10,2)", "the type DECIMAL(10,2)"),
         ("TIMESTAMP '2026-01-01'", "write: strftime(user_id, '%Y-%m-%d') AS user_id"),
-        ("['a']", "the type VARCHAR[], of which a value has no one text; write: user_id[1] AS user_id"),
+        ("['a']", "the type VARCHAR[], whose values have several text forms; write: user_id[1] AS user_id"),
         ("'a'::BLOB", "write: decode(user_id) AS user_id"),
         ("'\"a\"'::JSON", "write: user_id ->> '$' AS user_id"),
         ("{'a': 1}", "write: CAST(user_id AS VARCHAR) AS user_id"),
@@ -114,13 +114,13 @@ def test_a_column_without_texts(value: str, said: str) -> None:
 @pytest.mark.parametrize(
     ("query", "said"),
     [
-        ("", "this has to be one SELECT, and is nothing"),
-        ("SELECT 1; SELECT 2", "and is 2 statements"),
-        ("COPY (SELECT 1) TO 'x.csv'", "and is another statement"),
-        ("ATTACH 'x.db'", "and is another statement"),
-        ("INSTALL httpfs", "and is another statement"),
-        ("PRAGMA version", "and is another statement"),
-        ("CREATE TABLE t (a INT)", "and is another statement"),
+        ("", "the query has to be one SELECT, but is nothing"),
+        ("SELECT 1; SELECT 2", "but is 2 statements"),
+        ("COPY (SELECT 1) TO 'x.csv'", "but is another statement"),
+        ("ATTACH 'x.db'", "but is another statement"),
+        ("INSTALL httpfs", "but is another statement"),
+        ("PRAGMA version", "but is another statement"),
+        ("CREATE TABLE t (a INT)", "but is another statement"),
         ("SELEC 1", "--sql: Parser Error"),
         ("SELECT * FROM 'absent.parquet'", "No files found"),
         ("SELECT * FROM rows", "Table with name rows does not exist"),
@@ -217,7 +217,7 @@ async def start(folder: Path, url: str, query: str, *options: str) -> Process:
             "Out of Memory Error: failed to pin block (99.9 MiB/100.0 MiB used)\nPossible solutions:\n* x",
             "sort and group the rows",
         ),
-        ("IO Error: Could not write file: No space left on device", "name a larger folder by TMPDIR=FOLDER"),
+        ("IO Error: Could not write file: No space left on device", "set TMPDIR to a larger folder"),
     ],
 )
 def test_no_room(message: str, remedy: str) -> None:
