@@ -1,4 +1,4 @@
-"""What the commands do: make a session and a job of the options, and turn errors into one line and an exit code."""
+"""Runs the commands: makes a session and a job of the options, and turns an error into one line and an exit code."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ from .job import Exit, Job, run_job
 from .limits import show_limits
 from .lists import write_exclusions, write_unsubscriptions
 from .options import FileOptions, IdentifyOptions, ReportOptions
-from .output import OutputError, check_not_journal, check_not_kept, silence_broken_pipe
-from .report import read_report, save_picture, story_of, tell_story
+from .output import OutputError, check_not_journal, check_replaceable, silence_broken_pipe
+from .report import describe_story, read_report, save_picture, story_of
 from .schema import (
     CHANNELS,
     RowSchema,
@@ -51,9 +51,9 @@ from .times import read_time
 from .tls import make_ssl_context
 
 PAIRS = {"--column": "user_id=player_id", "--constant": "country_code=US"}
-"""An example of what each option takes."""
+"""An example of the value of each option."""
 ONLY_OPTIONS = IdentifyOptions()
-"""Those of the commands that have none of `identify`."""
+"""The default options, for commands other than `identify`."""
 
 
 def run_file(
@@ -66,7 +66,7 @@ def run_file(
     until: str | None = None,
     sure: bool = True,
 ) -> None:
-    gc.freeze()  # else each collection goes through all that was imported, and holds the loop up for 20 ms
+    gc.freeze()  # else each collection visits all imported objects, and blocks the event loop for 20 ms
     try:
         if options.file is None and options.sql is None:
             raise InputError("no input: name a FILE, or - for standard input, or give a query with --sql")
@@ -99,7 +99,7 @@ def run_file(
             typer.echo(describe_dry_run(dry_run))
             raise typer.Exit(dry_run.exit)
         if not sure:
-            _make_sure(options)
+            _confirm_removal(options)
         code, _ = asyncio.run(run_job(job, session))
     except KeyboardInterrupt:
         raise fail("interrupted; nothing was sent", Exit.INTERRUPTED) from None
@@ -132,11 +132,11 @@ def _schema_of(label: str, category: str | None, chosen: Sequence[str], until: s
             return state_schema(State(label.replace("-", "_")), category, channels)
 
 
-def _make_sure(options: FileOptions) -> None:
-    """Have somebody confirm what nothing undoes.
+def _confirm_removal(options: FileOptions) -> None:
+    """Ask the user to confirm a removal, which nothing undoes.
 
     Raises:
-        InputError: when nobody can, or does.
+        InputError: when nobody can be asked, or the user declines.
     """
     if options.file == "-" or sys.stdin is None or not sys.stdin.isatty():
         raise InputError("this removes players for ever, and nobody can be asked: look at it with --dry-run, then give --yes")
@@ -149,7 +149,7 @@ def _open_rows(options: FileOptions, schema: RowSchema, *, count_repeated: bool)
     """Open the input.
 
     Raises:
-        InputError: when it cannot be used.
+        InputError: when the input or an option cannot be used.
     """
     reading = Reading(
         columns=_read_pairs("--column", options.column),
@@ -187,20 +187,20 @@ def _read_pairs(option: str, given: list[str] | None) -> dict[str, str]:
 
 
 def _check_credentials() -> None:
-    """Say what is missing in a command's words, since the session's tell how a program gives it."""
+    """Check the credentials here, since the session's messages name parameters of a program."""
     for variable, what in (("TEAK_GAME_ID", "Teak App ID"), ("TEAK_SECRET_KEY", "Teak Server Secret")):
         value = os.environ.get(variable, "").strip()
         if not value:
             raise InputError(f"no {what}: set {variable} in the environment")
         if value.encode(errors="ignore").decode() != value:
-            raise InputError(f"no {what}: what {variable} is in the environment is not text in UTF-8")
+            raise InputError(f"no {what}: the value of {variable} in the environment is not UTF-8 text")
 
 
 def _read_moment(option: str, text: str | None) -> datetime | None:
-    """Read a time to come.
+    """Read a time in the future.
 
     Raises:
-        InputError: when it is none, or has passed.
+        InputError: when the text is no time, or the time has passed.
     """
     now = datetime.now().astimezone()
     moment = None if text is None else _read_time(option, text)
@@ -217,22 +217,22 @@ def _read_time(option: str, text: str) -> datetime:
 
 
 def run_report(options: ReportOptions) -> None:
-    LISTENER.set_exit_message("the report is not whole")
+    LISTENER.set_exit_message("the report is not complete")
     journal, failed, in_doubt = options.journal, options.failed, options.in_doubt
     if failed is not None and in_doubt is not None and same_file(failed, in_doubt):
-        raise fail(f"{failed}: named for both; write the failed rows and those in doubt to two files")
+        raise fail(f"{failed}: given for both; write the failed rows and those in doubt to two files")
     try:
         for path in (failed, in_doubt, options.svg):
             if path is not None:
                 check_not_journal(path, journal, "write to another file")
-                check_not_kept(path, overwrite=options.overwrite)
+                check_replaceable(path, overwrite=options.overwrite)
         if options.row is not None or options.user is not None:
-            _tell_stories(options)
+            _print_stories(options)
             return
         report = read_report(journal)
         for path, chosen in ((failed, ("failed",)), (in_doubt, in_doubt_states(running=report.running))):
-            if path is not None and (missing := export_rows(journal, report.record, path, *chosen)):
-                say(f"{path}: rows that were too long to be kept are missing: {missing:,}")
+            if path is not None and (missing := export_rows(journal, report.summary, path, *chosen)):
+                say(f"{path}: rows that were too long for the journal are missing: {missing:,}")
         if options.svg is not None:
             save_picture(report, options.svg)
     except (InputError, TeakError) as error:
@@ -242,17 +242,17 @@ def run_report(options: ReportOptions) -> None:
     typer.echo(json.dumps(report.as_dict()) if options.as_json else "\n".join(report.lines()))
 
 
-def _tell_stories(options: ReportOptions) -> None:
+def _print_stories(options: ReportOptions) -> None:
     running = is_in_use(options.journal)
     if options.row is not None:
         rows, what = list(iter_at_line(options.journal, options.row)), f"line {options.row:,}"
     else:
         rows, what = rows_of_user(options.journal, options.user or ""), f"the player {options.user}"
     if not rows:
-        raise InputError(f"{options.journal}: has nothing of {what}; it was not read yet, or is not in the input")
+        raise InputError(f"{options.journal}: has nothing on {what}; it was not read yet, or is not in the input")
     for row in rows:
         story = story_of(row, running=running, user_id=options.user)
-        typer.echo(json.dumps(story) if options.as_json else tell_story(story))
+        typer.echo(json.dumps(story) if options.as_json else describe_story(story))
 
 
 def run_limits(address: str, *, watch: bool, as_json: bool) -> None:

@@ -1,4 +1,4 @@
-"""The demo: a sandbox, files of made-up players, the job of `teak-async identify`, and the counts of client and server."""
+"""The demo: it runs `teak-async identify` on made-up players at a sandbox, and compares the counts of both sides."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ def write_players(path: Path, players: int, first: int = 0) -> None:
 
 
 @asynccontextmanager
-async def _started(files: list[Path], server: Sandbox, ledger: Path) -> AsyncIterator[list[Process]]:
-    """Start `teak-async identify` for each file, in a process of its own that shares the limit; end what is left of them."""
+async def _start_processes(files: list[Path], server: Sandbox, ledger: Path) -> AsyncIterator[list[Process]]:
+    """Start a process of `teak-async identify` for each file. They share the limit; leaving ends those that still run."""
     names = {"TEAK_BASE_URL": server.url, "TEAK_GAME_ID": server.game_id, "TEAK_SECRET_KEY": server.secret_key}
     processes = []
     try:
@@ -66,11 +66,11 @@ def _count_succeeded(results: Path) -> int:
 
 
 async def run_demo(players: int, window: str, processes: int = 1) -> int:
-    """Run the demo and print both counts; the exit code is 0 when they agree and no request was rate-limited."""
+    """Run the demo, print both counts, and return the exit code: 0 when they agree and no request was rate-limited."""
     console = Console(highlight=False)
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
     assert task is not None
-    # Where no run takes the signals over, the first one has to leave the folder removed.
+    # Outside of the run, too, a signal has to remove the folder.
     with (
         LISTENER.hand_to(lambda _: loop.call_soon_threadsafe(task.cancel)),
         tempfile.TemporaryDirectory(prefix="teak-async-") as folder,
@@ -88,12 +88,12 @@ async def run_demo(players: int, window: str, processes: int = 1) -> int:
                 f"about {max(players / 200, 1):.0f} s at the limit:"
             )
             if others:
-                console.print(f"{processes} processes share the limit by {ledger.name}; this is what the first of them says:")
+                console.print(f"{processes} processes share the limit by {ledger.name}; the output below is that of the first:")
             share = ledger if others else None
             session = TeakSession(server.game_id, server.secret_key, base_url=server.url, share=share)
             rows = RowReader(str(source), identify_schema())
             job = Job("identify", rows, Limits().identify, output=source.with_suffix(".jsonl"), server=server.url)
-            async with _started(others, server, ledger) as started:
+            async with _start_processes(others, server, ledger) as started:
                 code, report = await run_job(job, session)
                 for process in started:
                     await process.wait()

@@ -1,4 +1,4 @@
-"""A dry run: read and check the input and the journal, count what a run would do, send nothing."""
+"""A dry run: it reads and checks the input and the journal, counts what a run would do, and sends nothing."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from .progress import format_duration
 from .summary import count_rows
 
 FIRST_ROWS = 3
-"""Rows that are shown as they would be sent."""
+"""Calls at most that a dry run shows as they would be sent."""
 SENT = (Disposition.SEND, Disposition.RESEND)
 
 
@@ -35,26 +35,26 @@ class DryRun:
     """What a job would do.
 
     Attributes:
-        calls: of all rows of the input; most commands make one of each.
-        unreadable: of these, calls that cannot be sent.
+        calls: calls of all selected rows; most commands make one call of a row.
+        invalid: of these, calls that cannot be sent.
         finished: calls that an earlier run finished.
         failed: of these, calls that failed.
         in_doubt: calls that would be reported in doubt, and not sent.
         resent: calls to send that an earlier run may have done.
-        first_problems: the messages of a few unreadable rows.
-        first_rows: the first rows to send, as they would be sent.
+        first_problems: the messages of the first invalid rows.
+        first_rows: the first calls to send, as they would be sent.
         limit: requests per second of each bucket.
-        sends: calls to send, by bucket.
-        rows: of the input, where a row may be several calls.
+        sends: how many calls go to each bucket.
+        rows: selected rows, where a row may be several calls; else `None`.
         time_left: seconds until the deadline.
-        recognised: what the input was recognised as.
-        findings: what is odd about its values.
-        repeated: rows of players who were there before.
-        first_repeated: the line of the first of these.
+        recognised: the input's name, its format and the columns left out.
+        findings: a line for each kind of odd value.
+        repeated: rows that repeat a player.
+        first_repeated: the line of the first of these rows.
     """
 
     calls: int
-    unreadable: int
+    invalid: int
     finished: int
     failed: int
     in_doubt: int
@@ -73,9 +73,9 @@ class DryRun:
     @property
     def exit(self) -> Exit:
         """The exit code of the run, if all that it sends succeeds."""
-        if self.in_doubt or self.late > self.to_send - self.resent:  # rows that are sent again go first
+        if self.in_doubt or self.late > self.to_send - self.resent:  # rows to send again go first
             return Exit.IN_DOUBT
-        return Exit.SOME_FAILED if self.unreadable or self.failed or self.late else Exit.SUCCEEDED
+        return Exit.SOME_FAILED if self.invalid or self.failed or self.late else Exit.SUCCEEDED
 
     @property
     def to_send(self) -> int:
@@ -84,12 +84,12 @@ class DryRun:
 
     @property
     def seconds(self) -> float:
-        """How long that takes at the limit."""
+        """Seconds that the calls take at the limit."""
         return max(self.sends, default=0) / self.limit
 
     @property
     def late(self) -> int:
-        """Calls that the deadline would leave unsent, even at the limit."""
+        """Calls that would not be sent before the deadline, even at the limit."""
         in_time = self.limit * max(self.time_left, 0)
         return sum(ceil(max(count - in_time, 0)) for count in self.sends)
 
@@ -98,7 +98,7 @@ async def dry_run_job(job: Job, game_id: str) -> DryRun:
     """Read and check the whole input and the journal, and send nothing.
 
     Raises:
-        InputError: when the output cannot be written.
+        InputError: when the output cannot be written, or the input cannot be used.
         JournalError: when the journal is not this input's, or cannot be made.
     """
     try:
@@ -116,7 +116,7 @@ def _describe_row(request: Request, line: int) -> str:
 async def _count_rows(job: Job, known: Iterator[tuple[Place, KnownRow]]) -> DryRun:
     counts: Counter[Disposition] = Counter()
     sends: Counter[str] = Counter()
-    unreadable = calls = 0
+    invalid = calls = 0
     place = -1
     none = (-1, 0), None
     problems: list[str] = []
@@ -130,7 +130,6 @@ async def _count_rows(job: Job, known: Iterator[tuple[Place, KnownRow]]) -> DryR
                     whole = False
                     break
                 place += row.part == 0
-                invalid = isinstance(row.request, InvalidRequest)
                 what = Disposition.SEND
                 if following is not None:
                     request = None if isinstance(row.request, InvalidRequest) else row.request
@@ -144,8 +143,8 @@ async def _count_rows(job: Job, known: Iterator[tuple[Place, KnownRow]]) -> DryR
                     what = disposition(before, effect, resend_in_doubt=job.resend_in_doubt)
                 if not row.selected:
                     continue
-                if invalid and what is Disposition.SEND:
-                    unreadable += 1
+                if isinstance(row.request, InvalidRequest) and what is Disposition.SEND:
+                    invalid += 1
                     problems += [str(row.request)] if len(problems) < 5 else []
                 if not isinstance(row.request, InvalidRequest) and len(first_rows) < FIRST_ROWS and what in SENT:
                     first_rows.append(_describe_row(row.request, row.line))
@@ -163,7 +162,7 @@ async def _count_rows(job: Job, known: Iterator[tuple[Place, KnownRow]]) -> DryR
         calls=calls,
         rows=job.rows.rows if job.rows.most_calls > 1 else None,
         sends=tuple(sends.values()),
-        unreadable=unreadable,
+        invalid=invalid,
         finished=counts[Disposition.SKIP] + counts[Disposition.SKIP_FAILED],
         failed=counts[Disposition.SKIP_FAILED],
         in_doubt=counts[Disposition.IN_DOUBT] + counts[Disposition.STILL_IN_DOUBT] + counts[Disposition.OVERTAKEN],
@@ -190,7 +189,7 @@ def _known_rows(job: Job, game_id: str) -> Iterator[tuple[Place, KnownRow]]:
 
 
 def describe_dry_run(dry_run: DryRun) -> str:
-    """Put what a run would do into words."""
+    """Return what a run would do as text."""
     finished = f"{dry_run.finished:,} finished before"
     finished += f" ({dry_run.failed:,} of which had failed)" if dry_run.failed else ""
     whole, each = count_rows(dry_run.calls), ""
@@ -198,20 +197,20 @@ def describe_dry_run(dry_run: DryRun) -> str:
         whole, each = f"{count_rows(dry_run.rows)}, {count_rows(dry_run.calls, 'call')}", " on each channel"
     lines = [
         f"{whole}: {dry_run.to_send:,} to send, in {format_duration(dry_run.seconds)} at {dry_run.limit}/s{each}",
-        f"  {finished}, {dry_run.in_doubt:,} in doubt, {dry_run.unreadable:,} cannot be sent",
+        f"  {finished}, {dry_run.in_doubt:,} in doubt, {dry_run.invalid:,} cannot be sent",
         *(f"  {problem}" for problem in dry_run.first_problems),
     ]
     if dry_run.late:
         lines.insert(1, f"  the deadline is too early: it leaves at least {dry_run.late:,} of these unsent")
     elif dry_run.time_left < inf:
         spare = format_duration(dry_run.time_left - dry_run.seconds)
-        lines.insert(1, f"  the deadline is late enough: {spare} are left at the limit, without retries and pauses")
-    if dry_run.unreadable > len(dry_run.first_problems):
-        lines.append(f"  and {dry_run.unreadable - len(dry_run.first_problems):,} more")
+        lines.insert(1, f"  the deadline is late enough: at the limit, {spare} are left for retries and pauses")
+    if dry_run.invalid > len(dry_run.first_problems):
+        lines.append(f"  and {dry_run.invalid - len(dry_run.first_problems):,} more")
     lines += [f"  {finding}" for finding in dry_run.findings]
     if dry_run.repeated:
         lines.append(
-            f"  {dry_run.repeated:,} rows of players who were there before; the first is line {dry_run.first_repeated:,}"
+            f"  {dry_run.repeated:,} rows repeat a player of an earlier row; the first is line {dry_run.first_repeated:,}"
         )
     lines += ["the first rows as they would be sent, beside game_id and secret_key:"] if dry_run.first_rows else []
     lines += [f"  {row}" for row in dry_run.first_rows]

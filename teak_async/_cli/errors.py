@@ -1,4 +1,4 @@
-"""What ends a command before it sends anything, and how a command says it."""
+"""The error of an input that cannot be used, and the way a command reports an error."""
 
 from __future__ import annotations
 
@@ -19,5 +19,5 @@ def fail(message: str, code: int = 2) -> typer.Exit:
 
 def say(message: str) -> None:
     """Write a line to standard error."""
-    with suppress(OSError):  # the exit code tells it also where standard error has gone, as that of a lost terminal
+    with suppress(OSError):  # the terminal may be lost; the exit code is left
         typer.echo(message, err=True)

@@ -1,6 +1,6 @@
-"""Commands made of groups of options, and the values of options read in words of the command.
+"""Makes commands of groups of options, and reads the values of the options.
 
-typer would tell a wrong value in the words of a validation library. Each number, choice and switch is read here instead, so
+typer reports a wrong value in the words of a validation library. This module reads each number, choice and switch itself, so
 that every message says what the option takes.
 """
 
@@ -18,14 +18,14 @@ import typer
 
 Choice = TypeVar("Choice", bound=StrEnum)
 SWITCH = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False, "": False}
-"""What a switch may be in the environment."""
+"""Values of a switch in the environment."""
 
 
 def read_number(kind: type[int | float], least: float, most: float, given: object) -> float:
     """Read a number within its bounds.
 
     Raises:
-        BadParameter: when it is none.
+        BadParameter: when the value is no number, or out of bounds.
     """
     try:
         number = kind(str(given))
@@ -41,7 +41,7 @@ def read_choice(choices: type[Choice], given: object) -> Choice:
     """Read one of several words.
 
     Raises:
-        BadParameter: when it is none of them.
+        BadParameter: when the value is none of them.
     """
     try:
         return choices(str(given))
@@ -50,10 +50,10 @@ def read_choice(choices: type[Choice], given: object) -> Choice:
 
 
 def read_switch(given: object) -> bool:
-    """Read a switch, which a variable of the environment may set.
+    """Read a switch, as a variable of the environment sets it.
 
     Raises:
-        BadParameter: when it is neither on nor off.
+        BadParameter: when the value is neither on nor off.
     """
     if (found := SWITCH.get(str(given).strip().lower())) is None:
         raise typer.BadParameter(f"{str(given)!r} is neither 1 nor 0.")
@@ -90,7 +90,7 @@ def expand_options(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def _set_parser(hint: Any, option: Any) -> None:
-    """Have an option read by one of the functions above, if its type has one, and name what it takes."""
+    """Give an option the reader for its type, if there is one, and a name for its value in the help."""
     kind = next((found for found in get_args(hint) or (hint,) if found is not type(None)), hint)
     if get_origin(kind) is list:
         (kind,) = get_args(kind)

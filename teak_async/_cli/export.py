@@ -1,7 +1,7 @@
-"""Rows that a journal gives back, to be corrected and fed in again, in the input's own format.
+"""Writes rows of a journal in the input's format, for people to correct and run again.
 
-A row stands there byte by byte as it stood in the input, behind two columns that the reader skips: `why` and `line`. They come
-first, since a row may have too many cells, or a quote that is not closed. What an earlier export put there is replaced.
+Each row is byte by byte as in the input, after two columns that the reader skips: `why` and `line`. They come first, since a
+row may have too many cells, or a quote that is not closed. They replace those of an earlier export.
 """
 
 from __future__ import annotations
@@ -24,16 +24,19 @@ from .records import find_delimiter, read_object
 _CELL = r'(?:"(?:[^"]|"")*"|[^{0}"]*)(?:{0}|$)'
 
 
-def export_rows(journal: Path, record: JournalSummary, path: Path, *states: str) -> int:
-    """Write the rows in some states to a file, without those that were done; return how many were too long to be kept.
+def export_rows(journal: Path, summary: JournalSummary, path: Path, *states: str) -> int:
+    """Write the rows in some states to a file, without failed ones that were done.
+
+    Returns:
+        How many rows are missing, since they were too long for the journal.
 
     Raises:
-        InputError: when that file cannot be written.
+        InputError: when the file cannot be written.
     """
     missing = 0
-    writer = _CsvRows(record.about["header"]) if record.about.get("format") == "csv" else None
+    writer = _CsvRows(summary.about["header"]) if summary.about.get("format") == "csv" else None
     try:
-        # Without a buffer, so that a signal leaves whole rows: half of one would be another row.
+        # Without a buffer a signal leaves whole rows. Half a row could be read as another one.
         with path.open("wb", buffering=0) as file:
             if writer is not None:
                 file.write(writer.header.encode() + b"\n")
@@ -53,7 +56,7 @@ class _CsvRows:
     """Adds the two columns to rows of CSV.
 
     Args:
-        header: the input's, behind a line with its separator where it has one.
+        header: the input's header, after its line `sep=` where it has one.
     """
 
     def __init__(self, header: str) -> None:
@@ -77,7 +80,7 @@ class _CsvRows:
 
 
 def _add_to_json(row: PastRow) -> bytes:
-    """Return a row of JSON Lines with the columns; one that is no object stays as it is."""
+    """Return a row of JSON Lines with the columns. A row that is no object stays as it is."""
     source = _text_of(row)
     found = read_object(source)
     if not isinstance(found, dict):

@@ -1,4 +1,4 @@
-"""The rows of a run that did not succeed: their reasons, and when there are too many of them to go on."""
+"""Collects the rows that did not succeed: their reasons, and whether too many failed to go on."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from .records import DELIMITERS, read_object
 from .summary import count_rows
 
 SAME_AT_FIRST = 100
-"""Rows that end a run, by default, if they are its first and fail for the same reason: a million more would."""
+"""Rows of the default rule: if the first so many all fail for the same reason, the run ends, since the rest would fail, too."""
 _CELL_END = re.compile(rf'[{re.escape(DELIMITERS)}"\r\n]')
 
 
 class Failures:
-    """Collects the outcomes of a run.
+    """Collects the failures among the outcomes of a run.
 
     Args:
         most: failed rows that end the run; `None` for the default rule.
 
     Attributes:
-        reasons: of the rows that did not succeed.
-        last: that of the last failed row; `None` while there is none.
-        too_many: why the run is not to go on; empty while it may.
+        reasons: the reasons of the rows that did not succeed.
+        last: the reason of the last failed row; `None` while there is none.
+        too_many: why the run has to end; empty while it may go on.
     """
 
     def __init__(self, most: int | None) -> None:
@@ -42,7 +42,7 @@ class Failures:
 
     def add(self, outcome: Outcome) -> None:
         """Record how a row ended."""
-        # What an earlier run left in doubt did not end now, and does not keep the default rule from counting anew.
+        # Rows that an earlier run left in doubt do not count among the first rows of this run.
         self._ended += outcome.attempts > 0 or outcome.state != "in_doubt"
         if outcome.error is None:
             return
@@ -62,10 +62,10 @@ def read_reasons(journal: Path, *, running: bool = False) -> Reasons:
 
     Args:
         journal: its path.
-        running: whether its run goes on, so that rows without a result are being sent.
+        running: whether its run goes on. Rows without a result are being sent then.
 
     Raises:
-        JournalError: when it is no journal.
+        JournalError: when the file is no journal.
     """
     reasons = Reasons()
     for row in iter_in_states(journal, "failed", "not_sent", *in_doubt_states(running=running)):
@@ -75,36 +75,36 @@ def read_reasons(journal: Path, *, running: bool = False) -> Reasons:
 
 
 def state_of(state: str, *, running: bool) -> str:
-    """Return the word for a state of a journal's rows: a row about to be sent, in a run that has ended, is in doubt."""
+    """Return the word for a row's state. A row with an intent is being sent, or in doubt once the run has ended."""
     if state != "intent":
         return state
     return "being_sent" if running else "in_doubt"
 
 
 def in_doubt_states(*, running: bool) -> tuple[str, ...]:
-    """Return the states of a journal's rows that mean in doubt."""
+    """Return the states of rows that are in doubt."""
     return ("in_doubt",) if running else ("in_doubt", "intent")
 
 
 def rows_of_user(journal: Path, user_id: str) -> list[PastRow]:
-    """Find the rows of a player, also those that could not be sent."""
+    """Return the rows of a player, also those that could not be sent."""
     return [row for row in iter_of_user(journal, user_id) if user_id in _values_of(row)]
 
 
 def why(row: PastRow, *, running: bool = False) -> str | None:
-    """Return, as class and message, why a row of a journal did not succeed; `None` where nothing went wrong."""
+    """Return class and message of the error of a journal's row; `None` when it has none."""
     if row.state != "intent":
         return row.error
     return None if running else describe_error(in_doubt_error())
 
 
 def describe_error(error: TeakError) -> str:
-    """Return class and message, as a journal keeps them."""
+    """Return class and message of an error, as a journal keeps them."""
     return f"{type(error).__name__}: {error}"
 
 
 def _values_of(row: PastRow) -> Collection[str]:
-    """Return the row's own values, of either format."""
+    """Return the row's own values, from CSV or JSON."""
     source = row.source.decode(errors="replace") if isinstance(row.source, bytes) else row.source or ""
     found = read_object(source) if source.startswith("{") else None
     values = map(str, found.values()) if isinstance(found, dict) else map(str.strip, _CELL_END.split(source))

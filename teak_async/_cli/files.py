@@ -1,4 +1,4 @@
-"""What a file is, before anything is written to it."""
+"""Checks of a file before it is written."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from pathlib import Path
 
 
 def same_file(path: Path, other: Path) -> bool:
-    """Tell whether two names are of one file, also where it does not exist yet."""
+    """Tell whether two paths name one file, which need not exist yet."""
     if path.exists() and other.exists():
         return path.samefile(other)
     return os.path.realpath(path) == os.path.realpath(other)
 
 
 def is_database(path: Path) -> bool:
-    """Tell whether there is a SQLite database, as each journal is one."""
+    """Tell whether a file is a SQLite database, as each journal is."""
     if not path.is_file():
         return False
     with path.open("rb") as file:

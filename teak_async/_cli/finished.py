@@ -1,4 +1,4 @@
-"""Rows that an earlier run finished, known by their text before anything is made of them."""
+"""Recognises the rows that an earlier run finished by their text, before a request is made of them."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from teak_async._bulk.outcomes import FinishedRows
 from teak_async._journal.database import FINISHED_CHUNK, read_finished
 
 FINISHED_AT_ONCE = 500
-"""Rows given together at most: the count of a run that goes on moves while they are passed over."""
+"""Rows in one `FinishedRows` at most, so that the progress of a resumed run moves on."""
 
 
 class FinishedSources:
-    """The texts of the finished rows of a journal, beside those of the input.
+    """Compares the input's rows with a journal's finished ones, and counts those that are the same.
 
-    It reads the journal by connections of its own, in the thread that reads the input.
+    It reads the journal in the thread that reads the input, by connections of its own.
 
     Args:
-        journal: the journal; `None` for none.
+        journal: the journal; `None` for none, and so no finished rows.
         parts: calls of a row at most.
 
     Attributes:
-        count: rows that were found and not taken yet.
+        count: finished rows that were found and not taken yet.
     """
 
     def __init__(self, journal: Path | None, parts: int = 1) -> None:
@@ -33,7 +33,7 @@ class FinishedSources:
         self.count = self._skipped = self._failed = 0
 
     def has(self, index: int, source: str, *, selected: bool) -> bool:
-        """Note a row that the journal has with the same text, and as finished; say whether it is one."""
+        """Return whether the journal has a row as finished, with the same text; count it if so."""
         if self._journal is None:
             return False
         if index >= self._until:
@@ -41,14 +41,14 @@ class FinishedSources:
             self._until = index + FINISHED_CHUNK
         found, failed = self._sources.get(index, (None, 0))
         if found != source:
-            return False  # also where the journal keeps no text: what the row asks is compared then
+            return False  # also if the journal keeps no text; the run then compares the requests
         self.count += 1
         self._skipped += selected * self._parts
         self._failed += selected * failed
         return True
 
     def take(self) -> Iterator[FinishedRows]:
-        """Give the rows that were found since the last time, if there are any."""
+        """Yield the rows that were found since the last time, if there are any."""
         if self.count:
             yield FinishedRows(self.count, self._skipped, self._failed)
             self.count = self._skipped = self._failed = 0

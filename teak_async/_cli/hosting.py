@@ -1,4 +1,4 @@
-"""The commands that run a sandbox: only they import it, so that the others start without its server."""
+"""Runs the commands that need a sandbox. Only this module imports it, so that the other commands start faster."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def run_demo_of(players: int, window: str, processes: int) -> None:
     try:
         raise typer.Exit(asyncio.run(run_demo(players, window, processes)))
     except (asyncio.CancelledError, KeyboardInterrupt):
-        raise fail("interrupted; the demo is not whole", 130) from None
+        raise fail("interrupted; the demo is not complete", 130) from None
 
 
 async def _serve(server: Sandbox) -> None:

@@ -1,11 +1,10 @@
-"""A command's run of a file: rows in, a bulk run, results as JSON Lines out, an exit code.
+"""A command's run of a file: a bulk run of its rows, results as JSON Lines, an exit code.
 
-Rules of this module:
-
-- Every row that ends is one line of output. A kill may cut off the lines of rows that the journal has.
-- Results and words are written by threads, so that a reader that does not read holds up neither the loop nor an interrupt.
-- The first interrupt (Ctrl-C, SIGTERM, SIGHUP) sends nothing new and finishes what is on the wire; the second leaves even
-  that, and gives its rows their results; the third ends the process.
+- Each row that ends is one line of results, except where the results of an earlier run have the same. After a kill, lines of
+  rows that the journal has may be missing.
+- Threads write the results and the messages, so that a reader that does not read blocks neither the loop nor an interrupt.
+- The first interrupt (Ctrl-C, SIGTERM, SIGHUP) stops new calls and finishes those on the wire. The second abandons these, too,
+  and writes their results. The third ends the process.
 """
 
 from __future__ import annotations
@@ -52,19 +51,19 @@ class Job:
     """What to run.
 
     Attributes:
-        label: what is being done, for the progress and the journal.
+        label: the command's name, for the progress and the journal.
         rows: the input.
         limit: requests per second on each channel, to show beside the rate.
-        output: where results go; standard output when `None`.
+        output: the file for results. Default: standard output.
         quiet: show no progress.
-        journal: makes the run survive being killed.
-        resend_in_doubt: send identifies of which an earlier run does not know whether they were recorded.
-        deadline: after which nothing is sent any more.
-        overwrite: whether results may go over a file that is there.
-        max_failures: failed rows that end the run; `None` for the default rule.
-        verbose: show also what the client does about trouble.
-        log_file: takes the library's events.
-        server: where it goes, to be shown.
+        journal: the journal, with which the run survives being killed. Default: none.
+        resend_in_doubt: send identifies again that an earlier run left in doubt.
+        deadline: when to stop sending. Default: never.
+        overwrite: whether results may replace those in a file.
+        max_failures: failed rows that end the run. Default: the rule of `SAME_AT_FIRST`.
+        verbose: show retries and pauses, too.
+        log_file: the file for the library's events. Default: none.
+        server: the server's address, to show it.
     """
 
     label: str
@@ -83,7 +82,7 @@ class Job:
 
     @property
     def about(self) -> dict[str, str]:
-        """What the journal is to say of the run."""
+        """What the journal keeps about the run."""
         return {
             "command": self.label,
             "file": Note(self.rows.name.encode(errors="backslashreplace").decode()),
@@ -92,16 +91,17 @@ class Job:
 
 
 async def run_job(job: Job, session: TeakSession) -> tuple[Exit, BulkReport]:
-    """Run it to its end or to an interrupt.
+    """Run a job to its end or to an interrupt.
 
     Args:
         job: what to run.
-        session: not opened yet.
+        session: a session that is not open yet.
 
     Raises:
-        InputError: when the output cannot be written; nothing was sent.
-        OutputError: when it cannot be written any more; the run finished what was on the wire, and the message counts the rows.
-        TeakError: what ended the run: the journal, or wrong credentials.
+        InputError: when the output cannot be written, before anything is sent, or when the input cannot be used.
+        OutputError: when the output cannot be written any more. The run finished the calls on the wire; the message counts the
+            rows.
+        TeakError: when the journal or the credentials cannot be used, or the server is out.
     """
     interrupts: list[int] = []
     with ExitStack() as listening:
@@ -124,7 +124,7 @@ async def run_job(job: Job, session: TeakSession) -> tuple[Exit, BulkReport]:
     return exit_code(report, interrupted=bool(interrupts)), report
 
 
-async def _run(job: Job, session: TeakSession, interrupts: list[int], hearing: ExitStack) -> BulkReport:
+async def _run(job: Job, session: TeakSession, interrupts: list[int], listening: ExitStack) -> BulkReport:
     resumed = job.journal is not None and job.journal.exists()
     job.rows.journal = job.journal if resumed else None
     total = await asyncio.to_thread(job.rows.count)
@@ -147,10 +147,10 @@ async def _run(job: Job, session: TeakSession, interrupts: list[int], hearing: E
         progress.show(run.report, run.retries, find_notes(session.rates.values(), run.trouble, last))
 
     try:
-        async with ResultWriter(job.output, interrupts, progress.insist) as results, session, run:
-            # From here on rows are sent. Nothing was awaited since the run began, so none was before.
-            hearing.enter_context(_hand_interrupts_to(run, interrupts, progress))
-            # The journal is open by now. A run that cannot begin leaves the results of an earlier one as they are.
+        async with ResultWriter(job.output, interrupts, progress.say_always) as results, session, run:
+            # From here on rows are sent. None was sent before, since nothing was awaited after the run began.
+            listening.enter_context(_hand_interrupts_to(run, interrupts, progress))
+            # Only now, with the journal open: a run that cannot begin keeps the results of an earlier one.
             results.begin(run.stop, resumed=resumed)
             recognised = job.rows.recognised
             progress.say(opening(job.label, job.server, session.game_id, recognised, job.journal, resumed=resumed))
@@ -165,7 +165,7 @@ async def _run(job: Job, session: TeakSession, interrupts: list[int], hearing: E
     except Outage as outage:
         raise Outage(f"{outage}; {summary(run.report, journal=job.journal)}; {resume_hint(job.journal)}") from None
     finally:
-        run.close()  # where it never began
+        run.close()  # if it never began
     report = run.report
     rows = job.rows.rows if several else None
     if total is None and job.rows.ended:
@@ -177,7 +177,7 @@ async def _run(job: Job, session: TeakSession, interrupts: list[int], hearing: E
     if results.problem and not interrupts:
         raise OutputError(f"the results {results.problem}; {said}")
     if results.problem or (results.unwritten and job.quiet):
-        progress.insist(f"the results {results.problem or 'were not read'}; {said}")
+        progress.say_always(f"the results {results.problem or 'were not read'}; {said}")
     elif not job.quiet:
         progress.say(said)
     if not job.quiet:
@@ -189,7 +189,7 @@ async def _run(job: Job, session: TeakSession, interrupts: list[int], hearing: E
 
 
 async def _closing(job: Job, report: BulkReport, total: int | None, failures: Failures, *, ended_early: bool) -> list[str]:
-    """Say why rows did not succeed, and how to go on; with a journal for the whole of it, in the words of `report`."""
+    """Say why rows did not succeed, and how to go on. With a journal, the reasons are those of all its runs."""
     reasons = failures.reasons
     if job.journal is not None and (report.failed or report.failed_earlier or report.in_doubt or report.not_sent):
         reasons = await asyncio.to_thread(read_reasons, job.journal)
@@ -199,7 +199,7 @@ async def _closing(job: Job, report: BulkReport, total: int | None, failures: Fa
 
 
 def exit_code(report: BulkReport, *, interrupted: bool = False) -> Exit:
-    """Give the exit code of a run, which is about the whole of its journal."""
+    """Return the exit code of a run, to which all runs of its journal count."""
     if interrupted:
         return Exit.INTERRUPTED
     if report.in_doubt:
@@ -209,7 +209,7 @@ def exit_code(report: BulkReport, *, interrupted: bool = False) -> Exit:
 
 @asynccontextmanager
 async def _show_progress(progress: ProgressReporter, show: Callable[[], None]) -> AsyncIterator[None]:
-    """Show the run's counts time and again, also while no row ends."""
+    """Show the run's counts at intervals, also while no row ends."""
 
     async def go_on() -> None:
         while True:
@@ -229,7 +229,7 @@ def _hand_interrupts_to(run: BulkRun, interrupts: list[int], progress: ProgressR
 
     def interrupt(count: int) -> None:
         if count == 1:
-            progress.say("interrupted: finishing what is on the wire; once more to leave at once")
+            progress.say("interrupted: finishing what is on the wire; interrupt again to end without it")
             run.stop()
         else:
             run.abort()
@@ -240,5 +240,5 @@ def _hand_interrupts_to(run: BulkRun, interrupts: list[int], progress: ProgressR
             LISTENER.exit_process()
         loop.call_soon_threadsafe(interrupt, len(interrupts))
 
-    LISTENER.set_exit_message("what was on the wire is in doubt")
+    LISTENER.set_exit_message("calls that were on the wire are in doubt")
     return LISTENER.hand_to(react)

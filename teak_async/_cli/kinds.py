@@ -1,4 +1,4 @@
-"""What an input is, by its first bytes: compressed, text, or of a kind that has to be converted first. Pure."""
+"""Recognises an input by its first bytes: its compression, its encoding, or a format to convert first. Pure."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def find_compression(head: bytes) -> str:
 
 
 def find_encoding(head: bytes) -> str:
-    """Name the encoding of a text: by its mark, else by where it has zeros, else UTF-8."""
+    """Name the encoding of a text: by its byte order mark, else by its zero bytes, else UTF-8."""
     for mark, encoding in _MARKS:
         if head.startswith(mark):
             return encoding
@@ -76,21 +76,21 @@ def find_encoding(head: bytes) -> str:
 
 
 def find_line_end(text: str) -> str:
-    """Give what ends the lines of a text; empty while nobody can tell. The first that comes decides."""
+    """Return the line end of a text, which is the first in it; empty when more text is needed."""
     if (found := re.search(r"\r*\n|\r+(?=[^\r])", text)) is None:
         return ""
     return "\n" if found[0].endswith("\n") else "\r"
 
 
 def find_foreign(head: bytes) -> tuple[str, str] | None:
-    """Name what is no text with rows, and how to convert it."""
+    """Name the format of a file that is no text with rows, and how to convert it; `None` for a text."""
     if _ORC_OR_TEXT.fullmatch(head):
         return None
     return next(((what, how) for pattern, what, how in _FOREIGN if re.match(pattern, head, re.DOTALL)), None)
 
 
 def how_to_convert(how: str, path: str, command: str, columns: str) -> str:
-    """Fill in a way to convert a file."""
+    """Return the command that converts a file."""
     if how == _BY_SQL and path == "-":
         return "save it to a file, and read that with --sql"
     named = "FILE" if path == "-" else shlex.quote(path)
@@ -98,12 +98,12 @@ def how_to_convert(how: str, path: str, command: str, columns: str) -> str:
 
 
 def sql_line(path: str, command: str, columns: str) -> str:
-    """Give the command that reads a file by SQL."""
+    """Return the command that reads a file by SQL."""
     literal = path.replace("'", "''")
     query = f"SELECT {columns} FROM '{literal}'"  # noqa: S608 - shown, not run
     return f"teak-async {command} --sql {_shell_quote(query)}"
 
 
 def _shell_quote(text: str) -> str:
-    r"""Quote by double quotes, in which a query's own quotes stay readable."""
+    r"""Quote by double quotes, since a query has single ones."""
     return '"' + re.sub(r'([\\"$`])', r"\\\1", text) + '"'

@@ -1,4 +1,4 @@
-"""What a ledger of shared limits says of its members, in words and as JSON."""
+"""Shows the members of a ledger of shared limits, as text or JSON."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from teak_async._fleet.member import ledger_at
 from teak_async.errors import LedgerError, LedgerUnavailable
 
 EVERY = 1.0
-"""Seconds between two looks of `--watch`."""
+"""Seconds between two reads of `--watch`."""
 
 
 async def show_limits(address: str, say: Callable[[str], object], *, watch: bool, as_json: bool) -> None:
-    """Say what a ledger knows; time and again with `watch`, until it is interrupted.
+    """Show a ledger; with `watch` again every second, until an interrupt.
 
     Raises:
-        ValueError: when the address is none of a ledger.
+        ValueError: when the address is not that of a ledger.
         LedgerError: when there is no ledger.
         LedgerUnavailable: when it cannot be reached.
     """
@@ -43,7 +43,7 @@ async def show_limits(address: str, say: Callable[[str], object], *, watch: bool
 
 
 async def read_records(ledger: Ledger) -> list[BucketRecord]:
-    """Read the buckets that have members, by game and path. The game is a digest: its first letters tell two apart."""
+    """Read the buckets that have members, by game and path. A game is shown by the first letters of its digest."""
     records = []
     for key, state in sorted((await ledger.read()).items()):
         _, game, bucket = key.split(":", 2)
@@ -54,7 +54,7 @@ async def read_records(ledger: Ledger) -> list[BucketRecord]:
 
 
 def describe_records(records: list[BucketRecord]) -> str:
-    """Put what a ledger knows into a table for each bucket."""
+    """Return a table for each bucket."""
     if not records:
         return "no members"
     return "\n\n".join(map(_describe_record, records))

@@ -1,4 +1,4 @@
-"""Lists that the server has in pages, as JSON Lines."""
+"""Writes lists that the server gives in pages as JSON Lines."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from .signals import LISTENER
 
 
 async def write_exclusions(session: TeakSession, after: str | None, write: Callable[[str], object]) -> None:
-    """Write the game's exclusions, behind the page of a cursor.
+    """Write the game's exclusions.
 
     Args:
         session: not opened yet.
-        after: the cursor; `None` for the first page.
+        after: the cursor after which to begin; `None` for the first page.
         write: called with the lines of each page.
     """
     async with session as teak:
@@ -33,7 +33,7 @@ async def write_exclusions(session: TeakSession, after: str | None, write: Calla
 async def write_unsubscriptions(
     session: TeakSession, since: datetime, after: str | None, write: Callable[[str], object]
 ) -> None:
-    """Write the addresses that opted out since an instant; see `write_exclusions`."""
+    """Write the addresses that opted out since a time; see `write_exclusions`."""
     async with session as teak:
         page: UnsubscriptionPage | None = None
         while page is None or after is not None:
@@ -42,12 +42,12 @@ async def write_unsubscriptions(
 
 
 def _write_page(entries: Iterable[Mapping[str, Any]], after: str | None, write: Callable[[str], object]) -> str | None:
-    """Write a page whole, and have an interruption say how to go on behind it."""
+    """Write a page whole. An interruption after it says how to go on."""
     lines = [json.dumps(entry, ensure_ascii=False) for entry in entries]
     if lines:
         write("\n".join(lines))
     if after is not None:
-        LISTENER.set_exit_message(f"to go on behind what was written: --after {after}")
+        LISTENER.set_exit_message(f"to go on after the pages that were written: --after {after}")
     return after
 
 

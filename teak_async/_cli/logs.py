@@ -1,4 +1,4 @@
-"""The library's events for a person (`--verbose`) and for programs (`--log-file`, JSON Lines)."""
+"""Writes the library's events for people (`--verbose`) and for programs (`--log-file`, JSON Lines)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from teak_async._notify import LOG
 
 
 class _JsonLines(logging.Formatter):
-    """A record as a JSON object: its time, level and message, and the fields of its event."""
+    """Formats a record as a JSON object: time, level, message, and the fields of its event."""
 
     def format(self, record: logging.LogRecord) -> str:
         fields = {name.removeprefix("teak_"): value for name, value in vars(record).items() if name.startswith("teak_")}
@@ -35,11 +35,11 @@ class _Words(logging.Handler):
 
 @contextmanager
 def log_events(log_file: Path | None, say: Callable[[str], None] | None) -> Iterator[None]:
-    """Write the library's log.
+    """Write the library's events while the context is open.
 
     Args:
-        log_file: takes every event; it is added to.
-        say: shows a line to the user; takes what is more than each call's course.
+        log_file: the file to which every event is added. Default: none.
+        say: shows a line to the user, for each event of level INFO and above. Default: none.
 
     Raises:
         OSError: when the file cannot be written.
@@ -51,7 +51,7 @@ def log_events(log_file: Path | None, say: Callable[[str], None] | None) -> Iter
         file.setFormatter(_JsonLines())
         queue: SimpleQueue[logging.LogRecord] = SimpleQueue()
         handlers.append(QueueHandler(queue))
-        listener = QueueListener(queue, file)  # a thread of its own: a slow disk does not hold the loop up
+        listener = QueueListener(queue, file)  # its thread writes, so that a slow disk does not block the event loop
         listener.start()
     before = LOG.level
     if handlers:

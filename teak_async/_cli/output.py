@@ -1,4 +1,4 @@
-"""Where results go: JSON Lines, one for each row, in a file or on standard output."""
+"""Writes results as JSON Lines, one for each row, to a file or standard output."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from typing import Self
 
 MAX_LINES = 100
-"""Lines that wait to be written at most; the run waits with them."""
+"""Lines that wait to be written at most; beyond that the run waits."""
 SIDE_FILES = ("-wal", "-shm", "-lock", "-journal")
-"""What the names of the files end in that SQLite and the lock keep beside a journal."""
+"""Endings of the files that SQLite and the lock keep beside a journal."""
 
 
 class OutputError(Exception):
@@ -47,33 +47,35 @@ def check_not_journal(path: Path, journal: Path, remedy: str) -> None:
             raise InputError(f"{path}: this is the {end} file of the journal {journal}, a part of it; {remedy}")
 
 
-def check_not_kept(path: Path, *, overwrite: bool) -> None:
-    """Check that a file is not there yet, or may be written over.
+def check_replaceable(path: Path, *, overwrite: bool) -> None:
+    """Check that a file does not exist yet, is empty, or may be overwritten.
 
     Raises:
-        InputError: when it holds something, such as the proof of an earlier run.
+        InputError: when it holds something, such as the results of an earlier run.
     """
     if not overwrite and path.is_file() and path.stat().st_size:
-        raise InputError(f"{path}: is there already, and is no file of this run; name another file, or give --overwrite")
+        raise InputError(f"{path}: exists already, and is not of this run; name another file, or give --overwrite")
 
 
 def check_output(path: Path | None, rows: RowSource, journal: Path | None, *, overwrite: bool) -> None:
-    """Check that results can be written, and that they go over neither the input nor the journal, nor that over the input.
+    """Check that the results can be written, and that no file of the run would overwrite another.
 
     Args:
-        path: where results go.
+        path: the file for results; `None` for standard output.
         rows: the input.
-        journal: the run's.
-        overwrite: whether results may go over a file that is there. A run that goes on adds to its file.
+        journal: the run's journal; `None` for none.
+        overwrite: whether results may replace those in a file. A run that goes on adds to its file.
 
     Raises:
-        InputError: when they cannot be, or would.
+        InputError: when the results cannot be written, or input, journal and results are not different files.
     """
     remedy = "write the results to another file"
     if journal is not None:
         for place in (journal, *(Path(f"{os.path.realpath(journal)}{end}") for end in SIDE_FILES)):
             if place.exists() and rows.is_file(place):
-                raise InputError(f"{place}: this is the input, and the journal would go over it; name another file as journal")
+                raise InputError(
+                    f"{place}: this is the input, and the journal would overwrite it; name another file as journal"
+                )
     if path is None:
         stdout = _standard_output_file()
         if stdout is not None and rows.is_file(stdout):
@@ -88,13 +90,13 @@ def check_output(path: Path | None, rows: RowSource, journal: Path | None, *, ov
     if is_database(path):
         raise InputError(f"{path}: this is a SQLite database, as a journal is one; {remedy}")
     if journal is None or not journal.exists():
-        check_not_kept(path, overwrite=overwrite)
+        check_replaceable(path, overwrite=overwrite)
     if path.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
         raise InputError(f"{path}: cannot be written; name a file in a folder that you may write to")
 
 
 def _standard_output_file() -> Path | None:
-    """Name the file that standard output is, where the system can name it."""
+    """Return the file that standard output goes to, if the system can name it."""
     with suppress(OSError, ValueError, AttributeError):
         descriptor = sys.stdout.fileno()
         place = Path(f"/dev/fd/{descriptor}")
@@ -104,12 +106,12 @@ def _standard_output_file() -> Path | None:
 
 
 class ResultWriter:
-    """Writes results in a thread: `async with` opens the output, and flushes it at the end.
+    """Writes results in a thread. `async with` opens the output, and waits at the end until all is written.
 
     Args:
-        path: the file; standard output when `None`.
-        interrupts: the signals heard so far; with one, nothing waits for a stuck output any more.
-        say: shows the user, once, that the output is stuck.
+        path: the file; `None` for standard output.
+        interrupts: the signals received so far. After one, the writer soon gives up on a stuck output.
+        say: tells the user, once, that the output is stuck.
 
     Raises:
         InputError: when the output cannot be opened.
@@ -119,7 +121,7 @@ class ResultWriter:
         if path is None and sys.stdout is None:
             raise InputError("standard output is closed; name a file with --output")
         self._path = path
-        self._made = path is not None and not path.exists()
+        self._created = path is not None and not path.exists()
         self._name = "standard output" if path is None else str(path)
         self._interrupts = interrupts
         self._say = say
@@ -132,7 +134,7 @@ class ResultWriter:
 
     @property
     def unwritten(self) -> int:
-        """How many results were not written."""
+        """How many results are not written."""
         return self._thread.waiting
 
     @property
@@ -156,27 +158,23 @@ class ResultWriter:
     ) -> None:
         self._thread.end()
         await self._wait(-1)
-        if self._made and self._path is not None and self._path.is_file() and not self._path.stat().st_size:
-            self._path.unlink()  # the run was refused, and leaves no file behind
+        if self._created and self._path is not None and self._path.is_file() and not self._path.stat().st_size:
+            self._path.unlink()  # the run could not begin
 
     def begin(self, stop: Callable[[], None], *, resumed: bool) -> None:
-        """Empty the file before the first result; a resumed run adds to it.
+        """Empty the file before the first result. A resumed run adds to it.
 
         Args:
             stop: called when results cannot be written any more.
             resumed: whether the run goes on.
         """
         self._stop = stop
-        self._made = False
+        self._created = False
         if self._path is not None and self._path.is_file():  # neither standard output nor a pipe
             self._thread.call(partial(_begin_file, self._path, resumed))
 
     async def write(self, outcome: Outcome) -> None:
-        """Write one row's line; with many lines not written yet, wait.
-
-        What an earlier run has said of a row is not said again: neither that it succeeded, nor, with a lesser reason, that it
-        is in doubt.
-        """
+        """Write the line of a row, unless an earlier run has reported the same. Wait while too many lines are not written."""
         if outcome.known:
             return
         self._thread.put(json.dumps(outcome.as_dict(), ensure_ascii=False) + "\n")
@@ -210,11 +208,11 @@ def _begin_file(path: Path, resumed: bool, target: Target) -> None:
         with path.open("rb") as written:
             written.seek(-1, os.SEEK_END)
             if written.read() != b"\n":
-                target.write("\n")  # a kill cut the last line off
+                target.write("\n")  # a kill has cut off the last line
 
 
 def silence_broken_pipe() -> None:
-    """Keep Python from complaining at exit that the reader of standard output has gone."""
+    """Keep Python from reporting at exit that the reader of standard output is gone."""
     if sys.stdout is not None:
         with suppress(OSError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

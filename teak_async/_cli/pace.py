@@ -1,4 +1,4 @@
-"""The rate of a run over time, and its pauses, from the seconds in which its rows were written. Pure."""
+"""Plots the rate of a run over time, and finds its pauses. Pure."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from .progress import format_duration
 WIDTH = 60
 """Bars of the plot at most."""
 PAUSE = 5
-"""Seconds without a row from which there was a pause."""
+"""Seconds without a row that make a pause."""
 SHOWN = 5
-"""Pauses shown to a person, the longest."""
+"""Pauses shown at most: the longest."""
 _BARS = " ▁▂▃▄▅▆▇█"
 
 Seconds = Sequence[tuple[int, int, int]]
-"""Second in Unix time, rows written in it, how often they were rate-limited; in order."""
+"""For each second with rows, in order: Unix time, rows written, and how often these were rate-limited."""
 
 
 @frozen
@@ -37,13 +37,13 @@ class Pause:
 
 
 def find_pauses(seconds: Seconds) -> list[Pause]:
-    """Find the times in which no row ended, also those between two runs of a journal."""
+    """Return the pauses, also those between two runs of a journal."""
     pairs = pairwise(seconds)
     return [Pause(before[0] + 1, after[0] - before[0] - 1) for before, after in pairs if after[0] - before[0] > PAUSE]
 
 
 def describe_pace(seconds: Seconds) -> list[str]:
-    """Plot the rate, and name the longest pauses."""
+    """Return lines with a plot of the rate, and the longest pauses."""
     if not seconds:
         return []
     first, last = seconds[0][0], seconds[-1][0]

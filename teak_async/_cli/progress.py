@@ -1,6 +1,6 @@
-"""What a command shows while it runs, on standard error: a block on a terminal, plain lines elsewhere.
+"""Shows the progress of a command on standard error: a block on a terminal, plain lines elsewhere.
 
-Standard output is for results, so this module writes nothing there.
+Standard output has the results, so this module writes nothing there.
 """
 
 from __future__ import annotations
@@ -32,23 +32,24 @@ PLAIN_EVERY = 5.0
 LIVE_EVERY = 0.1
 """Seconds between two updates of the block."""
 BURST = 1.0
-"""Seconds at the beginning in which more than the rate may be sent."""
+"""Seconds at the beginning of a run in which more than the rate may be sent."""
 RATE_WINDOW = 10.0
-"""Seconds over which the rate is taken: long enough to be steady, short enough that an outage an hour ago does not spoil
-the time to go."""
+"""Seconds over which the rate is averaged: enough for a steady figure, and so few that a past outage does not spoil the time
+to go."""
 
 
 class RateEstimator:
-    """How many rows a second were sent in the last seconds, without the first one, in which permits may burst. Pure."""
+    """Estimates the rows sent per second, without the first second, in which permits may burst. Pure."""
 
     def __init__(self) -> None:
         self._counts: deque[tuple[float, int]] = deque()
 
     def rate(self, elapsed: float, sent: int) -> float | None:
-        """Take the count of rows sent in so many seconds.
+        """Return rows per second over about the last `RATE_WINDOW`; `None` until a second has been counted.
 
-        Returns:
-            Rows per second over about the last `RATE_WINDOW`; `None` before there is a second to go by.
+        Args:
+            elapsed: seconds since the run began.
+            sent: rows sent since then.
         """
         counts = self._counts
         if elapsed >= BURST:
@@ -65,9 +66,9 @@ class ProgressReporter:
     """Shows how far a run has come.
 
     Args:
-        label: what is being done.
-        limit: requests per second that the limit allows.
-        total: rows, when known.
+        label: the command's name.
+        limit: the limit, in requests per second.
+        total: rows of the input; `None` when that is not known.
         quiet: show nothing.
     """
 
@@ -84,7 +85,7 @@ class ProgressReporter:
 
     @property
     def every(self) -> float:
-        """Seconds between two counts."""
+        """Seconds between two updates."""
         return LIVE_EVERY if self._live is not None else PLAIN_EVERY
 
     def __enter__(self) -> Self:
@@ -99,7 +100,7 @@ class ProgressReporter:
             self._live.stop()
 
     def show(self, report: BulkReport, retries: int = 0, notes: Sequence[str] = ()) -> None:
-        """Show the present counts, and what keeps rows from being done."""
+        """Show the counts, and notes on what holds the run up."""
         if self._quiet:
             return
         rate = self._estimator.rate(report.elapsed, report.sent)
@@ -108,39 +109,39 @@ class ProgressReporter:
         if self._live is None:
             self.say("; ".join([f"{count}, {figures}", *notes]))
             return
-        # The figures have the width that they need, and the bar what is left of it.
+        # The bar has the width that the count leaves free.
         head = Table.grid(padding=(0, 1), expand=True)
         head.add_column(no_wrap=True)
         head.add_column(ratio=1)
         head.add_row(Text(count), ProgressBar(self._total, report.total) if self._total else "")
         block: list[RenderableType] = [head, Text(figures), *(Text(note, no_wrap=True, overflow="ellipsis") for note in notes)]
-        # A column stays free, since a line that fills the terminal leaves the cursor between two lines.
+        # One column stays free: a line as wide as the terminal may wrap.
         self._block = Constrain(Group(*block), self._console.width - 1)
         self._follow_resize()
         self._live.update(self._block, refresh=True)
         self._measure()
 
     def _follow_resize(self) -> None:
-        """Erase the lines into which a terminal that became narrower has broken those of the block.
+        """Erase the extra lines of a block that a terminal has wrapped, because it became narrower.
 
-        The block itself is erased by rich, which counts its lines as they were drawn.
+        rich erases as many lines as it has drawn.
         """
         width = self._console.width
-        broken = sum((length - 1) // width for length in self._drawn if length)
-        self._console.control(Control(*((ControlType.ERASE_IN_LINE, 2), (ControlType.CURSOR_UP, 1)) * broken))
+        wrapped = sum((length - 1) // width for length in self._drawn if length)
+        self._console.control(Control(*((ControlType.ERASE_IN_LINE, 2), (ControlType.CURSOR_UP, 1)) * wrapped))
 
     def _measure(self) -> None:
-        """Note how long the lines of the block are that stands there now."""
+        """Note the lengths of the lines of the block, as they are drawn now."""
         lines = self._console.render_lines(self._block, pad=False)
         self._drawn = [sum(cell_len(segment.text) for segment in line) for line in lines]
 
     def say(self, message: str) -> None:
         """Write a line between the counts."""
         if not self._quiet:
-            self.insist(message)
+            self.say_always(message)
 
-    def insist(self, message: str) -> None:
-        """Write a line also where progress is not shown."""
+    def say_always(self, message: str) -> None:
+        """Write a line, even if progress is not shown."""
         self._follow_resize()
         self._console.print(Text(message), soft_wrap=True)
         if self._live is not None:
@@ -148,7 +149,7 @@ class ProgressReporter:
 
 
 def describe(report: BulkReport, limit: int, total: int | None, rate: float | None, retries: int = 0) -> str:
-    """Put the rate beside the limit, the time to go, and what went wrong into words."""
+    """Put the rate and the limit, the time to go, and the counts of rows that went wrong into words."""
     parts = [f"at most {limit}/s" if rate is None else f"{rate:.0f}/s of {limit}/s"]
     if total is not None and rate and report.total < total:
         parts.append(f"{format_duration((total - report.total) / rate)} to go")
@@ -159,16 +160,16 @@ def describe(report: BulkReport, limit: int, total: int | None, rate: float | No
 
 
 def find_notes(rates: Iterable[Rate], trouble: Exception | None, last_failure: str = "") -> list[str]:
-    """Say what holds a run up, and how the last row failed.
+    """Say what holds a run up, and why the last row failed.
 
     Args:
-        rates: of the buckets that the run uses.
-        trouble: why nothing is sent, or why a row was last attempted again.
-        last_failure: its reason.
+        rates: the rates of the session's buckets.
+        trouble: why nothing is sent, or why the last retry was made; `None` for neither.
+        last_failure: the reason of the last failed row; empty for none.
     """
     notes = [f"paused for {rate.paused:.0f} s after a 429" for rate in rates if rate.paused > 0.5]
     notes += [
-        f"somebody else spends this bucket, and leaves {rate.left}/s of {rate.limit}/s"
+        f"another client uses this limit, and leaves {rate.left}/s of {rate.limit}/s"
         for rate in rates
         if rate.shared_with_others
     ]

@@ -1,7 +1,7 @@
-"""Why rows did not succeed: grouped by the kind of the error, whatever the player and the values. Pure.
+"""Groups the rows that did not succeed by their reason. Pure.
 
-Two messages have the same reason when they differ only at places for values: what a message quotes, numbers, and words that are
-values of the row itself. A place shows as `…`, unless all messages of the reason have the same there.
+Errors have the same reason when they differ in values only: quoted text, numbers, and words that are values of the row
+itself. A value shows as `…`, unless it is the same in all messages of the reason.
 """
 
 from __future__ import annotations
@@ -13,19 +13,19 @@ from typing import Any
 from attrs import define, field, frozen
 
 MAX_REASONS = 1000
-"""Reasons distinguished; all further ones are counted together."""
+"""Reasons that are told apart; further ones are counted together, by state."""
 SHOWN = 10
 """Reasons shown to a person."""
 _TOKEN = re.compile(
     r"""status \d+|(?<!\w)'(?:[^'\\]|\\.)*'(?!\w)|(?<!\w)"(?:[^"\\]|\\.)*"(?!\w)|[^\s'"]+|['"]""",
 )
 _NUMBER = re.compile(r"[+-]?\d+(?:[.,:]\d+)*")
-_PLACE = "\0"
+_MARK = "\0"
 _LINE = re.compile(r"line \d+: ")
 
 
 def split_error(text: str) -> tuple[str, str]:
-    """Split an error as a journal keeps it into its class and its message, without the line that the message begins with."""
+    """Split an error of a journal into its class and its message, without the line number at the start of the message."""
     kind, _, message = text.partition(": ")
     return kind, _LINE.sub("", message, count=1) if _LINE.match(message) else message
 
@@ -35,33 +35,33 @@ class Reason:
     """One reason for which rows did not succeed.
 
     Attributes:
-        state: of its rows.
-        kind: class of the error.
-        fixed: the message with a mark for each place.
-        places: what stands there; `None` where the messages differ.
-        line: the first row's.
+        state: the state of its rows.
+        kind: the class of the error.
+        template: the message with a mark in place of each value.
+        values: the values; `None` for one that differs between messages.
+        line: the first row's line; 0 where the input has no lines.
         row: the first row's place in the input, from 0.
-        count: rows.
+        count: how many rows.
     """
 
     state: str
     kind: str
-    fixed: str
-    places: list[str | None]
+    template: str
+    values: list[str | None]
     line: int
     row: int
     count: int = 1
 
     @property
     def words(self) -> str:
-        """The message."""
-        parts = self.fixed.split(_PLACE)
-        shown = ("…" if place is None else place for place in self.places)
-        return "".join(part + place for part, place in zip(parts, (*shown, ""), strict=True))
+        """The message, for people."""
+        parts = self.template.split(_MARK)
+        shown = ("…" if value is None else value for value in self.values)
+        return "".join(part + value for part, value in zip(parts, (*shown, ""), strict=True))
 
     @property
     def where(self) -> str:
-        """Where the first row stands."""
+        """The first row's line, or its place."""
         return f"line {self.line:,}" if self.line else f"row {self.row:,}"
 
     def as_dict(self) -> dict[str, Any]:
@@ -69,10 +69,10 @@ class Reason:
         error, first = {"type": self.kind, "message": self.words}, {"line": self.line, "index": self.row}
         return {"state": self.state, "count": self.count, "error": error, "first": first}
 
-    def add(self, places: Iterable[str], line: int, row: int) -> None:
+    def add(self, values: Iterable[str], line: int, row: int) -> None:
         """Count one more row."""
         self.count += 1
-        self.places = [old if old == new else None for old, new in zip(self.places, places, strict=True)]
+        self.values = [old if old == new else None for old, new in zip(self.values, values, strict=True)]
         if row < self.row:
             self.line, self.row = line, row
 
@@ -87,25 +87,25 @@ class Reasons:
         """Count a row, and return its reason.
 
         Args:
-            state: the row's.
+            state: the row's state.
             error: class and message, as a journal keeps them.
-            line: in the input.
-            row: its place in the input, from 0.
-            values: the row's own.
+            line: the row's line; 0 where the input has no lines.
+            row: the row's place in the input, from 0.
+            values: the row's own values.
         """
         kind, message = split_error(error)
-        fixed, places = _take_out(message, values)
-        key = state, kind, fixed
+        template, removed = _remove_values(message, values)
+        key = state, kind, template
         if key not in self._found and len(self._found) >= MAX_REASONS:
-            key, fixed, places = (state, "", ""), "other reasons", []
+            key, template, removed = (state, "", ""), "other reasons", []
         if (reason := self._found.get(key)) is None:
-            reason = self._found[key] = Reason(key[0], key[1], fixed, list(places), line, row)
+            reason = self._found[key] = Reason(key[0], key[1], template, list(removed), line, row)
         else:
-            reason.add(places, line, row)
+            reason.add(removed, line, row)
         return reason
 
     def ordered(self) -> list[Reason]:
-        """The reasons by state, the most frequent first."""
+        """Return the reasons by state, the most frequent first."""
         order: Mapping[str, int] = {"failed": 0, "in_doubt": 1, "not_sent": 2}
         return sorted(self._found.values(), key=lambda reason: (order.get(reason.state, 3), -reason.count, reason.row))
 
@@ -123,16 +123,16 @@ class Reasons:
         return [reason.as_dict() for reason in self.ordered()]
 
 
-def _take_out(message: str, values: Collection[str]) -> tuple[str, list[str]]:
-    """Take the values out of a message."""
-    places: list[str] = []
+def _remove_values(message: str, values: Collection[str]) -> tuple[str, list[str]]:
+    """Return a message with a mark in place of each value, and the values."""
+    removed: list[str] = []
 
     def replace(found: re.Match[str]) -> str:
         token = found[0]
         core = token if token[0] in "'\"" else token.strip(".,:;()[]")
         if not core or not ((token[0] in "'\"" and len(token) > 1) or core in values or _NUMBER.fullmatch(core)):
             return token
-        places.append(core)
-        return token.replace(core, _PLACE, 1)
+        removed.append(core)
+        return token.replace(core, _MARK, 1)
 
-    return _TOKEN.sub(replace, message.replace(_PLACE, " ")), places
+    return _TOKEN.sub(replace, message.replace(_MARK, " ")), removed

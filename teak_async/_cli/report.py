@@ -1,4 +1,4 @@
-"""The command `report`: what a journal says of its run, in words, as JSON, and as a picture; and the story of a row."""
+"""The command `report`: what a journal has on its run, as text, JSON or a picture, and the story of a row."""
 
 from __future__ import annotations
 
@@ -22,81 +22,81 @@ from .reasons import Reasons, split_error
 from .summary import count_left, count_rows, doubt_hint, resume_hint, retry_hint
 
 COUNTS = ("succeeded", "failed", "failed_but_done", "in_doubt", "being_sent", "not_sent")
-"""What `report` counts, by its names in JSON; the text has them without the lines between the words."""
-SELDOM = {"failed_but_done": ", counted above: the responses cannot be understood", "being_sent": ""}
-"""Of these, the ones that the text names only where there are some, and how it explains them."""
+"""The counts of `report`, by their names in JSON. The text writes spaces in place of the underscores."""
+ONLY_IF_ANY = {"failed_but_done": ", counted above: the responses cannot be understood", "being_sent": ""}
+"""The counts that the text leaves out when they are 0, each with its explanation in the text."""
 PICTURE_WIDTH = 110
 """Columns of the picture."""
 
 
 @frozen
 class RunReport:
-    """All that a journal says of its run."""
+    """All that a journal has on its run."""
 
     journal: Path
-    record: JournalSummary
+    summary: JournalSummary
     reasons: Reasons
     seconds: Seconds
     running: bool
 
     @property
     def counts(self) -> Mapping[str, int]:
-        """The rows that were read, by state, and how many of the failed ones were done all the same."""
+        """The rows that were read, by state, and how many of the failed ones were done."""
         counts: dict[str, int] = dict.fromkeys(COUNTS, 0)
-        for state, count in self.record.states.items():
+        for state, count in self.summary.states.items():
             counts[state_of(state, running=self.running)] += count
-        return {**counts, "failed_but_done": self.record.failed_done}
+        return {**counts, "failed_but_done": self.summary.failed_done}
 
     @property
     def unit(self) -> str:
-        """What is counted: `row`, or `call` where a row may be several."""
-        return "call" if "calls" in self.record.about else "row"
+        """What the counts count: `row`, or `call` where a row may be several."""
+        return "call" if "calls" in self.summary.about else "row"
 
     @property
     def read(self) -> int:
-        """Rows, or calls, that the journal has."""
-        return sum(self.record.states.values())
+        """Rows or calls that the journal has."""
+        return sum(self.summary.states.values())
 
     @property
     def total(self) -> int | None:
-        """Rows, or calls, of the input, where they were counted."""
-        return int(text) if (text := self.record.about.get(f"{self.unit}s", "")) else None
+        """Rows or calls of the input; `None` if the run did not count them."""
+        return int(text) if (text := self.summary.about.get(f"{self.unit}s", "")) else None
 
     @property
     def left(self) -> int | None:
-        """Rows that the next run sends, where it is known how many there are."""
+        """Rows or calls that the next run sends; `None` if the total is not known."""
         return count_left(self.total, self.counts, identify=self.identifies)
 
     @property
     def identifies(self) -> bool:
-        """Whether a repetition would do harm."""
-        return self.record.about.get("command") == "identify"
+        """Whether the calls are identifies, which count twice when they are sent twice."""
+        return self.summary.about.get("command") == "identify"
 
     def as_dict(self) -> dict[str, Any]:
         """Return it as plain data, ready for JSON."""
-        about = {**self.record.about, f"{self.unit}s": self.total}
-        now = {"last_written": self.record.last_written, "running": self.running}
+        about = {**self.summary.about, f"{self.unit}s": self.total}
+        now = {"last_written": self.summary.last_written, "running": self.running}
         why = {"reasons": self.reasons.as_list(), "pauses": [pause.as_dict() for pause in find_pauses(self.seconds)]}
-        read = {"rows_read": self.record.rows} | ({"calls_read": self.read} if self.unit == "call" else {})
+        read = {"rows_read": self.summary.rows} | ({"calls_read": self.read} if self.unit == "call" else {})
         return {**about, **now, **read, **self.counts, "left_to_do": self.left, **why}
 
     def lines(self) -> list[str]:
-        """Put it into words."""
-        about, counts = self.record.about, self.counts
+        """Return the report as text."""
+        about, counts = self.summary.about, self.counts
         server = f" at {about['server']}" if "server" in about else ""
         file = f" of {about['file']}" if "file" in about else ""
         length = "" if self.total is None else f" ({count_rows(self.total, self.unit)})"
-        written = f", last written {self.record.last_written}" if self.record.last_written else ""
+        written = f", last written {self.summary.last_written}" if self.summary.last_written else ""
         member = f", as {about['member']}" if "member" in about else ""
         lines = [
             f"{about.get('command', 'bulk run')} for game {about.get('game_id')}{server}{file}{length}",
             f"begun {about.get('begun')}{written}; {f'running{member}' if self.running else 'not running'}",
-            f"{count_rows(self.record.rows)} read{'' if self.unit == 'row' else f', {count_rows(self.read, self.unit)}'}:",
+            f"{count_rows(self.summary.rows)} read{'' if self.unit == 'row' else f', {count_rows(self.read, self.unit)}'}:",
         ]
         lines += [
-            f"  {count:>9,} {name.replace('_', ' ')}{SELDOM.get(name, '')}"
+            f"  {count:>9,} {name.replace('_', ' ')}{ONLY_IF_ANY.get(name, '')}"
             for name, count in counts.items()
-            if count or name not in SELDOM
+            if count or name not in ONLY_IF_ANY
         ]
         reasons = self.reasons.lines()
         lines += ["why:", *reasons] if reasons else []
@@ -104,7 +104,7 @@ class RunReport:
             how = "the run goes on" if self.running else resume_hint(self.journal)
             lines.append(f"left to do: {self.left:,} of {count_rows(self.total or 0, self.unit)}; {how}")
         elif self.left is None and not self.running:
-            lines.append(f"left to do: what is behind these rows, if anything; {resume_hint(self.journal)}")
+            lines.append(f"left to do: the rows after these, if there are any; {resume_hint(self.journal)}")
         if counts["failed"] > counts["failed_but_done"]:
             lines.append(f"the failed {self.unit}s are not sent again: {retry_hint(self.journal)}")
         if self.identifies and not self.running and counts["in_doubt"]:
@@ -116,17 +116,17 @@ def read_report(journal: Path) -> RunReport:
     """Read a journal.
 
     Raises:
-        JournalError: when it is none.
+        JournalError: when the file is no journal.
     """
-    running = is_in_use(journal)  # first: a run that ends meanwhile has written all that is read below
+    running = is_in_use(journal)  # first, so that all of a run that ended is read below
     return RunReport(journal, read_summary(journal), read_reasons(journal, running=running), read_seconds(journal), running)
 
 
 def save_picture(report: RunReport, path: Path) -> None:
-    """Save what the terminal shows as an SVG.
+    """Save the text of a report as an SVG.
 
     Raises:
-        InputError: when it cannot be written.
+        InputError: when the file cannot be written.
     """
     console = Console(record=True, file=io.StringIO(), width=PICTURE_WIDTH, highlight=False)
     for line in report.lines():
@@ -138,12 +138,12 @@ def save_picture(report: RunReport, path: Path) -> None:
 
 
 def story_of(row: PastRow, *, running: bool, user_id: str | None = None) -> dict[str, Any]:
-    """Return all that a journal knows of a row as plain data, in the words of the results.
+    """Return all that a journal has on a row as plain data, by the names that results use.
 
     Args:
         row: the row.
         running: whether the run goes on.
-        user_id: whom it is about, where the journal itself does not say.
+        user_id: the player, for a row of which the journal has none.
     """
     reason = why(row, running=running)
     return {
@@ -165,8 +165,8 @@ def story_of(row: PastRow, *, running: bool, user_id: str | None = None) -> dict
     }
 
 
-def tell_story(story: Mapping[str, Any]) -> str:
-    """Put the story of a row into words."""
+def describe_story(story: Mapping[str, Any]) -> str:
+    """Return the story of a row as text."""
     where = f"line {story['line']:,}" if story["line"] else f"row {story['index']:,}"
     whom = "" if story["user_id"] is None else f" of {story['user_id']}"
     channel = f" on {story['channel']}" if "channel" in story else ""
@@ -186,7 +186,7 @@ def tell_story(story: Mapping[str, Any]) -> str:
 
 
 def _error_as_dict(text: str | None) -> dict[str, str] | None:
-    """Return an error that a journal keeps as the results have it."""
+    """Return an error of a journal in the form that results have."""
     if text is None:
         return None
     kind, message = split_error(text)

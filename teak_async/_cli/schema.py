@@ -1,4 +1,4 @@
-"""What each command takes of a row, and what makes a request of it. Pure."""
+"""The columns that each command takes, and the requests that it makes of a row. Pure."""
 
 from __future__ import annotations
 
@@ -34,16 +34,16 @@ _EMAIL = ("email",), "a column email"
 
 
 CHANNELS = (Channel.DESKTOP_PUSH.value, Channel.PUSH.value, EMAIL)
-"""In the order in which a row's calls on them are numbered."""
+"""The order in which the calls of a row are numbered."""
 
 
 @frozen
 class RowCallSchema:
-    """A call that a command makes of a row, if the row has a value for it.
+    """A call that a command makes of a row, if the row has a value for `key`.
 
     Attributes:
-        key: the parameter that says whom the call is about.
-        make: turns the row's parameters into a request.
+        key: the parameter that names the player or the address.
+        make: makes a request of the row's parameters.
     """
 
     key: str
@@ -52,17 +52,17 @@ class RowCallSchema:
 
 @frozen
 class RowSchema:
-    """What a command makes of a row.
+    """The columns and calls of a command.
 
     Attributes:
-        command: its name.
-        columns: the parameters a row may have.
-        calls: that it makes of a row; of several, those for which the row has a value.
-        needed: columns of which the header needs one, and how a message says so.
+        command: the command's name.
+        columns: the parameters that a row may have.
+        calls: the calls of a row; the row gets those for which it has a value.
+        needed: groups of columns, each with its words in a message. The header needs one column of each group.
         filled: columns in which no cell may be empty.
-        options: of the command that decide what a row asks, by their names.
-        limit: the figure of `Limits` that holds for each of its calls, which have a bucket of their own.
-        only_ids: whether journal and results hold no more of a row than whom it is about.
+        options: name and value of the options that decide what a row asks.
+        limit: the figure of `Limits` that holds for each of the calls.
+        only_ids: keep nothing of a row but the user_id in the journal and the results.
     """
 
     command: str
@@ -76,14 +76,14 @@ class RowSchema:
 
 
 def identify_schema() -> RowSchema:
-    """Make the schema of rows for `Identify`."""
+    """Return the schema for `Identify`."""
     columns = ("user_id", "client_ip", "country_code", "timezone_id", "email", "deep_link")
     location = ("client_ip", "country_code"), "a column client_ip or country_code (client_ip 127.0.0.1 where neither is known)"
     return RowSchema("identify", columns, _of_player(lambda row: Identify(**row)), (_USER_ID, location), limit="identify")
 
 
 def status_schema(channels: Sequence[str] = CHANNELS[:1]) -> RowSchema:
-    """Make the schema of rows for reading subscriptions on some channels."""
+    """Return the schema for reading subscriptions on some channels."""
 
     def call_on(channel: str) -> RowCallSchema:
         if channel == EMAIL:
@@ -94,7 +94,7 @@ def status_schema(channels: Sequence[str] = CHANNELS[:1]) -> RowSchema:
 
 
 def state_schema(state: State, category: str | None, channels: Sequence[str] = CHANNELS[:1]) -> RowSchema:
-    """Make the schema of rows for setting a state on some channels: that of a category where command or row has one."""
+    """Return the schema for setting subscriptions on some channels: those of a category if the command or the row has one."""
 
     def call_on(channel: str) -> RowCallSchema:
         def make(parameters: dict[str, Any]) -> Request:
@@ -109,27 +109,27 @@ def state_schema(state: State, category: str | None, channels: Sequence[str] = C
         return RowCallSchema("email" if channel == EMAIL else "user_id", make)
 
     schema = _subscription_schema(state.value.replace("_", "-"), channels, call_on)
-    # An empty cell in a column of categories is a slip, and must not opt the player out of everything.
+    # An empty cell in a column of categories is a mistake. It must not opt the player out of everything.
     filled = () if category else ("category",)
     options = (*schema.options, *((("category", category),) if category else ()))
     return evolve(schema, columns=(*schema.columns, "category"), filled=filled, options=options)
 
 
 def exclude_schema(until: datetime | None) -> RowSchema:
-    """Make the schema of rows for `CreateExclusion`; a row may say by itself when its exclusion ends."""
+    """Return the schema for `CreateExclusion`. A row's `expire_at` overrides `until`."""
     options = () if until is None else (("until", until.isoformat()),)
     calls = _of_player(lambda row: CreateExclusion(row["user_id"], expire_at=row.get("expire_at", until)))
     return RowSchema("exclude", ("user_id", "expire_at"), calls, (_USER_ID,), options=options, limit="exclusions")
 
 
 def end_exclusion_schema() -> RowSchema:
-    """Make the schema of rows for `DeleteExclusion`."""
+    """Return the schema for `DeleteExclusion`."""
     calls = _of_player(lambda row: DeleteExclusion(**row))
     return RowSchema("end-exclusion", ("user_id",), calls, (_USER_ID,), limit="exclusions")
 
 
 def removal_schema() -> RowSchema:
-    """Make the schema of rows for `RemovePlayer`."""
+    """Return the schema for `RemovePlayer`."""
     calls = _of_player(lambda row: RemovePlayer(**row))
     return RowSchema("remove-players", ("user_id",), calls, (_USER_ID,), limit="removals", only_ids=True)
 

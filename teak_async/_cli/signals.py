@@ -27,8 +27,8 @@ NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")
 INTERRUPTED = 130
 """The exit code of a command that a signal ended."""
 SAME_WITHIN = 0.3
-"""Seconds within which a second SIGHUP counts as the first. When a terminal is lost, the system sends one and the shell another,
-which comes late on a busy machine."""
+"""Seconds within which a second SIGHUP counts as the first. When a terminal is lost, the system sends one and the shell sends
+another, late on a busy machine."""
 
 Reaction = Callable[[int], object]
 

@@ -1,4 +1,4 @@
-"""What a command says of its run: where it goes as it begins, and what became of the rows as it ends. Pure."""
+"""The text of a command at the start and the end of its run. Pure."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ NO_JOURNAL = "no journal: after an interruption only the results tell which rows
 
 
 def opening(label: str, server: str, game_id: str, recognised: str, journal: Path | None, *, resumed: bool = False) -> str:
-    """Say what is done, at which server and for which game, with which input and journal."""
+    """Return the first line of a run: command, game, server, input and journal."""
     kept = NO_JOURNAL if journal is None else f"journal {journal}" + (", which goes on" if resumed else "")
     return f"{label} for game {game_id} at {server}; {recognised}; {kept}"
 
@@ -21,7 +21,7 @@ def opening(label: str, server: str, game_id: str, recognised: str, journal: Pat
 def summary(
     report: BulkReport, *, interrupted: bool = False, unwritten: int = 0, journal: Path | None = None, rows: int | None = None
 ) -> str:
-    """Count what became of the rows, in one line; of `rows` that are several calls, what became of these."""
+    """Return the line that counts how the rows ended, or their calls if `rows` is given."""
     counts = f"{report.succeeded:,} succeeded, {report.failed:,} failed, {report.in_doubt:,} in doubt"
     counts += f", {report.not_sent:,} not sent" if report.not_sent else ""
     skipped = f", {report.skipped:,} skipped" if report.skipped else ""
@@ -34,7 +34,7 @@ def summary(
 
 
 def count_rows(count: int, unit: str = "row") -> str:
-    """Write a number of rows, or of their calls."""
+    """Return a number of rows, or of their calls, in words."""
     return f"{count:,} {unit}{'' if count == 1 else 's'}"
 
 
@@ -48,22 +48,22 @@ def closing(
     ended_early: bool = False,
     unit: str = "row",
 ) -> list[str]:
-    """Say, line by line, why rows did not succeed, what is left to do, and how to go on.
+    """Return the lines on why rows did not succeed, what is left to do, and how to go on.
 
     Args:
-        report: the count of the run.
-        total: rows of the input, where they were counted.
-        reasons: a line for each.
-        journal: the run's.
-        identify: whether a repetition would do harm.
-        ended_early: whether a signal or its failures ended the run.
-        unit: what is counted: `row`, or `call` where a row is several.
+        report: the counts of the run.
+        total: rows or calls of the input; `None` if they were not counted.
+        reasons: a line for each reason.
+        journal: the run's journal; `None` for none.
+        identify: whether the calls are identifies.
+        ended_early: whether a signal or failures ended the run.
+        unit: `row`, or `call` where a row may be several.
     """
     lines = list(reasons)
     left = count_left(total, counts_of(report), identify=identify)
     if left or (left is None and (ended_early or report.not_sent)):
         unsent = f"{count_rows(report.not_sent, unit)} and " if report.not_sent else ""
-        known = f"{unsent}what was not read" if left is None else f"{left:,} of {count_rows(total or 0, unit)}"
+        known = f"{unsent}the rows that were not read" if left is None else f"{left:,} of {count_rows(total or 0, unit)}"
         lines.append(f"left to do: {known}; {resume_hint(journal)}")
     if report.failed or report.failed_earlier:
         lines.append(f"the failed {unit}s are not sent again: {retry_hint(journal)}")
@@ -73,9 +73,9 @@ def closing(
 
 
 def doubt_hint(journal: Path | None) -> str:
-    """Say what can be done about sessions in doubt."""
+    """Return what to do about sessions in doubt."""
     again = "repeat the command with --resend-in-doubt" if journal is not None else "run their lines by themselves"
-    return f"those in doubt may be recorded: leave the gap, or {again}"
+    return f"sessions in doubt may be recorded or not: leave them, or {again}"
 
 
 def counts_of(report: BulkReport) -> dict[str, int]:
@@ -84,35 +84,33 @@ def counts_of(report: BulkReport) -> dict[str, int]:
 
 
 def count_left(total: int | None, states: Mapping[str, int], *, identify: bool) -> int | None:
-    """Count the rows that the next run sends; `None` where nobody knows how many there are.
+    """Count the rows that the next run sends; `None` if the total is not known.
 
     Args:
         total: rows of the input.
-        states: rows by state. Rows that are being sent are not left.
-        identify: whether a repetition would do harm, so that rows in doubt are left as they are.
+        states: rows by state.
+        identify: whether the calls are identifies, which the next run does not send again when they are in doubt.
     """
     ends = ("succeeded", "failed", "being_sent", *(("in_doubt",) if identify else ()))
     return None if total is None else max(total - sum(states.get(state, 0) for state in ends), 0)
 
 
 def resume_hint(journal: Path | None) -> str:
-    """Say how a run goes on."""
+    """Return how to go on with a run."""
     if journal is not None:
-        return f"to go on where it was, repeat the command with the same --journal {journal}"
-    return "without --journal nothing knows which rows were sent but the results; with one, repeating the command goes on"
+        return f"to go on, repeat the command with the same --journal {journal}"
+    return "without --journal only the results tell which rows were sent; with one, repeating the command goes on"
 
 
 def how_to_go_on(journal: Path | None) -> str:
-    """Say how a run goes on that was ended by its failures."""
+    """Return how to go on with a run that ended by its failures."""
     if journal is None:
-        return "to go on in spite of them, begin anew with --rows behind them, or with a larger --max-failures"
-    return (
-        "repeated as it is, the command goes on behind the failed rows and counts anew; --max-failures N sets how many may fail"
-    )
+        return "to go on all the same, start again with --rows after the failed rows, or with a larger --max-failures"
+    return "the same command goes on after the failed rows and counts from 0; --max-failures N sets how many may fail"
 
 
 def retry_hint(journal: Path | None) -> str:
-    """Say how failed rows are tried once more."""
+    """Return how to send failed rows again."""
     if journal is not None:
-        return f"teak-async report {journal} --failed failed.csv; correct that file, and run it with a journal of its own"
+        return f"teak-async report {journal} --failed failed.csv; correct that file, and run it with a new journal"
     return "take their lines out of the input, correct them, and run them by themselves"

@@ -491,7 +491,9 @@ async def test_interrupted(tmp_path: Path) -> None:
     assert "Traceback" not in ended.err
     assert f": {len(ended.rows)} succeeded, 0 failed, 0 in doubt, " in ended.err.splitlines()[-2]
     assert ended.err.splitlines()[-2].startswith("interrupted: ")
-    assert re.fullmatch("left to do: 1,[0-9]{3} of 2,000 rows; without --journal nothing knows .*", ended.err.splitlines()[-1])
+    assert re.fullmatch(
+        "left to do: 1,[0-9]{3} of 2,000 rows; without --journal only the results tell .*", ended.err.splitlines()[-1]
+    )
 
 
 async def test_interrupted_twice(tmp_path: Path) -> None:
@@ -504,7 +506,7 @@ async def test_interrupted_twice(tmp_path: Path) -> None:
         process.send_signal(signal.SIGINT)
         assert process.stderr is not None
         said = [await asyncio.wait_for(process.stderr.readline(), WAIT) for _ in range(2)]
-        assert b"once more to leave at once" in said[-1]
+        assert b"interrupt again to end without it" in said[-1]
         process.send_signal(signal.SIGINT)
         ended = await finish(process)
     assert ended.code == 130
@@ -646,8 +648,8 @@ async def test_results_are_kept_until_there_are_others(tmp_path: Path) -> None:
         arguments = ("identify", source, "--journal", nowhere, "--output", output, "--overwrite")
         is_refused(await ask(server, *arguments), "not there; name a file")
         assert output.read_text() == "the proof\n"
-        is_refused(await ask(server, "identify", source, "--output", output), "is there already")
-        is_refused(await ask(server, "identify", source, "-o", output, "-j", tmp_path / "new.db"), "is there already")
+        is_refused(await ask(server, "identify", source, "--output", output), "exists already")
+        is_refused(await ask(server, "identify", source, "-o", output, "-j", tmp_path / "new.db"), "exists already")
         assert (output.read_text(), server.players) == ("the proof\n", {})
         await ask(server, "identify", source, "--output", output, "--overwrite")
     assert [json.loads(line)["delivery"] for line in output.read_text().splitlines()] == ["done", "done"]
@@ -660,7 +662,7 @@ async def test_a_report_replaces_no_file(tmp_path: Path) -> None:
     async with fast() as server:
         await ask(server, "identify", source, "--journal", journal)
     for option in ("--failed", "--in-doubt"):
-        is_refused(invoke("report", journal, option, corrected), "is there already")
+        is_refused(invoke("report", journal, option, corrected), "exists already")
     assert corrected.read_text() == "user_id\nby hand\n"
     assert invoke("report", journal, "--failed", corrected, "--overwrite").code == 0
     assert "by hand" not in corrected.read_text()
@@ -751,7 +753,7 @@ async def test_a_journal_gives_rows_back_byte_by_byte(tmp_path: Path) -> None:
     assert written[:2] == [b"why,line," + header, b"not UTF-8 text,2," + rows[0]]
     assert written[2].endswith(b",3," + rows[1])
     assert written[3:] == [b""]
-    assert told.err == f"{failed}: rows that were too long to be kept are missing: 1\n"
+    assert told.err == f"{failed}: rows that were too long for the journal are missing: 1\n"
 
 
 async def test_a_journal_gives_failed_rows_back(tmp_path: Path) -> None:
@@ -919,7 +921,7 @@ def test_no_journal_goes_over_the_input(tmp_path: Path, side: str) -> None:
     source = tmp_path / f"run{side}"
     source.write_text(players_csv(3))
     ended = invoke("identify", source, "--journal", tmp_path / "run", **credentials(NOWHERE))
-    is_refused(ended, "this is the input, and the journal would go over it; name another file as journal")
+    is_refused(ended, "this is the input, and the journal would overwrite it; name another file as journal")
     assert source.read_text() == players_csv(3)
 
 

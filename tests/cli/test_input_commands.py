@@ -54,7 +54,7 @@ async def test_each_player_once(tmp_path: Path) -> None:
     source.write_text("\n".join(["user_id,client_ip", *ROWS, *ROWS[3:]]))
     async with fast_sandbox() as server:
         dry = await ask(server, "identify", source, "--dry-run")
-        assert "7 rows of players who were there before; the first is line 12" in dry.out
+        assert "7 rows repeat a player of an earlier row; the first is line 12" in dry.out
         assert "before; the first" not in (await ask(server, "identify", source, "--dry-run", "--no-duplicates")).out
         ended = await ask(server, "identify", source, "--once")
     assert (ended.code, len(ended.rows), set(sessions(server).values())) == (0, 10, {1})
@@ -111,7 +111,7 @@ async def test_a_query_with_a_journal(tmp_path: Path) -> None:
         both = await ask(server, "identify", "--sql", query, "--output", table)
         assert (both.code, "this is the input" in both.err) == (2, True)
         same = await ask(server, "identify", "--sql", query, "--journal", table)
-        assert (same.code, "this is the input, and the journal would go over it" in same.err) == (2, True)
+        assert (same.code, "this is the input, and the journal would overwrite it" in same.err) == (2, True)
     assert sessions(server) == {"p1": 1}
 
 
@@ -129,7 +129,7 @@ async def test_a_query_with_a_journal(tmp_path: Path) -> None:
         (("FILE", "--rows", "ten"), "--rows: 'ten' is neither a count, such as 100, nor lines of the file, such as 5001-6000"),
         (("JOURNAL",), "this is a SQLite database (a journal is one, too)"),
         (("FILE", "--output", "JOURNAL"), "this is a SQLite database, as a journal is one; write the results to another file"),
-        (("FILE", "--journal", "FILE"), "this is the input, and the journal would go over it"),
+        (("FILE", "--journal", "FILE"), "this is the input, and the journal would overwrite it"),
         (("FILE", "--output", "FILE"), "this is the input; write the results to another file"),
         (("FILE", "--output", "NEW", "--journal", "NEW"), "this is the journal; write the results to another file"),
         (

@@ -187,7 +187,7 @@ async def test_interrupted_once(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert code is Exit.INTERRUPTED
     assert 20 <= report.succeeded == report.total - report.not_sent < 500
     shown = capsys.readouterr().err
-    assert "interrupted: finishing what is on the wire; once more to leave at once" in shown
+    assert "interrupted: finishing what is on the wire; interrupt again to end without it" in shown
     assert f"interrupted: {report.total} rows: {report.succeeded} succeeded, 0 failed, 0 in doubt" in shown
 
 
@@ -316,8 +316,8 @@ def test_verdict(report: BulkReport, ends: dict[str, Any], code: int) -> None:
 
 def dry_run(**counts: Any) -> DryRun:
     """Nine rows at ten a second, four of them finished, and no deadline."""
-    parts: dict[str, Any] = {"unreadable": 0, "failed": 0, "in_doubt": 0, "resent": 0, "time_left": inf} | counts
-    sends = (9 - 4 - parts["unreadable"] - parts["in_doubt"],)
+    parts: dict[str, Any] = {"invalid": 0, "failed": 0, "in_doubt": 0, "resent": 0, "time_left": inf} | counts
+    sends = (9 - 4 - parts["invalid"] - parts["in_doubt"],)
     return DryRun(calls=9, finished=4, sends=sends, first_problems=(), first_rows=(), limit=10, **parts)
 
 
@@ -325,10 +325,10 @@ def dry_run(**counts: Any) -> DryRun:
     ("counts", "code"),
     [
         (dry_run(), 0),
-        (dry_run(unreadable=1), 1),
+        (dry_run(invalid=1), 1),
         (dry_run(failed=1), 1),
         (dry_run(in_doubt=1), 3),
-        (dry_run(unreadable=1, failed=1, in_doubt=1), 3),
+        (dry_run(invalid=1, failed=1, in_doubt=1), 3),
         (dry_run(time_left=0.1), 1),
         (dry_run(resent=5), 0),
         (dry_run(resent=1, time_left=0.1), 1),

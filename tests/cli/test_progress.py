@@ -167,7 +167,7 @@ def test_figures_fit_any_width(terminal: io.StringIO, monkeypatch: pytest.Monkey
     assert re.search("identify: 123,456 of 1,000,000 [━╸]", shown)
     assert "at most 200/s, 1,234 failed, 0 in doubt" in shown
     assert "paused for 2 s after a 429" in shown
-    assert "somebody else spends this bucket" in shown
+    assert "another client uses this limit" in shown
 
 
 @pytest.mark.parametrize("then", ["show", "say", "end"])

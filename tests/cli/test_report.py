@@ -110,19 +110,19 @@ async def test_nothing_is_stopped_where_nothing_is_left(tmp_path: Path, rows: in
     """All rows may have ended when there are too many failures; then no word is lost on going on."""
     _, said = await run(tmp_path, "user_id,country_code\n" + "p,XYZ\n" * rows, *options)
     assert f"{rows} rows: 0 succeeded, {rows} failed" in said
-    assert not re.search("stopped, since|goes on behind|left to do", said)
+    assert not re.search("stopped, since|goes on after|left to do", said)
 
 
 async def test_report_names_the_run(tmp_path: Path) -> None:
     """It says what is run where, of which file, whether it goes on, and what is left to do."""
     journal, said = await run(tmp_path, ROWS, "--max-failures", 1)
     assert "stopped, since 1 row failed (--max-failures 1): " in said
-    assert "repeated as it is, the command goes on behind the failed rows and counts anew" in said
+    assert "the same command goes on after the failed rows and counts from 0" in said
     lines = invoke("report", journal).out.splitlines()
     assert re.fullmatch(rf"identify for game sandbox at http://\S+ of {tmp_path}/in.csv \(10 rows\)", lines[0])
     assert re.fullmatch(r"begun 20\S+Z, last written 20\S+Z; not running", lines[1])
     left = next(line for line in lines if line.startswith("left to do: "))
-    assert left.endswith(f" of 10 rows; to go on where it was, repeat the command with the same --journal {journal}")
+    assert left.endswith(f" of 10 rows; to go on, repeat the command with the same --journal {journal}")
     assert left in said
 
 
@@ -173,7 +173,7 @@ async def test_the_story_of_a_row(tmp_path: Path) -> None:
         connection.execute("UPDATE rows SET user_id = NULL WHERE row = 1")
     assert invoke("report", journal, "--user", "p1").out == failed
     nobody = invoke("report", journal, "--row", 99)
-    assert (nobody.code, "has nothing of line 99" in nobody.err) == (2, True)
+    assert (nobody.code, "has nothing on line 99" in nobody.err) == (2, True)
 
 
 @pytest.mark.parametrize(
@@ -281,7 +281,7 @@ async def test_picture(tmp_path: Path) -> None:
     assert picture.startswith("<svg")
     assert "succeeded" in picture
     refused = invoke("report", journal, "--svg", tmp_path / "run.svg")
-    assert (refused.code, "is there already" in refused.err) == (2, True)
+    assert (refused.code, "exists already" in refused.err) == (2, True)
 
 
 def test_pace_and_pauses() -> None:

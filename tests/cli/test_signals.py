@@ -182,7 +182,7 @@ async def test_before_a_run(tmp_path: Path, number: int, moment: str) -> None:
         assert time.monotonic() - sent < 1
         assert server.players == {}
     assert (ended.code, ended.out) == (130, "")
-    assert ended.err in ("teak-async: interrupted; nothing was sent\n", "teak-async: interrupted; the report is not whole\n")
+    assert ended.err in ("teak-async: interrupted; nothing was sent\n", "teak-async: interrupted; the report is not complete\n")
 
 
 @pytest.mark.parametrize(
