@@ -1,8 +1,8 @@
 """The command line: `teak-async`, also as `python -m teak_async`.
 
-This module names the commands, `options` has their options, `commands` and `hosting` have what they do: a command imports
-that when it is called, so that the help comes at once. The secret key is read from the environment only, since every user
-of a machine sees the arguments.
+This module names the commands, `options` has their options, and `commands` and `hosting` run them. A command imports those two
+only when it is called, so that the help comes at once. The secret key comes from the environment only, since every user of a
+machine can see the arguments.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Annotated
 
 try:
-    import rich  # noqa: F401 - imported to see that the extra is whole
+    import rich  # noqa: F401 - imported to check that the extra is installed
     import typer
 except ModuleNotFoundError:
     sys.exit("teak-async: the command needs its extra: pip install 'teak_async[cli]'")
@@ -48,26 +48,28 @@ app = typer.Typer(
     epilog=EPILOG,
 )
 
-LIST_EPILOG = "Exit codes: 0 the list is whole, 2 wrong usage or no answer, 130 interrupted."
+LIST_EPILOG = "Exit codes: 0 the list is complete, 2 wrong usage or no response, 130 interrupted."
 Category = Annotated[str | None, typer.Option(metavar="ID", help="Only this category's notifications, not all of them.")]
 Channels = Annotated[
     list[ChannelName] | None,
     typer.Option(
         "--channel",
-        help="Where: desktop web push, mobile push, or email, for which a row has a column email. Repeatable, or all: a row is"
-        " one call on each channel for which it has a value. Default: desktop_push.",
+        help="The channel: desktop web push, mobile push, or email, for which a row has a column email. Repeatable, or all:"
+        " a row is one call on each channel for which it has a value. Default: desktop_push.",
     ),
 ]
 BaseUrl = Annotated[
     str, typer.Option(metavar="URL", envvar="TEAK_BASE_URL", help="Another server, such as the sandbox's address.")
 ]
 After = Annotated[
-    str | None, typer.Option(metavar="CURSOR", help="Go on behind a page: what an interrupted command said last.")
+    str | None, typer.Option(metavar="CURSOR", help="Go on after a page, by the cursor that an interrupted command said last.")
 ]
 Since = Annotated[str, typer.Option(metavar="TIME", help="2026-01-31, or '2026-01-31 18:00', with a time zone if needed.")]
 Until = Annotated[
     str | None,
-    typer.Option(metavar="TIME", help="When the exclusions end: 2030-01-31, or as --deadline takes it. Default: they do not."),
+    typer.Option(
+        metavar="TIME", help="When the exclusions end: 2030-01-31, or another form that --deadline takes. Default: never."
+    ),
 ]
 
 
@@ -75,7 +77,7 @@ def run() -> None:
     """The entry point."""
     with ExitStack() as stack:
         if sys.stderr is None:
-            # A closed standard error is `None`, and what is printed there would go to standard output, among the results.
+            # Standard error is closed. Without this, its text would go to standard output, among the results.
             stack.enter_context(redirect_stderr(stack.enter_context(Path(os.devnull).open("w"))))
         app(prog_name="teak-async")
 
@@ -92,8 +94,8 @@ def main(version: Annotated[bool, typer.Option("--version", help="Show the versi
 def identify(options: FileOptions, own: IdentifyOptions) -> None:
     """Record a session for each row: user_id and client_ip or country_code; timezone_id, email, deep_link if known.
 
-    Every row that the server processes is a session, so a file that was run must not be run again, but with the same
-    --journal: that goes on where the run was.
+    Every row that the server processes is a session. So run a file again only with the same --journal: that goes on where
+    the run ended.
 
     \b
     teak-async identify players.csv --dry-run
@@ -111,7 +113,7 @@ def identify(options: FileOptions, own: IdentifyOptions) -> None:
 def opt_out(options: FileOptions, category: Category = None, channel: Channels = None) -> None:
     """Stop notifications for each row's user_id, or email: all of them, or those of --category or a column category.
 
-    A repetition with the same --journal sends again what is in doubt, since an opt-out may be made twice.
+    Repeating the command with the same --journal sends rows in doubt again, since a second opt-out does no harm.
 
     \b
     teak-async opt-out players.csv --dry-run
@@ -155,9 +157,9 @@ def status(options: FileOptions, channel: Channels = None) -> None:
 @app.command(epilog=EPILOG, short_help="Exclude each row's player from all marketing.")
 @expand_options
 def exclude(options: FileOptions, until: Until = None) -> None:
-    """Exclude each row's user_id from all marketing, until it is ended, or until --until or a column expire_at.
+    """Exclude each row's user_id from all marketing, until end-exclusion, --until, or a column expire_at ends it.
 
-    Teak forgets push tokens, email address and advertising ids of the player, and they do not come back when it ends.
+    Teak forgets the player's push tokens, email address and advertising ids. They do not come back when the exclusion ends.
 
     \b
     teak-async exclude players.csv --dry-run
@@ -176,7 +178,7 @@ def remove_players(
 ) -> None:
     """Remove all data of each row's user_id. Nothing brings them back, so look at a dry run first.
 
-    The journal and the results hold no more of a player than the id.
+    The journal and the results keep nothing of a player but the id.
 
     \b
     teak-async remove-players players.csv --dry-run
@@ -190,7 +192,7 @@ def remove_players(
 @app.command("end-exclusion", epilog=EPILOG, short_help="End the exclusion of each row's player.")
 @expand_options
 def end_exclusion(options: FileOptions) -> None:
-    """End the exclusion of each row's user_id. What Teak forgot for it does not come back.
+    """End the exclusion of each row's user_id. The data that Teak forgot do not come back.
 
     \b
     teak-async end-exclusion players.csv -j ended.db
@@ -201,12 +203,12 @@ def end_exclusion(options: FileOptions) -> None:
 
 
 @app.command(
-    epilog="Exit codes: 0 the journal was read, 2 it cannot be, or has no such row.",
-    short_help="Say what became of each row of a run, by its journal.",
+    epilog="Exit codes: 0 the journal was read, 2 it cannot be read, or has no such row.",
+    short_help="Show how the rows of a run ended, by its journal.",
 )
 @expand_options
 def report(options: ReportOptions) -> None:
-    """Say what a journal has of its run, also while it goes on, and give rows back to be corrected and fed in again.
+    """Show what a journal has on its run, also while it goes on, and write rows that you can correct and run again.
 
     \b
     teak-async report run.db
@@ -252,8 +254,8 @@ def unsubscriptions(since: Since, base_url: BaseUrl = API, after: After = None) 
 @expand_options
 def limits(
     address: Annotated[str, typer.Argument(metavar="ADDRESS", envvar="TEAK_SHARE", help="What was given as --share.")],
-    watch: Annotated[bool, typer.Option("--watch", help="Look again every second, until Ctrl-C.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON, one line for each look.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Show it again every second, until Ctrl-C.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON, one line each time.")] = False,
 ) -> None:
     """Show who shares a limit: host, process, live or bulk, permits held, rate, last seen.
 
@@ -267,12 +269,12 @@ def limits(
 
 
 @app.command(
-    epilog="Exit codes: 0 Ctrl-C, or a signal that ends it, came; 2 wrong usage, or the port is taken.",
+    epilog="Exit codes: 0 ended by Ctrl-C or another signal, 2 wrong usage, or the port is taken.",
     short_help="Run a stand-in for Teak's server.",
 )
 @expand_options
 def sandbox(server: ServerOptions, faults: FaultOptions) -> None:
-    """Run a stand-in for Teak's server, with its limits and, if asked, its bad days. Ctrl-C ends it with what it saw.
+    """Run a stand-in for Teak's server, with its limits and, if asked, faults. Ctrl-C ends it and shows what it saw.
 
     \b
     teak-async sandbox --port 8377

@@ -12,7 +12,7 @@ class InputError(Exception):
 
 
 def fail(message: str, code: int = 2) -> typer.Exit:
-    """Say what is wrong; give what ends the command with this exit code."""
+    """Report an error; return the exception that ends the command with an exit code."""
     say(f"teak-async: {message}")
     return typer.Exit(code)
 

@@ -1,4 +1,4 @@
-"""The options of the commands, with their help: each is a field of a NamedTuple, which a command takes as one parameter.
+"""The options of the commands, with their help. Each is a field of a NamedTuple, which a command takes as one parameter.
 
 This module loads typer and the standard library only, so that the help comes at once.
 """
@@ -31,7 +31,7 @@ class InputFormat(StrEnum):
 
 
 class ChannelName(StrEnum):
-    """Channels on which a player, or an address, has a subscription; `all` of them."""
+    """Channels on which a player or an address has a subscription, and `all` for each of them."""
 
     DESKTOP_PUSH = "desktop_push"
     PUSH = "push"
@@ -40,7 +40,7 @@ class ChannelName(StrEnum):
 
 
 def read_env_file(path: Path | None) -> Path | None:
-    """Set the variables that a file names and that are not set yet, before other options look for theirs."""
+    """Set the variables that a file names and that are not set yet, before other options read theirs."""
     if path is None:
         return None
     try:
@@ -57,7 +57,7 @@ def read_env_file(path: Path | None) -> Path | None:
 
 
 class FileOptions(NamedTuple):
-    """What the commands that run a file have in common."""
+    """The options of all commands that run a file."""
 
     file: Annotated[
         str | None,
@@ -72,27 +72,32 @@ class FileOptions(NamedTuple):
         typer.Option(
             "--sql",
             metavar="QUERY",
-            help='Take the rows of a SELECT in place of FILE, as "SELECT player_id AS user_id, ip AS client_ip FROM'
-            " 'x/*.parquet'\": Parquet, JSON, CSV, DuckDB files, several at once. It needs the extra sql.",
+            help='Read the rows of a SELECT in place of FILE, such as "SELECT player_id AS user_id, ip AS client_ip FROM'
+            " 'x/*.parquet'\". It reads Parquet, JSON, CSV and DuckDB files, and needs the extra sql.",
         ),
     ] = None
     column: Annotated[
         list[str] | None,
         typer.Option(
-            "--column", metavar="PARAMETER=COLUMN", help="A column of another name, as user_id=player_id; repeatable."
+            "--column",
+            metavar="PARAMETER=COLUMN",
+            help="Read a parameter from a column of another name: user_id=player_id. Repeatable.",
         ),
     ] = None
     constant: Annotated[
         list[str] | None,
-        typer.Option("--constant", metavar="PARAMETER=VALUE", help="What all rows have, as country_code=US; repeatable."),
+        typer.Option("--constant", metavar="PARAMETER=VALUE", help="Give all rows this value: country_code=US. Repeatable."),
     ] = None
-    ignore_extra: Annotated[bool, typer.Option("--ignore-extra", help="Leave out columns that are unknown.")] = False
+    ignore_extra: Annotated[bool, typer.Option("--ignore-extra", help="Leave out unknown columns.")] = False
     as_is: Annotated[
         bool,
-        typer.Option("--as-is", help="Send also values such as NULL, nan, 12.0 and 1.2E+17, which look like an export's slip."),
+        typer.Option(
+            "--as-is", help="Send values as they are, also NULL, nan, 12.0 and 1.2E+17, which look like mistakes of an export."
+        ),
     ] = False
     null: Annotated[
-        list[str] | None, typer.Option("--null", metavar="WORD", help="Another word for no value, as '-'; repeatable.")
+        list[str] | None,
+        typer.Option("--null", metavar="WORD", help="Another word for a missing value, such as '-'. Repeatable."),
     ] = None
     rows: Annotated[
         str | None,
@@ -100,11 +105,11 @@ class FileOptions(NamedTuple):
             "--rows",
             metavar="PART",
             help="Send these only: 100 for the first hundred rows, 5001-6000 for these lines of the file."
-            " The same journal may later run the rest.",
+            " A later run with the same journal can send the rest.",
         ),
     ] = None
-    once: Annotated[bool, typer.Option("--once", help="Send each player once: the first row of each.")] = False
-    allow_empty: Annotated[bool, typer.Option("--allow-empty", help="Take an input without rows as a success.")] = False
+    once: Annotated[bool, typer.Option("--once", help="Send only the first row of each player.")] = False
+    allow_empty: Annotated[bool, typer.Option("--allow-empty", help="Accept an input without rows as a success.")] = False
     base_url: Annotated[
         str, typer.Option(metavar="URL", envvar="TEAK_BASE_URL", help="Another server, such as the sandbox's address.")
     ] = API
@@ -114,20 +119,20 @@ class FileOptions(NamedTuple):
             "--output",
             "-o",
             envvar="TEAK_OUTPUT",
-            help="Write results (JSON Lines, one a row) there, not to standard output. A run that goes on adds to its file:"
-            ' a row in doubt that it sends again has another line, with "resent".',
+            help="Write the results (JSON Lines, one for each row) to this file, not to standard output. A run that goes on"
+            ' adds to its file: a row in doubt that it sends again has another line, with "resent".',
         ),
     ] = None
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Let --output replace a file that is there.")] = False
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Let --output replace a file that exists.")] = False
     format: Annotated[
-        InputFormat | None, typer.Option("--format", help="The input's format, where its name and look do not tell.")
+        InputFormat | None, typer.Option("--format", help="The input's format, if its name and its content do not show it.")
     ] = None
     rate: Annotated[
         int | None,
         typer.Option(
             min=1,
             envvar="TEAK_RATE",
-            help="Requests per second: a share of the documented limit, or more where Teak allows you more.",
+            help="Requests per second: a share of the documented limit, or more if Teak allows you more.",
         ),
     ] = None
     share: Annotated[
@@ -135,7 +140,7 @@ class FileOptions(NamedTuple):
         typer.Option(
             envvar="TEAK_SHARE",
             metavar="ADDRESS",
-            help="Keep the limit together with all that name the same: a file on a local disk, or redis://host for many hosts.",
+            help="Share the limit with all processes that name the same ledger: a file on a local disk, or redis://host.",
         ),
     ] = None
     journal: Annotated[
@@ -144,7 +149,7 @@ class FileOptions(NamedTuple):
             "--journal",
             "-j",
             envvar="TEAK_JOURNAL",
-            help="Keep a journal there (SQLite): repeating the command with it goes on where a killed or interrupted run was.",
+            help="Keep a journal (SQLite) in this file. After a kill or an interrupt, the same command goes on where the run ended.",
         ),
     ] = None
     deadline: Annotated[
@@ -153,8 +158,8 @@ class FileOptions(NamedTuple):
             "--deadline",
             metavar="TIME",
             envvar="TEAK_DEADLINE",
-            help="Send nothing after this time, and report the rest as not sent: '2026-01-31 18:00' (of this machine's zone,"
-            " or with +01:00 or Europe/Berlin behind it), 'tomorrow 6:30', 18:00, 2h30m.",
+            help="Send nothing after this time, and report the rest as not sent: '2026-01-31 18:00' (in this machine's zone,"
+            " unless +01:00 or Europe/Berlin follows), 'tomorrow 6:30', 18:00, 2h30m.",
         ),
     ] = None
     max_failures: Annotated[
@@ -165,8 +170,8 @@ class FileOptions(NamedTuple):
             min=1,
             envvar="TEAK_MAX_FAILURES",
             show_default="when the first 100 rows all fail for the same reason",
-            help="End the run when so many rows have failed. Repeated with its journal, it goes on behind them, and counts"
-            " anew.",
+            help="End the run when so many rows have failed. With its journal, the same command goes on after them, and counts"
+            " from 0.",
         ),
     ] = None
     ca_file: Annotated[
@@ -175,7 +180,7 @@ class FileOptions(NamedTuple):
             "--ca-file",
             metavar="FILE",
             envvar="TEAK_CA_FILE",
-            help="Trust the certificates there (PEM), in place of the machine's.",
+            help="Trust the certificates in this file (PEM), in place of the machine's.",
         ),
     ] = None
     client_cert: Annotated[
@@ -193,7 +198,7 @@ class FileOptions(NamedTuple):
             "--client-key",
             metavar="FILE",
             envvar="TEAK_CLIENT_KEY",
-            help="The certificate's private key (PEM), where it has its own file.",
+            help="The certificate's private key (PEM), if it has a file of its own.",
         ),
     ] = None
     env_file: Annotated[
@@ -203,41 +208,39 @@ class FileOptions(NamedTuple):
             metavar="FILE",
             is_eager=True,
             callback=read_env_file,
-            help="Read TEAK_… variables from there, as from a .env: NAME=VALUE in each line. Those that are set stay.",
+            help="Read TEAK_… variables from this file, such as a .env: NAME=VALUE on each line. Those that are set stay.",
         ),
     ] = None
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Read and check everything, say what would be sent, send nothing.")
+        bool, typer.Option("--dry-run", help="Read and check everything, say what would be sent, and send nothing.")
     ] = False
     quiet: Annotated[bool, typer.Option("--quiet", "-q", envvar="TEAK_QUIET", help="Show no progress and no summary.")] = False
-    verbose: Annotated[
-        bool, typer.Option("--verbose", "-v", envvar="TEAK_VERBOSE", help="Show each retry and pause as it comes.")
-    ] = False
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", envvar="TEAK_VERBOSE", help="Show each retry and pause.")] = False
     log_file: Annotated[
         Path | None,
         typer.Option(
             "--log-file",
             metavar="FILE",
             envvar="TEAK_LOG_FILE",
-            help="Add every event of every call there, as JSON Lines without players or the secret.",
+            help="Add every event of every call to this file, as JSON Lines without players or the secret.",
         ),
     ] = None
 
 
 class IdentifyOptions(NamedTuple):
-    """What only `identify` has, since every repetition of one is a session."""
+    """The options of `identify` alone: each repetition of an identify is another session."""
 
     resend_in_doubt: Annotated[
         bool,
-        typer.Option("--resend-in-doubt", help="Rather record a session twice than not at all: send rows in doubt again."),
+        typer.Option("--resend-in-doubt", help="Send rows in doubt again, at the risk of recording a session twice."),
     ] = False
     no_duplicates: Annotated[
-        bool, typer.Option("--no-duplicates", help="In a dry run, do not count the players who are there several times.")
+        bool, typer.Option("--no-duplicates", help="In a dry run, do not count the rows that repeat a player.")
     ] = False
 
 
 class ReportOptions(NamedTuple):
-    """What `report` takes."""
+    """The options of `report`."""
 
     journal: Annotated[
         Path, typer.Argument(metavar="JOURNAL", envvar="TEAK_JOURNAL", help="The file that was given as --journal.")
@@ -246,25 +249,25 @@ class ReportOptions(NamedTuple):
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="Write the failed rows there, in the input's format behind two columns that a command skips: why and line.",
+            help="Write the failed rows to this file, in the input's format, after two columns that commands skip: why, line.",
         ),
     ] = None
-    in_doubt: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the rows in doubt there, in the same way.")] = (
-        None
-    )
-    row: Annotated[
-        int | None, typer.Option(min=0, metavar="LINE", help="Tell all that is known of the row at this line of the input.")
+    in_doubt: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write the rows in doubt to this file, in the same way.")
     ] = None
-    user: Annotated[str | None, typer.Option(metavar="ID", help="Tell all that is known of this player's rows.")] = None
-    as_json: Annotated[bool, typer.Option("--json", help="Print all of it as JSON.")] = False
-    svg: Annotated[Path | None, typer.Option(metavar="FILE", help="Save the report as a picture there.")] = None
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that are there.")] = False
+    row: Annotated[
+        int | None, typer.Option(min=0, metavar="LINE", help="Show all that is known of the row at this line of the input.")
+    ] = None
+    user: Annotated[str | None, typer.Option(metavar="ID", help="Show all that is known of this player's rows.")] = None
+    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False
+    svg: Annotated[Path | None, typer.Option(metavar="FILE", help="Save the report as a picture in this file.")] = None
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that exist.")] = False
 
 
 class ServerOptions(NamedTuple):
-    """What `Sandbox` takes, but the faults."""
+    """The parameters of `Sandbox`, without the faults."""
 
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8377
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")] = 8377
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1"
     window: Annotated[LimitModelName, typer.Option(help="How the limit is counted.")] = LimitModelName.SLIDING
     identify: Annotated[int, typer.Option(min=1, help="Limit of identify, requests per second.")] = 200
@@ -272,7 +275,7 @@ class ServerOptions(NamedTuple):
 
 
 class FaultOptions(NamedTuple):
-    """What `Faults` takes."""
+    """The parameters of `Faults`."""
 
     delay: Annotated[float, typer.Option(min=0, help="Seconds each way.")] = 0.0
     jitter: Annotated[float, typer.Option(min=0, help="Up to so many seconds more each way.")] = 0.0
@@ -281,8 +284,8 @@ class FaultOptions(NamedTuple):
     error_before: Annotated[float, typer.Option(min=0, max=1, help="Share that gets a 500 before the work.")] = 0.0
     error_after: Annotated[float, typer.Option(min=0, max=1, help="Share that gets a 502 after the work.")] = 0.0
     stall: Annotated[float, typer.Option(min=0, max=1, help="Share whose response comes late.")] = 0.0
-    stall_for: Annotated[float, typer.Option(min=0, help="Seconds by which it does.")] = 5.0
+    stall_for: Annotated[float, typer.Option(min=0, help="Seconds by which a stalled response is late.")] = 5.0
     not_json: Annotated[float, typer.Option(min=0, max=1, help="Share whose response is a web page.")] = 0.0
     spike: Annotated[float, typer.Option(min=0, max=1, help="Share that takes longer, each way.")] = 0.0
-    spike_for: Annotated[float, typer.Option(min=0, help="Seconds by which it does.")] = 0.3
-    seed: Annotated[int, typer.Option(help="Of everything random.")] = 0
+    spike_for: Annotated[float, typer.Option(min=0, help="Seconds that a spike takes longer.")] = 0.3
+    seed: Annotated[int, typer.Option(help="Seed of all random choices.")] = 0

@@ -101,7 +101,7 @@ class SqlReader(RowSource):
 
     def close(self) -> None:
         super().close()
-        # If the process ends while the thread is in DuckDB, it aborts, and its exit code is lost.
+        # A process that exits while its thread is in DuckDB aborts, and its exit code is lost.
         until = time.monotonic() + CLOSE_TIMEOUT
         while not self._released.is_set() and time.monotonic() < until:
             with self._closing:

@@ -331,13 +331,13 @@ def test_without_arguments() -> None:
 @pytest.mark.parametrize(
     ("command", "said"),
     [
-        ("identify", ("user_id and client_ip or country_code", "must not be run again")),
+        ("identify", ("user_id and client_ip or country_code", "run a file again only with the same --journal")),
         ("opt-out", ("Stop notifications", "a column category")),
         ("opt-in", ("Allow notifications", "a column category")),
         ("status", ("Read the subscription of each row's user_id",)),
         ("exclude", ("Exclude each row's user_id from all marketing", "do not come back")),
         ("end-exclusion", ("End the exclusion of each row's user_id",)),
-        ("sandbox", ("stand-in for Teak's server", "Ctrl-C ends it with what it saw", "0 takes a free one")),
+        ("sandbox", ("stand-in for Teak's server", "Ctrl-C ends it and shows what it saw", "0 takes a free one")),
         ("demo", ("made-up players", "compare what both sides counted")),
     ],
 )
