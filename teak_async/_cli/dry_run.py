@@ -212,6 +212,6 @@ def describe_dry_run(dry_run: DryRun) -> str:
         lines.append(
             f"  {dry_run.repeated:,} rows repeat a player of an earlier row; the first is line {dry_run.first_repeated:,}"
         )
-    lines += ["the first rows as they would be sent, beside game_id and secret_key:"] if dry_run.first_rows else []
+    lines += ["the first rows as they would be sent, without game_id and secret_key:"] if dry_run.first_rows else []
     lines += [f"  {row}" for row in dry_run.first_rows]
     return "\n".join([*lines, "Nothing was sent."])

@@ -19,5 +19,5 @@ def fail(message: str, code: int = 2) -> typer.Exit:
 
 def say(message: str) -> None:
     """Write a line to standard error."""
-    with suppress(OSError):  # the terminal may be lost; the exit code is left
+    with suppress(OSError):  # the terminal may be lost; the exit code tells it, too
         typer.echo(message, err=True)

@@ -54,7 +54,7 @@ class Failures:
             if self._failed == self._most:
                 self.too_many = f"{count_rows(self._failed)} failed (--max-failures {self._most})"
             elif self._most is None and self._ended == SAME_AT_FIRST == reason.count:
-                self.too_many = f"the first {SAME_AT_FIRST} rows all failed for the same reason ({reason.words})"
+                self.too_many = f"the first {SAME_AT_FIRST} rows all failed for the same reason ({reason.message})"
 
 
 def read_reasons(journal: Path, *, running: bool = False) -> Reasons:

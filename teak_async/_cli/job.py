@@ -111,12 +111,12 @@ async def run_job(job: Job, session: TeakSession) -> tuple[Exit, BulkReport]:
             if sys.stderr is None:
                 report = await _run(job, session, interrupts, listening)
             else:
-                words = OffLoopStream(sys.stderr)
-                with redirect_stderr(words):
+                stderr = OffLoopStream(sys.stderr)
+                with redirect_stderr(stderr):
                     try:
                         report = await _run(job, session, interrupts, listening)
                     finally:
-                        await words.drain(interrupts)
+                        await stderr.drain(interrupts)
         except (Forbidden, GameNotFound) as error:
             raise type(error)(f"stopped, since every row would get the same response: {error}") from None
         finally:
@@ -143,7 +143,7 @@ async def _run(job: Job, session: TeakSession, interrupts: list[int], listening:
     progress = ProgressReporter(job.label, job.limit * job.rows.most_calls, total, quiet=job.quiet)
 
     def show() -> None:
-        last = "" if failures.last is None else failures.last.words
+        last = "" if failures.last is None else failures.last.message
         progress.show(run.report, run.retries, find_notes(session.rates.values(), run.trouble, last))
 
     try:
@@ -199,7 +199,7 @@ async def _closing(job: Job, report: BulkReport, total: int | None, failures: Fa
 
 
 def exit_code(report: BulkReport, *, interrupted: bool = False) -> Exit:
-    """Return the exit code of a run, to which all runs of its journal count."""
+    """Return the exit code of a run. Rows of earlier runs of its journal count, too."""
     if interrupted:
         return Exit.INTERRUPTED
     if report.in_doubt:

@@ -90,7 +90,7 @@ class LineThread(threading.Thread):
         target: where lines go; `None` until it is open.
         written: lines written so far.
         failure: the error that ended the thread; `None` while there is none.
-        progressed_at: when the thread was last not stuck, in seconds of the monotonic clock.
+        progressed_at: when the thread last made progress or was given work, in seconds of the monotonic clock.
     """
 
     def __init__(self, name: str, open_target: Callable[[], Target], fail: Callable[[], object]) -> None:
@@ -190,7 +190,7 @@ class OffLoopStream(io.TextIOBase):
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
         target = target_of(stream, stream.encoding or "utf-8")
-        self.thread = LineThread("words", lambda: target, lambda: None)
+        self.thread = LineThread("stderr", lambda: target, lambda: None)
         self.thread.start()
 
     @property

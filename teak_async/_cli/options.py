@@ -149,7 +149,7 @@ class FileOptions(NamedTuple):
             "--journal",
             "-j",
             envvar="TEAK_JOURNAL",
-            help="Keep a journal (SQLite) in this file. After a kill or an interrupt, the same command goes on where the run ended.",
+            help="Keep a journal (SQLite) in this file. After a kill or an interrupt, the same command goes on from there.",
         ),
     ] = None
     deadline: Annotated[

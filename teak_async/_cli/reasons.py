@@ -53,7 +53,7 @@ class Reason:
     count: int = 1
 
     @property
-    def words(self) -> str:
+    def message(self) -> str:
         """The message, for people."""
         parts = self.template.split(_MARK)
         shown = ("…" if value is None else value for value in self.values)
@@ -66,7 +66,7 @@ class Reason:
 
     def as_dict(self) -> dict[str, Any]:
         """Return it as plain data, ready for JSON."""
-        error, first = {"type": self.kind, "message": self.words}, {"line": self.line, "index": self.row}
+        error, first = {"type": self.kind, "message": self.message}, {"line": self.line, "index": self.row}
         return {"state": self.state, "count": self.count, "error": error, "first": first}
 
     def add(self, values: Iterable[str], line: int, row: int) -> None:
@@ -113,7 +113,8 @@ class Reasons:
         """Describe each reason in a line."""
         reasons = self.ordered()
         lines = [
-            f"  {reason.count:>9,} {reason.state.replace('_', ' ')}, first {reason.where}: {reason.words}" for reason in reasons
+            f"  {reason.count:>9,} {reason.state.replace('_', ' ')}, first {reason.where}: {reason.message}"
+            for reason in reasons
         ]
         more = len(lines) - SHOWN
         return lines if more <= 0 else [*lines[:SHOWN], f"  and {more:,} more reasons: report --json has all of them"]

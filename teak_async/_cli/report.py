@@ -118,7 +118,7 @@ def read_report(journal: Path) -> RunReport:
     Raises:
         JournalError: when the file is no journal.
     """
-    running = is_in_use(journal)  # first, so that all of a run that ended is read below
+    running = is_in_use(journal)  # first: all that a run has written before its end is read below
     return RunReport(journal, read_summary(journal), read_reasons(journal, running=running), read_seconds(journal), running)
 
 

@@ -110,7 +110,7 @@ class RowSource(ABC):
 
     @abstractmethod
     def count(self) -> int | None:
-        """Count the calls of the selected rows; `None` when nothing but the run itself can."""
+        """Count the calls of the selected rows; `None` for an input that only the run can read."""
 
     @abstractmethod
     def is_file(self, path: Path) -> bool:

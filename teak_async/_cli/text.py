@@ -74,7 +74,7 @@ class TextFile:
                     self.head = _read_head(content, _tells_line_end)
                     content = _Prefixed(self.head, self._file)
             except self._read_errors as error:
-                raise self._unreadable(error, 0) from None
+                raise self._read_error(error, 0) from None
             self.encoding = find_encoding(self.head)
             self.line_end = find_line_end(self.head.decode(self.encoding, errors="replace")) or "\n"
             # Surrogates keep bytes that are not UTF-8, so that a report gives the row back byte by byte.
@@ -109,7 +109,7 @@ class TextFile:
                 else:
                     yield number, data.removeprefix("\ufeff") if number == 1 else data
         except self._read_errors as error:
-            raise self._unreadable(error, number) from None
+            raise self._read_error(error, number) from None
 
     def is_file(self, path: Path) -> bool:
         """Tell whether a path names the file that this object reads."""
@@ -138,7 +138,7 @@ class TextFile:
                 opened: BinaryIO = zstd.ZstdFile(file)
                 return opened
 
-    def _unreadable(self, error: Exception, number: int) -> InputError:
+    def _read_error(self, error: Exception, number: int) -> InputError:
         if not self.compression:
             reason = getattr(error, "strerror", None) or error
         elif isinstance(error, EOFError):

@@ -808,7 +808,7 @@ async def test_a_dry_run_sends_nothing(tmp_path: Path) -> None:
     assert first == f"407 rows: {400 - sent} to send, in 0:0{round((400 - sent) / 200)} at 200/s"
     assert second == f"  {sent} finished before, 0 in doubt, 7 cannot be sent"
     assert problems[0] == "  line 402: 1 cell where the header has 2"
-    assert problems[5:7] == ["  and 2 more", "the first rows as they would be sent, beside game_id and secret_key:"]
+    assert problems[5:7] == ["  and 2 more", "the first rows as they would be sent, without game_id and secret_key:"]
     request = {"client_ip": "203.0.113.9", "user_id": f"p{sent}"}
     assert problems[7] == f"  line {sent + 2}: POST /v2/identify {json.dumps(request, separators=(',', ':'))}"
     assert problems[-1] == "Nothing was sent."

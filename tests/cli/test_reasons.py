@@ -10,7 +10,7 @@ def grouped(*messages: str, values: tuple[str, ...] = ()) -> list[tuple[int, str
     reasons = Reasons()
     for row, message in enumerate(messages):
         reasons.add("failed", f"InvalidRequest: {message}", row + 2, row, values)
-    return [(reason.count, reason.words) for reason in reasons.ordered()]
+    return [(reason.count, reason.message) for reason in reasons.ordered()]
 
 
 @pytest.mark.parametrize(
