@@ -95,7 +95,7 @@ def run_file(
             say(f"nothing is sent after {deadline:%Y-%m-%d %H:%M:%S %Z}")
         if options.dry_run:
             dry_run = asyncio.run(dry_run_job(job, session.game_id))
-            typer.echo(opening(label, job.server, session.game_id, dry_run.recognised, options.journal))
+            typer.echo(opening(label, job.server, session.game_id, dry_run.input_description, options.journal))
             typer.echo(describe_dry_run(dry_run))
             raise typer.Exit(dry_run.exit)
         if not sure:

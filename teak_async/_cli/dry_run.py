@@ -47,7 +47,7 @@ class DryRun:
         sends: how many calls go to each bucket.
         rows: selected rows, where a row may be several calls; else `None`.
         time_left: seconds until the deadline.
-        recognised: the input's name, its format and the columns left out.
+        input_description: the input's name, its format and the columns left out.
         findings: a line for each kind of odd value.
         repeated: rows that repeat a player.
         first_repeated: the line of the first of these rows.
@@ -65,7 +65,7 @@ class DryRun:
     sends: tuple[int, ...]
     rows: int | None = None
     time_left: float = inf
-    recognised: str = ""
+    input_description: str = ""
     findings: tuple[str, ...] = ()
     repeated: int = 0
     first_repeated: int = 0
@@ -171,7 +171,7 @@ async def _count_rows(job: Job, known: Iterator[tuple[Place, KnownRow]]) -> DryR
         first_rows=tuple(first_rows),
         limit=job.limit,
         time_left=inf if due is None else due.seconds_left(now),
-        recognised=job.rows.recognised,
+        input_description=job.rows.description,
         findings=tuple(job.rows.findings.lines()),
         repeated=0 if seen is None else seen.repeated,
         first_repeated=0 if seen is None else seen.first,

@@ -67,7 +67,7 @@ class RowReader(RowSource):
             raise
 
     @property
-    def recognised(self) -> str:
+    def description(self) -> str:
         kind = f"CSV separated by {DELIMITER_NAMES[self._delimiter]}" if self.format == "csv" else "JSON Lines"
         return f"{self.name}: {kind}, {self._file.description}{self._describe_left_out()}"
 

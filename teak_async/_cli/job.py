@@ -152,8 +152,8 @@ async def _run(job: Job, session: TeakSession, interrupts: list[int], listening:
             listening.enter_context(_hand_interrupts_to(run, interrupts, progress))
             # Only now, with the journal open: a run that cannot begin keeps the results of an earlier one.
             results.begin(run.stop, resumed=resumed)
-            recognised = job.rows.recognised
-            progress.say(opening(job.label, job.server, session.game_id, recognised, job.journal, resumed=resumed))
+            description = job.rows.description
+            progress.say(opening(job.label, job.server, session.game_id, description, job.journal, resumed=resumed))
             with progress, log_events(job.log_file, progress.say if job.verbose else None):
                 async with _show_progress(progress, show):
                     async for outcome in run:

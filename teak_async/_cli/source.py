@@ -99,7 +99,7 @@ class RowSource(ABC):
 
     @property
     @abstractmethod
-    def recognised(self) -> str:
+    def description(self) -> str:
         """The input's name, its format and the columns left out, for people."""
 
     @property

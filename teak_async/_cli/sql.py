@@ -81,7 +81,7 @@ class SqlReader(RowSource):
             raise
 
     @property
-    def recognised(self) -> str:
+    def description(self) -> str:
         return f"the rows of a query, by DuckDB {self._duckdb.__version__}{self._describe_left_out()}"
 
     @property

@@ -12,10 +12,10 @@ from .progress import RATE_WINDOW, format_duration
 NO_JOURNAL = "no journal: after an interruption only the results tell which rows were sent (--journal FILE keeps one)"
 
 
-def opening(label: str, server: str, game_id: str, recognised: str, journal: Path | None, *, resumed: bool = False) -> str:
+def opening(label: str, server: str, game_id: str, description: str, journal: Path | None, *, resumed: bool = False) -> str:
     """Return the first line of a run: command, game, server, input and journal."""
     kept = NO_JOURNAL if journal is None else f"journal {journal}" + (", which goes on" if resumed else "")
-    return f"{label} for game {game_id} at {server}; {recognised}; {kept}"
+    return f"{label} for game {game_id} at {server}; {description}; {kept}"
 
 
 def summary(

@@ -45,7 +45,7 @@ async def outcome_of(name: str, schema: RowSchema, reading: Reading | Callable[[
         rows = RowReader(str(INPUTS / name), schema, None, reading() if callable(reading) else reading)
         async for row in rows:
             found.append(describe(row))
-        said = rows.recognised
+        said = rows.description
         found += rows.findings.lines()
     except InputError as error:
         said = str(error)

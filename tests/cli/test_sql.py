@@ -244,7 +244,7 @@ async def test_the_source_of_a_row() -> None:
         "SELECT 7 AS \"USER_ID\", 'US' AS country_code, 1.5 AS level", identify_schema(), Reading(ignore_extra=True)
     )
     assert [row.source async for row in rows] == ['{"USER_ID": "7", "country_code": "US", "level": "1.5"}']
-    assert rows.recognised.endswith("; left out: 'level'")
+    assert rows.description.endswith("; left out: 'level'")
 
 
 @pytest.mark.parametrize(
