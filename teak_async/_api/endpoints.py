@@ -80,6 +80,10 @@ class Effect(Enum):
     RECORD = "another one"
 
 
+EVERYTHING = "everything"
+"""The target of a call that undoes whatever was done for a player before."""
+
+
 @frozen
 class Endpoint:
     """One type of request on the wire. A row of the table is for all channels, and `on` makes the endpoint of one.
@@ -90,6 +94,7 @@ class Endpoint:
         template: path with the names of the request's fields as placeholders.
         limit: the figure of `Limits` that holds for its bucket.
         effect: decides when a call may be sent again.
+        target: what a set overwrites: the last of the sets of one player, target, channel and category holds.
         response: what a success is decoded into.
         success: the one documented success status.
         statuses: the values of `status` in the body of a success; empty where it has none.
@@ -105,6 +110,7 @@ class Endpoint:
     response: type[Response]
     success: int
     statuses: tuple[str, ...] = ("ok",)
+    target: str = field(default="", kw_only=True)
     bucket: str = field(init=False)
     in_path: tuple[str, ...] = field(init=False)
 
@@ -130,12 +136,16 @@ _EMAIL_STATUS = "/v2/email/subscription_status"
 _ROWS: dict[type[Request], Endpoint] = {
     Identify: Endpoint("identify", "POST", "/v2/identify", "identify", Effect.RECORD, PlayerSession, 201, ()),
     GetSubscription: Endpoint("read status", "GET", _STATUS, "subscription", Effect.READ, SubscriptionStatus, 200),
-    SetSubscription: Endpoint("set state", "POST", _STATUS, "subscription", Effect.SET, SubscriptionChange, 200),
+    SetSubscription: Endpoint(
+        "set state", "POST", _STATUS, "subscription", Effect.SET, SubscriptionChange, 200, target="state"
+    ),
     SetCategorySubscription: Endpoint(
-        "set category state", "POST", _CATEGORY, "subscription", Effect.SET, CategorySubscriptionChange, 200
+        "set category state", "POST", _CATEGORY, "subscription", Effect.SET, CategorySubscriptionChange, 200, target="category"
     ),
     GetEmailSubscription: Endpoint("read status (email)", "GET", _EMAIL_STATUS, "subscription", Effect.READ, EmailStatus, 200),
-    SetEmailSubscription: Endpoint("set state (email)", "POST", _EMAIL_STATUS, "subscription", Effect.SET, EmailChange, 200),
+    SetEmailSubscription: Endpoint(
+        "set state (email)", "POST", _EMAIL_STATUS, "subscription", Effect.SET, EmailChange, 200, target="state"
+    ),
     SetEmailCategorySubscription: Endpoint(
         "set category state (email)",
         "POST",
@@ -144,13 +154,25 @@ _ROWS: dict[type[Request], Endpoint] = {
         Effect.SET,
         EmailCategoryChange,
         200,
+        target="category",
     ),
     ClearDeliveryFault: Endpoint(
-        "clear delivery fault", "DELETE", "/v2/email/delivery_fault", "email", Effect.SET, DeliveryFaultCleared, 200
+        "clear delivery fault",
+        "DELETE",
+        "/v2/email/delivery_fault",
+        "email",
+        Effect.SET,
+        DeliveryFaultCleared,
+        200,
+        target="delivery fault",
     ),
     GetEmailAddress: Endpoint("read address", "GET", "/v2/email", "email", Effect.READ, EmailAddress, 200),
-    SetEmailAddress: Endpoint("set address", "POST", "/v2/email", "email", Effect.SET, EmailAddressChange, 200),
-    RemoveEmailAddress: Endpoint("remove address", "DELETE", "/v2/email", "email", Effect.SET, EmailAddressChange, 200),
+    SetEmailAddress: Endpoint(
+        "set address", "POST", "/v2/email", "email", Effect.SET, EmailAddressChange, 200, target="address"
+    ),
+    RemoveEmailAddress: Endpoint(
+        "remove address", "DELETE", "/v2/email", "email", Effect.SET, EmailAddressChange, 200, target="address"
+    ),
     ListUnsubscriptions: Endpoint(
         "list unsubscriptions", "GET", "/v2/email/unsubscriptions", "unsubscriptions", Effect.READ, UnsubscriptionPage, 200
     ),
@@ -158,8 +180,12 @@ _ROWS: dict[type[Request], Endpoint] = {
         "read exclusion", "GET", "/v2/exclusions/{user_id}", "exclusions", Effect.READ, ExclusionStatus, 200
     ),
     ListExclusions: Endpoint("list exclusions", "GET", "/v2/exclusions", "exclusions", Effect.READ, ExclusionPage, 200),
-    CreateExclusion: Endpoint("create exclusion", "POST", "/v2/exclusions", "exclusions", Effect.SET, ExclusionChange, 200),
-    DeleteExclusion: Endpoint("end exclusion", "DELETE", "/v2/exclusions", "exclusions", Effect.SET, ExclusionEnd, 200),
+    CreateExclusion: Endpoint(
+        "create exclusion", "POST", "/v2/exclusions", "exclusions", Effect.SET, ExclusionChange, 200, target="exclusion"
+    ),
+    DeleteExclusion: Endpoint(
+        "end exclusion", "DELETE", "/v2/exclusions", "exclusions", Effect.SET, ExclusionEnd, 200, target="exclusion"
+    ),
     RemovePlayer: Endpoint(
         "remove player",
         "DELETE",
@@ -169,6 +195,7 @@ _ROWS: dict[type[Request], Endpoint] = {
         PlayerRemoval,
         200,
         ("ok", "user_not_found"),
+        target=EVERYTHING,
     ),
     ListCategories: Endpoint(
         "list categories", "GET", "/v2/opt_out_categories", "categories", Effect.READ, OptOutCategories, 200

@@ -15,7 +15,8 @@ from teak_async._api.structure import as_json
 from teak_async._bulk.outcomes import REST_LEFT
 from teak_async._bulk.resume import Disposition, check_same_row, check_whole_input, disposition
 from teak_async._client.deadline import due_time
-from teak_async._journal.database import check_place, check_run, is_new, iter_states, read_summary
+from teak_async._journal.database import check_place, check_run, is_new, read_summary
+from teak_async._journal.earlier_run import iter_states
 from teak_async._journal.row import JournalRow, KnownRow, Place
 from teak_async.errors import InvalidRequest
 from teak_async.models import Request

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from teak_async._bulk.outcomes import FinishedRows
-from teak_async._journal.database import FINISHED_CHUNK, read_finished
+from teak_async._journal.earlier_run import FINISHED_CHUNK, read_finished
 
 FINISHED_AT_ONCE = 500
 """Rows in one `FinishedRows` at most, so that the progress of a resumed run moves on."""

@@ -11,7 +11,6 @@ import os
 import socket
 import sqlite3
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
@@ -24,22 +23,16 @@ from attrs import fields, frozen
 
 from teak_async.errors import JournalError
 
-from .row import SETS, JournalRow, KnownRow, Note, Place, Text, text_of
+from .row import JournalRow, Note, text_of
 
 APPLICATION = 0x7465616B
 """The `application_id` of a journal: "teak"."""
-VERSION = 3
-GROUP = 62
+VERSION = 4
+GROUP = 58
 """Rows of one statement, so of one transaction and one sync, at most: older SQLites take no more than 999 values."""
-CHUNK = 2_000
-"""Rows of an earlier run read at a time."""
-FINISHED_CHUNK = 2_000
-"""Sources of finished rows read at a time, by the thread that reads the input."""
 PAGE_SIZE = 1024
 """Bytes of a page of a new journal. A group puts each page that it changes into the log: with SQLite's 4096 bytes the log grew
 by 2.0 kB a row where these take 1.2 kB."""
-RECENT = 2.0
-"""Seconds after which a request of an earlier run no longer counts against a limit."""
 
 _SCHEMA = f"""
 PRAGMA application_id = {APPLICATION};
@@ -53,7 +46,8 @@ CREATE TABLE rows (
     part INTEGER NOT NULL,  -- Call of the row, from 0: a row may become several.
     call TEXT,  -- Name of the endpoint.
     channel TEXT,  -- Of a subscription.
-    user_id TEXT,  -- The player.
+    category TEXT,  -- Of a subscription to a category.
+    user_id TEXT,  -- The player, or the address.
     digest TEXT NOT NULL,  -- Of what the row asks.
     source TEXT,  -- The row as it stood, or as JSON. A blob where it is no UTF-8, empty where it was too long.
     state TEXT NOT NULL,  -- One of: not_sent, intent (about to be sent, or sent), succeeded, failed, in_doubt.
@@ -76,7 +70,7 @@ _ROW = f"({', '.join('?' * len(_FIELDS))})"
 _UPSERT = """ON CONFLICT (row, part) DO UPDATE SET state = excluded.state, attempts = attempts + excluded.attempts,
     pauses = pauses + excluded.pauses, delivery = excluded.delivery, first_error = coalesce(first_error, excluded.first_error),
     error = excluded.error, response = excluded.response, at = excluded.at"""
-_DONE = "(state = 'succeeded' OR (state = 'failed' AND delivery = 'done'))"
+DONE = "(state = 'succeeded' OR (state = 'failed' AND delivery = 'done'))"
 """Rows that were certainly done: with a response, or with one that cannot be understood."""
 
 _values_of = attrgetter(*_FIELDS)
@@ -279,54 +273,11 @@ def check_run(path: Path, found: Mapping[str, str], about: Mapping[str, str]) ->
             raise JournalError(f"{path}: the journal of another run: {was}; give this one its own journal")
 
 
-def read_overtaken(connection: sqlite3.Connection) -> frozenset[Place]:
-    """Find sets that may have been done and whose player has a later set that was done: sending them again would undo it."""
-    sets = ", ".join(f"'{name}'" for name in SETS)
-    # One pass over the rows, and no index: such rows are few.
-    select = f"""WITH doubtful AS (SELECT row, part, user_id, channel FROM rows
-            WHERE state IN ('intent', 'in_doubt') AND call IN ({sets})),
-        done AS (SELECT user_id, channel, max(row) AS last FROM rows WHERE {_DONE} AND call IN ({sets})
-            AND user_id IN (SELECT user_id FROM doubtful) GROUP BY user_id, channel)
-        SELECT row, part FROM doubtful JOIN done ON doubtful.user_id = done.user_id AND doubtful.channel IS done.channel
-            WHERE row < last"""  # noqa: S608 - constants only
-    return frozenset(connection.execute(select).fetchall())
-
-
 def write_notes(connection: sqlite3.Connection, about: Mapping[str, str]) -> None:
     """Write who runs the run now, and what it says of itself otherwise than the run before."""
     notes = {name: value for name, value in about.items() if isinstance(value, Note)}
     notes["member"] = Note(f"{socket.gethostname()}:{os.getpid()}")
     connection.executemany("INSERT OR REPLACE INTO run VALUES (?, ?)", notes.items())
-
-
-def read_resume_point(connection: sqlite3.Connection) -> tuple[int, Counter[str], frozenset[Place], str]:
-    """Read where an earlier run was, and who ran it."""
-    earlier = dict(connection.execute("SELECT name, value FROM run WHERE name = 'member'")).get("member", "")
-    last = connection.execute("SELECT coalesce(max(row), -1) FROM rows").fetchone()[0]
-    # An intent may have been sent up to the kill. A clock that was set back makes rows look recent, which is safe.
-    recent = "SELECT call, count(*) FROM rows WHERE at > ? AND state <> 'not_sent' AND call IS NOT NULL GROUP BY call"
-    return last, Counter(dict(connection.execute(recent, (time.time() - RECENT,)))), read_overtaken(connection), earlier
-
-
-def read_known(start: int, connection: sqlite3.Connection) -> dict[Place, KnownRow]:
-    select = "SELECT row, part, digest, state FROM rows WHERE row >= ? AND row < ?"
-    found = connection.execute(select, (start, start + CHUNK))
-    return {(row, part): KnownRow(digest, state) for row, part, digest, state in found}
-
-
-def read_finished(path: str | Path, start: int, parts: int) -> dict[int, tuple[Text, int]]:
-    """Read the sources of rows whose calls are all finished, and how many failed: `FINISHED_CHUNK` rows from an index on.
-
-    Args:
-        path: of the journal.
-        start: the first index.
-        parts: calls of a row at most. Only where it has so many is it known, without reading it, that these are all.
-    """
-    select = """SELECT row, source, sum(state = 'failed') FROM rows
-        WHERE row >= ? AND row < ? AND state IN ('succeeded', 'failed') GROUP BY row HAVING count(*) = ?"""
-    with open_to_read(path) as connection:
-        found = connection.execute(select, (start, start + FINISHED_CHUNK, parts))
-        return {index: (source, failed) for index, source, failed in found}
 
 
 @frozen
@@ -370,14 +321,6 @@ def read_summary(path: str | Path) -> JournalSummary:
 def describe_time(moment: float) -> str:
     """Return seconds of Unix time as ISO 8601, in UTC."""
     return datetime.fromtimestamp(moment, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-
-
-def iter_states(path: str | Path) -> Iterator[tuple[Place, KnownRow]]:
-    """Yield the place of each call and what is known of it, in the input's order."""
-    with open_to_read(path) as connection:
-        overtaken = read_overtaken(connection)
-        for row, part, digest, state in connection.execute("SELECT row, part, digest, state FROM rows ORDER BY row, part"):
-            yield (row, part), KnownRow(digest, state, (row, part) in overtaken)
 
 
 @contextmanager

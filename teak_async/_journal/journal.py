@@ -31,7 +31,8 @@ from attrs import evolve
 
 from teak_async._leaving import Decisions, wait_for_end
 
-from .database import CHUNK, describe_run, read_known, read_resume_point
+from .database import describe_run
+from .earlier_run import CHUNK, read_known, read_resume_point
 from .row import JournalRow, KnownRow, Place
 from .writer import Write, Writer
 

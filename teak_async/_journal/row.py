@@ -12,7 +12,7 @@ from uuid import UUID
 
 from attrs import define, field
 
-from teak_async._api.endpoints import ENDPOINTS, Effect, endpoint_of
+from teak_async._api.endpoints import endpoint_of
 from teak_async._api.structure import as_json
 from teak_async.models import Request
 
@@ -25,8 +25,6 @@ FINISHED = ("succeeded", "failed")
 """States of a row that an earlier run finished."""
 MAYBE_DONE = ("intent", "in_doubt")
 """States in which an earlier run leaves a row that may have been done."""
-SETS = tuple(endpoint.name for endpoint in ENDPOINTS.values() if endpoint.effect is Effect.SET)
-"""Names of the calls that overwrite one another."""
 
 
 class Note(str):
@@ -42,7 +40,7 @@ class KnownRow:
     digest: str
     state: str
     overtaken: bool = False
-    """Whether it is a set that may have been done, and a later set of its player certainly was."""
+    """Whether it is a set that may have been done, and a later call that it would undo certainly was."""
 
 
 @define
@@ -58,6 +56,7 @@ class JournalRow:
     part: int
     call: str | None
     channel: str | None
+    category: str | None
     user_id: str | None
     digest: str
     source: Text = field(repr=False)
@@ -83,13 +82,13 @@ class JournalRow:
         if source is not None and type(source) is not str:
             source = text_of(source, f"the source of row {index}")
         if request is None:
-            return cls(index, part, None, None, user_id, _digest("?", source or ""), _storable(source), line=line)
+            return cls(index, part, None, None, None, user_id, _digest("?", source or ""), _storable(source), line=line)
         name = endpoint_of(request).name
         asked = as_json(request)
-        channel = getattr(request, "channel", None)
+        channel, category = getattr(request, "channel", None), getattr(request, "category", None)
         kept = _storable(asked if source is None else source)
-        of_whom = None if channel is None else str(channel), request.subject
-        return cls(index, part, name, *of_whom, _digest(name, asked), kept, line=line)
+        what = name, None if channel is None else str(channel), category, request.subject
+        return cls(index, part, *what, _digest(name, asked), kept, line=line)
 
     def with_state(
         self,
@@ -103,7 +102,8 @@ class JournalRow:
         response: str | None = None,
     ) -> JournalRow:
         """Return a copy of the row in a state that it has from now on."""
-        asked = (self.index, self.part, self.call, self.channel, self.user_id, self.digest, self.source)
+        what = (self.call, self.channel, self.category, self.user_id)
+        asked = (self.index, self.part, *what, self.digest, self.source)
         first, last = _describe(first_error), _describe(error)
         return JournalRow(*asked, state, attempts, pauses, delivery, first or last, last, response, time.time(), self.line)
 

@@ -11,7 +11,7 @@ import pytest
 from teak_async import ConnectFailed, Identify, InvalidRequest
 from teak_async._bulk.outcomes import Row
 from teak_async._bulk.row_call import IntentSlots, RowCall, RunContext
-from teak_async._journal.database import iter_states
+from teak_async._journal.earlier_run import iter_states
 from teak_async._journal.journal import Journal
 
 

@@ -33,7 +33,8 @@ from teak_async import (
     TeakSession,
 )
 from teak_async._journal import database, row, writer
-from teak_async._journal.database import iter_states, read_summary
+from teak_async._journal.database import read_summary
+from teak_async._journal.earlier_run import iter_states
 from teak_async._journal.guard import FileGuard
 from teak_async._journal.journal import Journal
 from teak_async._journal.row import JournalRow, KnownRow

@@ -108,10 +108,10 @@ async def test_what_a_run_says_of_itself_is_text(path: Path, value: Any, text: s
 @pytest.mark.parametrize(
     ("about", "problem"),
     [
-        ({"n": object()}, r"about\['n'\] has the type object; give it as text"),
-        ({"n": None}, r"about\['n'\] has the type NoneType; give it as text"),
-        ({"n": [1]}, r"about\['n'\] has the type list; give it as text"),
-        ({None: "n"}, r"a name in about= has the type NoneType"),
+        ({"n": object()}, r"about\['n'\] is of the type object; give it as text"),
+        ({"n": None}, r"about\['n'\] is of the type NoneType; give it as text"),
+        ({"n": [1]}, r"about\['n'\] is of the type list; give it as text"),
+        ({None: "n"}, r"a name in about= is of the type NoneType"),
         ({"log": "here"}, r"about\['log'\] is the journal's own; give it another name"),
         ({"begun": 1}, r"about\['begun'\] is the journal's own"),
         ({"half": "\ud83d"}, r"about\['half'\] cannot be kept: .*surrogates not allowed"),
@@ -149,7 +149,7 @@ async def test_a_source_is_kept_as_text(fast: TeakSession, path: Path, source: A
 async def test_a_source_without_a_text_names_its_row(fast: TeakSession, path: Path) -> None:
     """The text of an object would be another one in the next run."""
     rows = [Row(Identify("p0", country_code="US")), Row(Identify("p1", country_code="US"), object())]  # type: ignore[arg-type] # what is refused
-    with pytest.raises(TypeError, match="the source of row 1 has the type object; give it as text"):
+    with pytest.raises(TypeError, match="the source of row 1 is of the type object; give it as text"):
         await fast.bulk(rows, journal=path)
     assert [state for _, state in rows_of(path)] == ["succeeded"]
 
