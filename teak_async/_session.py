@@ -376,7 +376,8 @@ class TeakSession(SessionParts):
         """
         known = {**(about or {}), "game_id": self.game_id}
         due = _due(deadline)
-        return BulkRun(self._executor, self.limits, requests, journal, known, due, resend_in_doubt=resend_in_doubt)
+        parts = self._executor, self.limits, requests, journal, known, due, self._check_open
+        return BulkRun(*parts, resend_in_doubt=resend_in_doubt)
 
     def _bucket_of(self, path: str) -> BucketHandle:
         self._check_open()

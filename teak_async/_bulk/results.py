@@ -76,7 +76,7 @@ class Results:
             self.record(row, None, error)
         else:
             row.retract_intent()
-            self._tally.not_sent += error is None or error.delivery is Delivery.NOT_SENT
+            self._tally.not_sent += 1
 
     def leave(self, rows: Iterable[RowCall]) -> None:
         """Count rows that were not begun, except those that an earlier run left in doubt."""

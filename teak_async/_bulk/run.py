@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import warnings
-from collections.abc import AsyncIterable, AsyncIterator, Coroutine, Generator, Iterable, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine, Generator, Iterable, Mapping
 from contextlib import aclosing, suppress
 from pathlib import Path
 from types import TracebackType
@@ -73,6 +73,7 @@ class BulkRun(Coroutine[Any, Any, BulkReport]):
         path: str | Path | None,
         about: Mapping[str, object],
         deadline: DueTime | None,
+        check_open: Callable[[], None],
         *,
         resend_in_doubt: bool,
     ) -> None:
@@ -81,6 +82,7 @@ class BulkRun(Coroutine[Any, Any, BulkReport]):
         self._executor = executor
         self._options = RunOptions(requests, path, dict(about), resend_in_doubt)
         self._context = RunContext(deadline)
+        self._check_open = check_open
         self._tally = Tally()
         self._results = Results(self._context, self._tally, self.stop)
         self._hand = Hand(limits)
@@ -119,10 +121,12 @@ class BulkRun(Coroutine[Any, Any, BulkReport]):
         self._begun = True
         if self._main is not None:
             raise RuntimeError("a run is made once; make another one with teak.bulk(...)")
+        self._check_open()
         if self._options.path is not None:
             journal = self._context.journal = await Journal.open(self._options.path, self._options.about)
             journal.ended.add_done_callback(self._journal_ended)
             try:
+                self._check_open()  # it may have closed while the journal was opened
                 if journal.last_member and self._executor.on_resume is not None:
                     self._executor.on_resume(journal.last_member)
                 for name, count in journal.recently_sent.items():
@@ -133,6 +137,8 @@ class BulkRun(Coroutine[Any, Any, BulkReport]):
                 raise
         self._executor.on_close.add(self._session_closed)
         self._puller = asyncio.create_task(self._pull())
+        if self._players.stopping:
+            self._puller.cancel()
         self._main = asyncio.create_task(self._run(self._puller))
         self._main.add_done_callback(lambda _: self._end_dropped())
         return self
@@ -192,9 +198,10 @@ class BulkRun(Coroutine[Any, Any, BulkReport]):
 
     def stop(self) -> None:
         """Send nothing new, and finish what is on the wire. Rows that were not sent get no outcome."""
-        if not self._players.stopping and self._puller is not None:
-            self._puller.cancel()
+        if not self._players.stopping:
             self._players.stop()
+            if self._puller is not None:  # else the run has not opened yet
+                self._puller.cancel()
 
     def abort(self) -> None:
         """Leave even what is on the wire."""

@@ -7,6 +7,7 @@ import pickle
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from contextlib import closing
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from support import FAST, identifies, internals, session_on
 
 from teak_async import (
     Delivery,
+    Forbidden,
     GetSubscription,
     Identify,
     InvalidRequest,
@@ -267,6 +269,57 @@ async def test_a_session_closed_under_a_run_ends_it(server: Sandbox) -> None:
                 if outcome.index == 3:
                     await teak.close()
     assert run.report.failed == 0
+
+
+@pytest.mark.parametrize("journal", [False, True])
+async def test_a_run_that_is_stopped_before_it_opens_sends_nothing(
+    fast: TeakSession, server: Sandbox, path: Path, *, journal: bool
+) -> None:
+    """Whenever the stop comes: before the first step, while the journal is opened, or at the first row."""
+    for turns in (0, 1, 2, 5):
+        run = fast.bulk(identifies(50), journal=path if journal else None)
+        task = asyncio.create_task(run)
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        run.stop()
+        report = await task
+        assert report.succeeded == len(server.players)
+        assert report.total == 0 or (turns and not journal)
+        server.players.clear()
+
+
+async def test_a_run_needs_an_open_session(server: Sandbox, path: Path) -> None:
+    """Closed before the run, or while its journal is opened: an input that waits would keep it for ever."""
+
+    async def never() -> AsyncIterator[Identify]:
+        await asyncio.Event().wait()
+        yield Identify("p1", country_code="US")
+
+    unopened = TeakSession(server.game_id, server.secret_key, base_url=server.url)
+    with pytest.raises(SessionClosed, match="not opened yet"):
+        await unopened.bulk(never())
+    async with session_on(server) as teak:
+        run = asyncio.create_task(teak.bulk(never(), journal=path))
+        await asyncio.sleep(0)
+    with pytest.raises(SessionClosed, match="closed"):
+        await run
+    with pytest.raises(SessionClosed, match="closed"):
+        await teak.bulk([], journal=path)
+
+
+async def test_each_row_that_was_read_is_counted() -> None:
+    """Rows that the server refused for now, as the run was left, and rows refused for wrong credentials."""
+    async with Sandbox(identify=5) as server:
+        async with session_on(server, limits=Limits(identify=100)) as teak, teak.bulk(identifies(40)) as run:
+            async for _ in run:
+                if teak.rates[IDENTIFY].rate_limited:
+                    break
+        assert (run.report.total, run.report.not_sent) == (40, 40 - run.report.succeeded)
+        async with TeakSession(server.game_id, "wrong", base_url=server.url) as stranger:
+            denied = stranger.bulk(identifies(10))
+            with pytest.raises(Forbidden):
+                await denied
+        assert denied.report.total == denied.report.not_sent + denied.report.failed == 10
 
 
 async def test_a_row_that_may_have_been_done_is_told_when_the_run_is_left(server: Sandbox) -> None:
