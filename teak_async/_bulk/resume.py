@@ -103,13 +103,14 @@ async def plan_rows(
 
     Raises:
         JournalError: when the journal is not this input's.
+        ValueError: when the parts of a row do not count from 0.
     """
     held: list[Planned] = []
     passed = _PassedOver()
     sent = "nothing was sent"
     journal = context.journal
     last = -1 if journal is None else journal.last_known
-    index = -1
+    index = part = -1
     async with aclosing(iter_rows(source)) as rows:
         async for item in rows:
             if item is REST_LEFT:
@@ -117,10 +118,15 @@ async def plan_rows(
                 break
             if isinstance(item, FinishedRows):
                 index += item.count
+                part = -1
                 yield item
                 continue
             row = item if isinstance(item, Row) else Row(item)
-            index += row.part == 0
+            if row.part not in (0, part + 1):
+                # The journal knows a call by row and part: one that it takes for another would be made again by each run.
+                raise ValueError(f"a Row with part={row.part} behind row {index}, part {part}: parts count 0, 1, 2, …")
+            part = row.part
+            index += part == 0
             known = None
             if journal is not None and index <= last:
                 if not index % TURN:

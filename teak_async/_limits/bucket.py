@@ -275,7 +275,7 @@ class Bucket:
 
     def charge(self, count: int) -> None:
         """Count requests that a killed run may have made in its last moments."""
-        self.window.charge(self._loop.time(), count)
+        self.window.charge([self._loop.time()] * count)
 
     def record_rate_limit(self, sent_at: float, wait: float | None) -> None:
         """Record, before `release_answered`, that the response is a 429, which asks for `wait` seconds."""

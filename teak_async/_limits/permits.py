@@ -17,6 +17,7 @@ later than it might never breaks the proof, so only the credit makes a return ea
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable
 from math import exp, inf, sqrt
 
 from .allowance import SECOND, Allowance
@@ -278,9 +279,14 @@ class PermitWindow:
         self._lost.append(now + LATE)
         self.credit.forget()
 
-    def charge(self, now: float, count: int) -> None:
-        """Count requests that an earlier run of the same program may have made up to now."""
-        self._lost.extend([now] * count)
+    def charge(self, instants: Iterable[float]) -> None:
+        """Count requests of an earlier run or session that the server may have stamped as late as these instants."""
+        self._lost.extend(sorted(instants))
+
+    def latest_stamps(self, now: float) -> list[float]:
+        """Return, for each permit that is out, until when the server may have stamped its request."""
+        self.in_use(now)  # forgets what is back
+        return [*(at for at, _ in self._answered), *self._lost, *[now + LATE] * self._out]
 
     def record_rate_limit(self, now: float, sent_at: float, wait: float | None, *, alone: bool = True) -> None:
         """Pause, and lower the allowance, after a 429. Its permit is released after this, as after any response.

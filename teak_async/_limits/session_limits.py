@@ -5,6 +5,7 @@ process have to share their buckets, or to split the limits. The log warns of tw
 
 - Buckets belong to the session that made them, the owner. A sharing session that closes ends its own calls only; when the
   owner closes, no session can make more calls with them.
+- What a closed session has sent counts for the next one that this program opens, so that sessions in turn keep the limit, too.
 - All sessions that share buckets run on one event loop.
 - A `Membership`, which the owner has, says what other processes leave of the limits.
 """
@@ -14,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+import time
 from collections.abc import Mapping
 from typing import Protocol
 from weakref import WeakSet
@@ -26,6 +28,7 @@ from teak_async._notify import Notifier, log
 from teak_async.errors import SessionClosed
 
 from .bucket import Bucket, Lane, Rate
+from .permits import HOLD
 
 
 def _limit(documented: int) -> int:
@@ -183,6 +186,7 @@ class SessionLimits:
                     self.buckets[endpoint.bucket] = BucketHandle(bucket, owns=True)
             if self.member is None:
                 _register(self)
+                self._take_up()
         elif owner.loop is None:
             raise SessionClosed("the session given as share= is not open: open it before this one, and close it after")
         elif owner.loop is not loop:
@@ -201,8 +205,12 @@ class SessionLimits:
 
     async def leave(self) -> None:
         """Give back what is held, when no request is on the wire any more."""
-        if self.member is not None and self._owner is None:
+        if self._owner is not None:
+            return
+        if self.member is not None:
             await self.member.close()
+        else:
+            self._leave_behind()
 
     def abandon(self) -> None:
         """Stop what runs for a session that nobody closed."""
@@ -222,16 +230,65 @@ class SessionLimits:
         with _LOCK:
             _OPEN.discard(self)
 
+    def _leave_behind(self) -> None:
+        """Keep what the server may still count, for the session that this program opens next."""
+        now, system = asyncio.get_running_loop().time(), time.monotonic()
+        with _LOCK:
+            for key in [key for key, left in _LEFT.items() if left.expires < system]:
+                del _LEFT[key]
+            for path, handle in self.buckets.items():
+                window, key = handle.bucket.window, (self.game_id, self.server, path)
+                stamps, paused_until = window.latest_stamps(now), window.paused_until
+                if (older := _LEFT.get(key)) is not None and older.is_of(now - system):
+                    stamps, paused_until = [*older.stamps, *stamps], max(older.paused_until, paused_until)
+                expires = system + max(paused_until, max(stamps, default=now) + HOLD) - now
+                _LEFT[key] = _Left(now - system, expires, stamps, paused_until)
+
+    def _take_up(self) -> None:
+        """Count what sessions that were closed before have left at the server."""
+        now, system = asyncio.get_running_loop().time(), time.monotonic()
+        with _LOCK:
+            for path, handle in self.buckets.items():
+                left = _LEFT.pop((self.game_id, self.server, path), None)
+                if left is not None and left.is_of(now - system):
+                    handle.bucket.window.charge(left.stamps)
+                    handle.bucket.window.paused_until = left.paused_until
+
     @property
     def alive(self) -> bool:
         """Whether it is open, and its loop may still run."""
         return self.loop is not None and not self.loop.is_closed()
 
 
+@frozen
+class _Left:
+    """What closed sessions left of a bucket. Instants are of their loop's clock.
+
+    Attributes:
+        clock: that clock less the system's.
+        expires: by the system's clock, when nothing of it counts any more.
+        stamps: until when the server may have stamped each request that it still counts.
+        paused_until: when the pause ends.
+    """
+
+    clock: float
+    expires: float
+    stamps: list[float]
+    paused_until: float
+
+    def is_of(self, clock: float) -> bool:
+        """Whether it is of this clock: most loops have the system's, and keep the time of the step that they are in."""
+        return abs(self.clock - clock) < SAME_CLOCK
+
+
+SAME_CLOCK = 0.1
+"""Seconds by which two loops with one clock may differ."""
+_LEFT: dict[tuple[str, str, str], _Left] = {}
+"""Game, server and path → what is left of it."""
 _OPEN: WeakSet[SessionLimits] = WeakSet()
 """Those of the process that have buckets of their own."""
 _LOCK = threading.Lock()
-"""Held around `_OPEN`: sessions may be opened on loops of several threads."""
+"""Held around these: sessions may be opened on loops of several threads."""
 
 
 def _register(new: SessionLimits) -> None:

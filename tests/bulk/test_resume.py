@@ -22,6 +22,7 @@ from teak_async import (
     Limits,
     Outage,
     RetryPolicy,
+    Row,
     SetSubscription,
     State,
     SubscriptionChange,
@@ -276,3 +277,13 @@ async def test_a_resumed_run_counts_what_was_just_sent(path: Path) -> None:
                 await teak.bulk(identifies(count), journal=path)
         assert server.seen[IDENTIFY].rate_limited == 0
         assert server.seen[IDENTIFY].busiest <= 100
+
+
+@pytest.mark.parametrize("parts", [(1,), (0, 2), (0, 1, 1), (0, -1)])
+async def test_parts_of_a_row_count_from_0(fast: TeakSession, server: Sandbox, path: Path, parts: tuple[int, ...]) -> None:
+    """A journal knows a call by row and part, so two with one part would take each other's state."""
+    rows = [Row(Identify(f"p{number}", country_code="US"), part=part) for number, part in enumerate(parts)]
+    for _ in (1, 2):
+        with pytest.raises(ValueError, match=r"a Row with part=.* parts count 0, 1, 2"):
+            await fast.bulk(rows, journal=path)
+    assert all(player.sessions == 1 for player in server.players.values())
