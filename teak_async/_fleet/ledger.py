@@ -257,7 +257,7 @@ def apply(state: State | None, sync: Sync, now: int) -> tuple[State, Answer | No
         "number": sync.number,
         "held": sync.holding + granted,
         "floor": sync.floor,
-        "short": sync.short,
+        "short": max(sync.short - granted, 0),
         "bulk": sync.bulk,
         "limit": sync.limit,
         "late": sync.late,

@@ -17,13 +17,15 @@ from .ledger import ALL, LEASE, Answer, Cut
 
 KEEP = 4
 """Permits per member from which on an idle member keeps one."""
-SCATTER = 0.8
-"""The reserve, in square roots of the live permits in use: these may grow by so much before bulk work syncs again. With half of
-it the pool is empty for more than one live call in a hundred, in virtual time."""
+SCATTER = 0.6
+"""The reserve, in square roots of the live permits in use: these may grow by so much before bulk work syncs again. With two
+thirds of it the pool is empty for more than one live call in a hundred, in virtual time."""
 SMALL = 10
 """Permits for each permit of the reserve at the least."""
 SOON = 0.03
 """Seconds until the next sync during bulk work beside live calls elsewhere."""
+SOONER = 0.01
+"""Seconds until the next sync while more than half of the reserve is gone, or live calls wait."""
 OFTEN = 0.2
 """Seconds until the next sync during bulk work."""
 PAUSED = 0.25
@@ -130,11 +132,9 @@ def wish(demand: Demand, holding: int, answer: Answer | None) -> Wish:
         return Wish(max(holding, least), ask=short, short=short)
     keep_free = reserve(answer)
     part = bulk_part(answer, short, keep_free) + short
-    # What is given back for each live call elsewhere comes again a second later. The pool may go down to half of its reserve.
-    hold = max(part, min(holding, bulk_part(answer, short, keep_free // 2) + short))
     if short:
-        return Wish(max(hold, least), ask=short, short=short)
-    return Wish(max(hold, kept(answer)), ask=max(part - holding, 0), keep_free=keep_free)
+        return Wish(max(part, least), ask=short, short=short)
+    return Wish(max(part, kept(answer)), ask=max(part - holding, 0), keep_free=keep_free)
 
 
 def until_next(demand: Demand, wanted: Wish, holding: int, answer: Answer | None, quiet: float) -> float:
@@ -154,7 +154,9 @@ def until_next(demand: Demand, wanted: Wish, holding: int, answer: Answer | None
     if demand.bulk:
         if demand.paused:
             return PAUSED
-        return SOON if answer.live_held > answer.idle or answer.short else OFTEN
+        if answer.short or 2 * answer.free < reserve(answer):
+            return SOONER
+        return SOON if answer.live_held > answer.idle else OFTEN
     if holding < kept(answer):
         return OFTEN
     if holding > wanted.hold:

@@ -41,7 +41,7 @@ s.known = max(s.known - gone, before and 0 or sync.known)
 local unheard = s.clock < HEARD and max(s.known - count, 0) or 0
 local free = there - held - sync.holding - over - unheard
 local granted = over + (s.clock >= NEW and max(min(sync.ask, free - sync.keep_free), 0) or 0)
-s.members[sync.member] = {number = sync.number, held = sync.holding + granted, floor = sync.floor, short = sync.short,
+s.members[sync.member] = {number = sync.number, held = sync.holding + granted, floor = sync.floor, short = max(sync.short - granted, 0),
   bulk = sync.bulk, limit = sync.limit, late = sync.late, seen = s.clock, passed = sync.passed,
   ['until'] = sync.cooling >= 0 and s.clock + sync.cooling or 0}
 redis.call('SET', KEYS[1], cjson.encode(s), 'PX', KEPT)
