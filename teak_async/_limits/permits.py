@@ -45,6 +45,8 @@ class PermitWindow:
     """Seconds over which the rate of live calls is averaged."""
     DEVIATIONS = 2.0
     """Standard deviations by which live calls may exceed their mean. Three were measured and are no better."""
+    MARGIN = 0.5
+    """Share of what the mean leaves that is kept for such calls at most: at a low limit it is all that bulk can get."""
     ASK_AGAIN = 0.02
     """Seconds after which bulk asks again while permits are kept for live calls."""
     KEPT_FROM = 100
@@ -200,10 +202,10 @@ class PermitWindow:
     def _live_rate_at(self, now: float) -> float:
         return self._live_rate * exp((self._live_at - now) / self.SMOOTHING)
 
-    def _need(self, rate: float, seconds: float) -> float:
-        """Return how many live calls may come in a time, if they arrive at random."""
+    def _need(self, rate: float, seconds: float, margin: float = inf) -> float:
+        """Return how many live calls may come in a time, if they arrive at random and exceed their mean by a margin at most."""
         mean = rate * seconds
-        return mean + self.DEVIATIONS * sqrt(mean)
+        return mean + min(self.DEVIATIONS * sqrt(mean), margin)
 
     def _is_spare(self, now: float, free: int, allowance: int) -> bool:
         """Return whether live calls can spare a free permit: at every moment more are free than they need by then.
@@ -217,16 +219,17 @@ class PermitWindow:
             return False
         answered, credit, gap, last = self._answered, self.credit.at(now), self._gap, self._last_back
         count, index = len(answered), 0
-        enough = self._need(rate, HOLD) - free  # after so many returns every call that may come has a permit
+        margin = self.MARGIN * max(allowance - rate * HOLD, 0.0)
+        enough = self._need(rate, HOLD, margin) - free  # after so many returns every call that may come has a permit
         while index < count:
             if index > enough:
                 return True
             at, round_trip = answered[index]
             back = min(at + HOLD, max(at + HOLD - min(credit, round_trip), last + gap * (index + 1), now))
-            if self._need(rate, back - now) - index >= free:
+            if self._need(rate, back - now, margin) - index >= free:
                 return False
             index = 2 * index + 1
-        return self._need(rate, HOLD - credit) - count < free
+        return self._need(rate, HOLD - credit, margin) - count < free
 
     def next_chance(self, now: float) -> float | None:
         """Return when to ask again after `try_acquire` failed; `None` when only a response can free a permit."""

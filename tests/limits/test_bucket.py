@@ -402,6 +402,49 @@ def test_bulk_makes_room_for_live_calls() -> None:
     assert run_virtual(main) < 0.02
 
 
+@pytest.mark.parametrize(
+    ("limit", "live"), [(1, 0.25), (1, 0.5), (2, 1.0), (3, 1.25), (5, 2.4), (5, 4.0), (10, 5.9), (50, 40.0)]
+)
+def test_bulk_goes_on_beside_live_calls_at_a_low_limit(limit: int, live: float) -> None:
+    """Bulk gets half of what live calls leave, or more, and a live call waits for one permit at most."""
+    seconds = 60
+
+    async def main(loop: VirtualLoop) -> tuple[int, float]:
+        bucket = Bucket("/v2/test", limit)
+        waits: list[float] = []
+        order: list[str] = []
+
+        async def call(lane: Lane) -> None:
+            began = loop.time()
+            await grants(bucket, lane, lane.value, order)
+            if lane is Lane.LIVE:
+                waits.append(loop.time() - began)
+            loop.call_later(0.001, bucket.release_answered, 0.001)
+
+        async def ask_again() -> None:
+            while True:
+                await call(Lane.BULK)
+
+        async def come_by() -> None:
+            async with asyncio.TaskGroup() as calls:
+                while True:
+                    await asyncio.sleep(1 / live)
+                    calls.create_task(call(Lane.LIVE))
+
+        tasks = [asyncio.create_task(come_by())]
+        await asyncio.sleep(20)
+        tasks += [asyncio.create_task(ask_again()) for _ in range(limit + 1)]
+        await asyncio.sleep(seconds)
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+        return order.count("bulk"), max(waits)
+
+    bulk, wait = run_virtual(main)
+    assert bulk / seconds > (limit - live) / 2
+    assert wait < 1.1 / limit
+
+
 def test_cancelling_half_of_the_waiters_stalls_nobody() -> None:
     """The other half is granted in order, as if the cancelled had never come."""
 
