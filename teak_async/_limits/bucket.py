@@ -14,9 +14,7 @@ may burst, since the permits keep the limit; the feeder skips as many turns as t
 from __future__ import annotations
 
 import asyncio
-import heapq
 import logging
-from collections import deque
 from collections.abc import Callable
 from enum import Enum
 from math import ceil
@@ -29,6 +27,7 @@ from teak_async.errors import SessionClosed, TeakError
 from teak_async.events import AllowanceChanged, BucketPaused
 
 from .permits import MIN_PAUSE, PermitWindow
+from .queue import LaneQueue
 
 PACE = 0.995
 """Bulk's share of the rate that the permits can sustain. The rest is why a live call during bulk finds a permit."""
@@ -93,40 +92,6 @@ class Rate:
     reached: bool = True
 
 
-class _Queue:
-    """The waiting calls of one lane: the rate-limited ones by their tickets, then the others in order of arrival."""
-
-    __slots__ = ("_new", "_rate_limited", "waiting")
-
-    def __init__(self) -> None:
-        self._rate_limited: list[tuple[int, asyncio.Future[int]]] = []
-        self._new: deque[asyncio.Future[int]] = deque()
-        self.waiting = 0
-
-    def add(self, future: asyncio.Future[int], ticket: int | None) -> None:
-        if ticket is None:
-            self._new.append(future)
-        else:
-            heapq.heappush(self._rate_limited, (ticket, future))
-
-    def grant(self, number: int) -> None:
-        """Grant a permit to the call that `head` returned."""
-        future = heapq.heappop(self._rate_limited)[1] if self._rate_limited else self._new.popleft()
-        future.set_result(number)
-
-    def head(self) -> asyncio.Future[int] | None:
-        """Return the next call, and drop those before it that gave up."""
-        while self._rate_limited:
-            if not (future := self._rate_limited[0][1]).done():
-                return future
-            heapq.heappop(self._rate_limited)
-        while self._new:
-            if not (future := self._new[0]).done():
-                return future
-            self._new.popleft()
-        return None
-
-
 class Bucket:
     """The permits of one path.
 
@@ -147,7 +112,7 @@ class Bucket:
         self._notifier = Notifier(None) if notifier is None else notifier
         self._announced = limit
         self._recovery: asyncio.TimerHandle | None = None
-        self._queues = {lane: _Queue() for lane in Lane}
+        self._queues = {lane: LaneQueue() for lane in Lane}
         self._live = self._queues[Lane.LIVE]
         self._bulk = self._queues[Lane.BULK]
         self._loop = asyncio.get_running_loop()
@@ -233,7 +198,6 @@ class Bucket:
         queue = self._queues[lane]
         future = self._loop.create_future()
         queue.add(future, ticket)
-        queue.waiting += 1
         self._holders[future] = holder
         try:
             if lane is Lane.BULK:
@@ -251,7 +215,7 @@ class Bucket:
             raise
         finally:
             del self._holders[future]
-            queue.waiting -= 1
+            queue.remove(future, ticket)
             if self._feeder is not None and not self._bulk.waiting:
                 self._feeder.cancel()
                 self._feeder = self._turn = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import random
 from contextlib import suppress
 
@@ -463,6 +464,30 @@ def test_cancelling_half_of_the_waiters_stalls_nobody() -> None:
         return order
 
     assert run_virtual(main) == ["0", "1", "3", "5", "7", "9"]
+
+
+@pytest.mark.parametrize("ticket", [None, 1])
+@pytest.mark.parametrize("lane", Lane)
+def test_nothing_is_kept_of_calls_that_gave_up_behind_one_that_waits(lane: Lane, ticket: int | None) -> None:
+    """A pause may last an hour, in which calls with deadlines come and go."""
+
+    def futures() -> int:
+        gc.collect()
+        return sum(type(thing) is asyncio.Future for thing in gc.get_objects())
+
+    async def main(loop: VirtualLoop) -> None:
+        bucket = Bucket("/v2/test", 1)
+        bucket.pause(3600)
+        first = asyncio.create_task(bucket.acquire(lane, 0))
+        await asyncio.sleep(0)
+        before = futures()
+        for _ in range(100):
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(bucket.acquire(lane, ticket), 1)
+        assert futures() < before + 10
+        assert await first == 0
+
+    run_virtual(main)
 
 
 @pytest.mark.parametrize("lane", Lane)
