@@ -25,7 +25,7 @@ from ._bulk.run import BulkRun
 from ._client.call import Call
 from ._client.deadline import Deadline, DueTime, as_seconds, due_time
 from ._client.executor import CallExecutor
-from ._client.lifetime import Lifetime, report_unclosed
+from ._client.lifetime import Lifetime, report_unclosed, running_loop
 from ._client.retry import NO_RETRIES, RetryPolicy
 from ._client.settings import check_type, credential, set_in_environment
 from ._client.submitted import Backlog
@@ -357,6 +357,7 @@ class TeakSession(SessionParts):
 
         Args:
             requests: any iterable or async iterable, also an endless one; it is read as fast as its calls are sent. An
+                iterable is read in the loop's thread; one that waits, for a file or a database, has to be async. An
                 `InvalidRequest` stands for a row that could not be read and becomes a failed outcome. A `Row` adds a source.
             journal: path of a SQLite file that makes the run survive a kill: the same call with the same journal goes on
                 where it was. One process at a time. Default: no journal.
@@ -371,6 +372,7 @@ class TeakSession(SessionParts):
         Raises:
             TypeError: `requests` is no iterable.
             ValueError: `deadline` has no time zone, or is not finite.
+            SessionClosed: a `deadline` is given where no loop runs, as in another thread.
             JournalError, Outage, SessionClosed, Forbidden, GameNotFound, CertificateError: from the run, when no other row
                 could succeed; and any error that the input raises.
         """
@@ -388,4 +390,4 @@ class TeakSession(SessionParts):
 
 
 def _due(deadline: Deadline) -> DueTime | None:
-    return None if deadline is None else due_time(deadline, asyncio.get_running_loop().time())
+    return None if deadline is None else due_time(deadline, running_loop().time())

@@ -362,15 +362,15 @@ def test_a_wrong_limit_is_refused(figure: Any) -> None:
 async def test_a_session_says_when_it_is_not_open(sandbox: Sandbox) -> None:
     """A call before opening and one after closing tell what to do, and were not sent."""
     teak = session_on(sandbox)
-    with pytest.raises(SessionClosed, match="not opened yet: use `async with") as early:
+    with pytest.raises(SessionClosed, match="identify: the session is not opened yet: use `async with") as early:
         await teak.identify("p1", country_code="US")
     await teak.open()
     with pytest.raises(SessionClosed, match="opened once"):
         await teak.open()
     await teak.close()
     await teak.close()
-    with pytest.raises(SessionClosed, match="closed"):
-        await teak.identify("p1", country_code="US")
+    with pytest.raises(SessionClosed, match="read status: the session is closed"):
+        await teak.desktop_push.status("p1")
     assert early.value.delivery is Delivery.NOT_SENT
     assert sandbox.seen[IDENTIFY].requests == 0
 

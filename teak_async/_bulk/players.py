@@ -20,7 +20,7 @@ from .row_call import InvalidRow, RowCall
 ENDING = (SessionClosed, JournalError, Outage, CertificateError)
 """Errors that every other row would get, too."""
 SURE = 3
-"""Consecutive rows rejected for wrong credentials, after some succeeded, that end the run."""
+"""Consecutive answers of wrong credentials, after some rows succeeded, that end the run."""
 
 
 class Gate:
@@ -217,6 +217,8 @@ class Players:
     def _ends_run(self, error: TeakError) -> bool:
         """Return whether the credentials are wrong for the whole run: a firewall may reject a single row."""
         if not isinstance(error, Forbidden | GameNotFound):
+            if error.status is not None:  # any other answer is about the row alone, so the credentials are right
+                self._denials = 0
             return False
         self._denials += 1
         return not self._results.any_succeeded or self._denials >= SURE

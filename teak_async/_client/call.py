@@ -13,7 +13,7 @@ import attrs
 from teak_async._api.codec import Message
 from teak_async._api.endpoints import Effect, endpoint_of
 from teak_async._limits.bucket import Lane
-from teak_async.errors import Delivery, RateLimited, TeakError, TransportError
+from teak_async.errors import Delivery, LedgerUnavailable, RateLimited, SessionClosed, TeakError, TransportError
 from teak_async.models import Change, Request, Response
 
 from .deadline import DueTime
@@ -111,7 +111,7 @@ class Call:
         self._take_in(error)
         self.stopped_before_retry = wait is not None and self.stopping
         if wait is None or self.stopping:
-            if isinstance(error, TransportError):
+            if isinstance(error, TransportError | SessionClosed | LedgerUnavailable):
                 # The other errors have Teak's words, and name the call already.
                 attempts = f" ({self.attempts} attempts)" if self.attempts > 1 else ""
                 error.message = f"{self.endpoint.name}: {error.message}{attempts}"

@@ -68,12 +68,7 @@ class Lifetime:
             raise SessionClosed(
                 "the session was opened before this process was forked: open one in each process, after the fork"
             )
-        try:
-            loop = asyncio.get_running_loop()
-        except RuntimeError:
-            raise SessionClosed(
-                "the session was used outside of its event loop: from another thread, use asyncio.run_coroutine_threadsafe"
-            ) from None
+        loop = running_loop()
         if loop is not self.loop:
             ended = self.loop is not None and self.loop.is_closed()
             which = "one that has ended" if ended else "another one"
@@ -81,6 +76,21 @@ class Lifetime:
                 f"the session belongs to another event loop than this, {which}: open a session on each loop, and give each its"
                 " part of the limits with limits=Limits(...)"
             )
+
+
+def running_loop() -> asyncio.AbstractEventLoop:
+    """Return the running loop.
+
+    Raises:
+        SessionClosed: where none runs.
+    """
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        raise SessionClosed(
+            "the session was used outside of its event loop: from another thread, use it in an async function that"
+            " asyncio.run_coroutine_threadsafe runs on that loop"
+        ) from None
 
 
 def report_unclosed(transport: Transport, backlog: Backlog, limits: SessionLimits, pid: int) -> None:

@@ -7,7 +7,7 @@ import json
 import socket
 import struct
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -41,6 +41,7 @@ class Server:
         self.states: dict[str, str] = {}
         self.asked: Counter[str] = Counter()
         self.denied: Callable[[str], bool] = lambda _: False
+        self.answers: Iterator[int] = iter(())
         self._delay = delay
         self._port = 0
         self._listening: asyncio.Server | None = None
@@ -110,7 +111,10 @@ class Server:
 
     def _process(self, asked: dict[str, Any]) -> tuple[int, str, str]:
         user = asked["user_id"]
-        if self.denied(user):
+        status = next(self.answers, 200)
+        if status in (400, 404):
+            return status, "application/json", json.dumps({"status": "error", "errors": {"user_id": ["is wrong"]}})
+        if status == 403 or self.denied(user):
             said = {"status": "error", "errors": {"authorization": ["is invalid"]}}
             return 403, "application/json", json.dumps(said)
         if "state" in asked:
@@ -269,6 +273,19 @@ async def test_a_firewall_about_some_rows_does_not_end_a_run() -> None:
         server.denied = lambda _: True
         with pytest.raises(Forbidden):
             await teak.bulk(players(120))
+
+
+@pytest.mark.parametrize(("between", "failed"), [(200, 3), (400, 5), (404, 5)])
+async def test_any_other_answer_says_that_the_credentials_are_right(between: int, failed: int) -> None:
+    """Only denials without another answer among them end a run that has succeeded before."""
+    sets = [SetSubscription("p1", "opt_out") for _ in range(7)]  # of one player, so one after the other
+    async with serving() as server, session(server, 500) as teak:
+        server.answers = iter([200, 403, between, 403, between, 403, 200])
+        assert (await teak.bulk(sets)).failed == failed
+        server.answers = iter([200, 403, 403, between, 403, 403, 403])
+        with pytest.raises(Forbidden):
+            await teak.bulk(sets)
+        assert next(server.answers, None) is None
 
 
 async def test_credentials_that_are_withdrawn_end_a_run(tmp_path: Path) -> None:
