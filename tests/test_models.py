@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from attrs.exceptions import FrozenInstanceError
 
+from teak_async._api.endpoints import ENDPOINTS
 from teak_async.errors import Delivery, InvalidRequest
 from teak_async.models import (
     CategorySubscriptionChange,
@@ -253,6 +254,21 @@ def test_values(value: Any, copied: Callable[[Any], Any]) -> None:
     other = copied(value)
     assert type(other) is type(value)
     assert {other: "found"}[value] == "found"
+
+
+@pytest.mark.parametrize("request_", dict.fromkeys(request for request, _ in ENDPOINTS))
+def test_a_request_has_no_subclasses(request_: type[Any]) -> None:
+    """It is told where the class is written, and not when the first call fails; type checkers say it, too."""
+    with pytest.raises(TypeError, match=rf"Mine cannot be a subclass of {request_.__name__}: write a function"):
+        type("Mine", (request_,), {})
+
+
+def test_a_request_is_final_for_type_checkers() -> None:
+    """Mypy would complain of a comment that nothing needs."""
+    with pytest.raises(TypeError, match="Arrival cannot be a subclass of Identify"):
+
+        class Arrival(Identify):  # type: ignore[misc]
+            pass
 
 
 @pytest.mark.parametrize("value", VALUES)

@@ -127,6 +127,13 @@ class Request(Generic[R_co]):
         InvalidRequest: with every problem in `.errors`.
     """
 
+    def __init_subclass__(cls) -> None:
+        for base in cls.__mro__[1:]:
+            if vars(base).get("__final__"):
+                # No endpoint is known for it, and the fields that it adds would be sent as parameters.
+                name = base.__name__
+                raise TypeError(f"{cls.__name__} cannot be a subclass of {name}: write a function that returns {name}(…)")
+
     def __attrs_post_init__(self) -> None:
         problems = Problems()
         self._check(problems)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import final
 
 from attrs import frozen
 
@@ -43,6 +44,7 @@ class OptOutCategories(Response):
     opt_out_categories: tuple[OptOutCategory, ...]
 
 
+@final
 @frozen
 class ListCategories(Request[OptOutCategories]):
     """Read the game's opt-out categories: `GET /v2/opt_out_categories`. Teak's page: "Opt Out Category Management"."""

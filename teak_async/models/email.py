@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from enum import StrEnum
-from typing import Any, cast
+from typing import Any, cast, final
 
 from attrs import field, frozen
 
@@ -168,6 +168,7 @@ SETTABLE = (EmailState.OPT_OUT, EmailState.AVAILABLE, EmailState.OPT_IN)
 """The states that a caller can set."""
 
 
+@final
 @frozen
 class GetEmailSubscription(AddressRequest[EmailStatus]):
     """Read the subscription of an address: `GET /v2/email/subscription_status`.
@@ -179,6 +180,7 @@ class GetEmailSubscription(AddressRequest[EmailStatus]):
     """
 
 
+@final
 @frozen
 class SetEmailSubscription(AddressRequest[EmailChange]):
     """Set the subscription state of an address: `POST /v2/email/subscription_status`.
@@ -197,6 +199,7 @@ class SetEmailSubscription(AddressRequest[EmailChange]):
         problems.check_member("state", self.state, SETTABLE)
 
 
+@final
 @frozen
 class SetEmailCategorySubscription(AddressRequest[EmailCategoryChange]):
     """Opt an address in or out of one category: `POST /v2/email/subscription_status/{category}`.
@@ -218,6 +221,7 @@ class SetEmailCategorySubscription(AddressRequest[EmailCategoryChange]):
         problems.check_member("state", self.state, State)
 
 
+@final
 @frozen
 class ClearDeliveryFault(AddressRequest[DeliveryFaultCleared]):
     """Have mail sent again to an address from which some came back: `DELETE /v2/email/delivery_fault`.
@@ -229,11 +233,13 @@ class ClearDeliveryFault(AddressRequest[DeliveryFaultCleared]):
     """
 
 
+@final
 @frozen
 class GetEmailAddress(PlayerRequest[EmailAddress]):
     """Read a player's address: `GET /v2/email`. Teak's page: "Email Address Management"."""
 
 
+@final
 @frozen
 class SetEmailAddress(PlayerRequest[EmailAddressChange]):
     """Set a player's address: `POST /v2/email`. It moves to this player where another one has it.
@@ -252,11 +258,13 @@ class SetEmailAddress(PlayerRequest[EmailAddressChange]):
         problems.check_text("email", self.email)
 
 
+@final
 @frozen
 class RemoveEmailAddress(PlayerRequest[EmailAddressChange]):
     """Remove a player's address: `DELETE /v2/email`. Teak's page: "Email Address Management"."""
 
 
+@final
 @frozen
 class ListUnsubscriptions(PageRequest[UnsubscriptionPage]):
     """Read a page of the addresses that opted out: `GET /v2/email/unsubscriptions`.

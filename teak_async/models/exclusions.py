@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import datetime
 from enum import StrEnum
+from typing import final
 
 from attrs import field, frozen
 
@@ -118,6 +119,7 @@ class PlayerRemoval(Change):
     found: bool
 
 
+@final
 @frozen
 class GetExclusion(PlayerRequest[ExclusionStatus]):
     """Read a player's exclusion: `GET /v2/exclusions/{user_id}`.
@@ -132,6 +134,7 @@ class GetExclusion(PlayerRequest[ExclusionStatus]):
         problems.check_segment("user_id", self.user_id)
 
 
+@final
 @frozen
 class CreateExclusion(PlayerRequest[ExclusionChange]):
     """Exclude a player from all marketing, or change when that ends: `POST /v2/exclusions`.
@@ -152,11 +155,13 @@ class CreateExclusion(PlayerRequest[ExclusionChange]):
             problems.check_time("expire_at", self.expire_at)
 
 
+@final
 @frozen
 class DeleteExclusion(PlayerRequest[ExclusionEnd]):
     """End a player's exclusion: `DELETE /v2/exclusions`. Teak's page: "Exclusion Management"."""
 
 
+@final
 @frozen
 class ListExclusions(PageRequest[ExclusionPage]):
     """Read a page of the game's exclusions: `GET /v2/exclusions`.
@@ -169,6 +174,7 @@ class ListExclusions(PageRequest[ExclusionPage]):
     """
 
 
+@final
 @frozen
 class RemovePlayer(PlayerRequest[PlayerRemoval]):
     """Remove all data of a player: `DELETE /v2/users`. It cannot be undone. Teak's page: "Player Removal"."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from typing import final
 
 from attrs import field, frozen
 
@@ -37,6 +38,7 @@ def _to_country(value: PlainText | None) -> str | None:
     return text.upper() if isinstance(text, str) and text.isascii() else text
 
 
+@final
 @frozen
 class Identify(PlayerRequest[PlayerSession]):
     """A player started a session: `POST /v2/identify`. Every one that the server processes is a new session.

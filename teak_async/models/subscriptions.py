@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import cast
+from typing import cast, final
 
 from attrs import field, frozen
 
@@ -109,6 +109,7 @@ class SubscriptionRequest(PlayerRequest[R_co]):
         problems.check_member("channel", self.channel, Channel)
 
 
+@final
 @frozen
 class GetSubscription(SubscriptionRequest[SubscriptionStatus]):
     """Read a player's push subscription: `GET /v2/{channel}/subscription_status`.
@@ -117,6 +118,7 @@ class GetSubscription(SubscriptionRequest[SubscriptionStatus]):
     """
 
 
+@final
 @frozen
 class SetSubscription(SubscriptionRequest[SubscriptionChange]):
     """Opt a player in or out of everything: `POST /v2/{channel}/subscription_status`.
@@ -136,6 +138,7 @@ class SetSubscription(SubscriptionRequest[SubscriptionChange]):
         problems.check_member("state", self.state, State)
 
 
+@final
 @frozen
 class SetCategorySubscription(SubscriptionRequest[CategorySubscriptionChange]):
     """Opt a player in or out of one category: `POST /v2/{channel}/subscription_status/{category}`.
