@@ -15,7 +15,7 @@ from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 from ssl import SSLContext
 from types import NoneType, TracebackType
-from typing import TYPE_CHECKING, TypeVar, cast
+from typing import TYPE_CHECKING, NoReturn, TypeVar, cast
 
 import aiohttp
 
@@ -27,7 +27,7 @@ from ._client.deadline import Deadline, DueTime, as_seconds, due_time
 from ._client.executor import CallExecutor
 from ._client.lifetime import Lifetime, report_unclosed, running_loop
 from ._client.retry import NO_RETRIES, RetryPolicy
-from ._client.settings import check_type, credential, set_in_environment
+from ._client.settings import check_credential, check_type, credential, set_in_environment
 from ._client.submitted import Backlog
 from ._client.transport import Timeout, Transport
 from ._fleet.member import Member, ledger_at
@@ -36,6 +36,7 @@ from ._limits.bucket import Lane, Rate
 from ._limits.session_limits import BucketHandle, Limits, SessionLimits
 from ._notify import Hook, Notifier
 from ._parts.parts import SessionParts
+from ._values import check_whole
 from ._version import __version__
 from .errors import InvalidRequest, SessionClosed, TeakError
 from .models import Identify, PlayerSession, Request, Response
@@ -78,8 +79,8 @@ class TeakSession(SessionParts):
 
     Raises:
         TypeError: a parameter is of another type.
-        ValueError: a credential is missing, `base_url` is no address, `share` is no address, or is a session
-            for another game or comes with `limits`.
+        ValueError: a credential is missing, a number is too low, `base_url` is no address, `share` is no address, or is a
+            session for another game or comes with `limits`.
     """
 
     def __init__(
@@ -98,20 +99,17 @@ class TeakSession(SessionParts):
         on_event: Hook | None = None,
         share: TeakSession | str | Path | None = None,
     ) -> None:
+        self._lifetime = Lifetime()
         self._credentials = Credentials(credential(game_id, "TEAK_GAME_ID"), credential(secret_key, "TEAK_SECRET_KEY"))
+        given = type(game_id), type(secret_key)
         del secret_key  # an error from here on may be reported with the variables of this frame
-        if not self._credentials.game_id:
-            raise ValueError("no Teak App ID: set TEAK_GAME_ID in the environment, or pass game_id=… to TeakSession")
-        if not self._credentials.secret_key:
-            raise ValueError(
-                "no Teak Server Secret: set TEAK_SECRET_KEY in the environment, or pass secret_key=… to TeakSession"
-            )
+        check_credential("Teak App ID", "game_id", given[0], is_set=bool(self._credentials.game_id))
+        check_credential("Teak Server Secret", "secret_key", given[1], is_set=bool(self._credentials.secret_key))
         check_type("limits", limits, (Limits, NoneType), "limits=Limits(identify=100)")
         check_type("retry", retry, (RetryPolicy, NoneType), "retry=RetryPolicy(max_attempts=3), or None for no retries")
         check_type("timeout", timeout, (Timeout,), "timeout=Timeout(response=5)")
         check_type("share", share, (TeakSession, str, Path, NoneType), 'share="redis://host", or share=another_session')
-        if isinstance(backlog, bool) or not isinstance(backlog, int) or backlog < 1:
-            raise TypeError(f"backlog must be a whole number from 1 on, not {backlog!r}")
+        check_whole("backlog", backlog, 1)
         if base_url is None:
             # Like the credentials: a program, a command or a test sets all three in its environment.
             base_url = set_in_environment("TEAK_BASE_URL") or API
@@ -127,12 +125,18 @@ class TeakSession(SessionParts):
         self._buckets = self._limits.buckets
         self._executor = CallExecutor(transport, self._credentials, retry or NO_RETRIES, self._bucket_of, notifier)
         self._executor.on_resume = None if self._limits.member is None else self._limits.member.take_over
-        self._lifetime = Lifetime()
         self._closing: asyncio.Task[None] | None = None
         self._draining = False
         self._backlog = Backlog(backlog)
         self._drain_timeout = as_seconds("drain_timeout", drain_timeout, least=0)
         self._undelivered: tuple[tuple[Request, TeakError], ...] = ()
+
+    def __repr__(self) -> str:
+        return f"<TeakSession: game {self.game_id}, {self._lifetime.state}>"
+
+    def __reduce__(self) -> NoReturn:
+        # A copy would use the same sockets and permits, and close them under the session.
+        raise TypeError("a session cannot be copied or pickled: pass it on as it is, or open another one")
 
     async def open(self) -> Self:
         """Open the session on the running loop; `async with` does it.
@@ -141,7 +145,8 @@ class TeakSession(SessionParts):
         the server.
 
         Raises:
-            SessionClosed: the session was opened before; each is opened once.
+            SessionClosed: the session was opened before, since each is opened once; or that given as `share` is not open.
+            RuntimeError: the session given as `share` is on another loop.
             ValueError: the proxy's address is not a valid one, or the session given as `http` is closed or on another loop.
             LedgerError: the ledger that `share` names cannot be used, and waiting does not mend it.
             LedgerUnavailable: the ledger cannot be reached now.

@@ -1,4 +1,4 @@
-"""Convert values to their one plain text. Pure.
+"""Convert values to their one plain text, and check whole numbers. Pure.
 
 A value with one plain text is that text in a query, a body, a path and a journal alike. A value that has none, or that may
 have been changed on its way (a float), stays as it is, and the request is invalid.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import operator
 import re
+from collections.abc import Callable
 from datetime import UTC, tzinfo
 from decimal import Decimal
 from enum import Enum
@@ -15,6 +16,8 @@ from fractions import Fraction
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any, SupportsIndex, TypeAlias, cast
 from uuid import UUID
+
+from attrs import Attribute
 
 PlainText: TypeAlias = str | Enum | UUID | IPv4Address | IPv6Address | tzinfo
 """The types taken as text; an enumeration's member by its value."""
@@ -91,6 +94,20 @@ def problem_of(value: object, *, numbers: bool) -> str:
     else:
         hint = ""
     return f"must be {wanted}, not {kind}{hint}"
+
+
+def check_whole(name: str, value: object, least: int) -> None:
+    """Raise an error unless a value is a whole number from `least` on; `name` stands in messages."""
+    wrong = f"{name} must be a whole number from {least} on, not {value!r}"
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(wrong)
+    if value < least:
+        raise ValueError(wrong)
+
+
+def whole_from(least: int) -> Callable[[object, Attribute[int], object], None]:
+    """Make the validator of an attrs field that is a whole number from `least` on."""
+    return lambda _, attribute, value: check_whole(attribute.name, value, least)
 
 
 _NO_ADDRESS = {"unknown", "null", "none", "nan", "nil", "undefined", "n/a", "na", "<na>", "-", "\\n", "_"}

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import ast
+import pydoc
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from support import ROOT
+
+import teak_async
+from teak_async.sandbox import Sandbox
 
 GONE = re.compile(
     r"\b(budgets?|guests?|referee|rehearsal|verdict|whoever|withdraw|cleanse|settle|hundredths"
@@ -67,3 +71,11 @@ def test_headings_are_what_a_reader_searches_for() -> None:
     headings = re.findall(r"^## (.*)$", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
     assert len(set(headings)) == len(headings)
     assert all(len(heading.split()) <= 4 for heading in headings)
+
+
+@pytest.mark.parametrize(
+    "shown", [Sandbox, *(thing for name in teak_async.__all__ if isinstance(thing := getattr(teak_async, name), type))]
+)
+def test_help_shows_no_address_of_memory(shown: type) -> None:
+    """A default is shown as what it means."""
+    assert " at 0x" not in pydoc.render_doc(shown)

@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import copy
 import inspect
 import os
+import pickle
 import re
 from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
@@ -333,16 +335,17 @@ def test_a_wrong_variable_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
         ("1", None, "TEAK_SECRET_KEY"),
         ("1", " ", "TEAK_SECRET_KEY"),
         ("1", "no text: \udcff", "TEAK_SECRET_KEY"),
-        ("1", b"no text", "TEAK_SECRET_KEY"),
-        (7.5, "s", "TEAK_GAME_ID"),
+        ("1", b"no text", "secret_key must be text, not bytes; decode it"),
+        (7.5, "s", "game_id must be text, not float"),
     ],
 )
 def test_missing_credentials_are_named(game_id: Any, secret_key: Any, named: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The error says which variable to set, when the session is made."""
     for variable in [variable for variable in os.environ if variable.startswith("TEAK_")]:
         monkeypatch.delenv(variable)
-    with pytest.raises(ValueError, match=named):
+    with pytest.raises((ValueError, TypeError), match=named) as wrong:
         TeakSession(game_id, secret_key)
+    assert "no text" not in str(wrong.value)
 
 
 @pytest.mark.parametrize("base_url", ["", "api.gocarrot.com", "ftp://x", "http://", "http://x/?a=b", 7])
@@ -352,11 +355,41 @@ def test_a_wrong_base_url_is_refused(base_url: Any) -> None:
         TeakSession("1", "s", base_url=base_url)
 
 
-@pytest.mark.parametrize("figure", [0, -1, 1.5, "200"])
-def test_a_wrong_limit_is_refused(figure: Any) -> None:
-    """Limits are whole numbers from one."""
-    with pytest.raises((ValueError, TypeError)):
-        Limits(identify=figure)
+@pytest.mark.parametrize("figure", [0, -1, 1.5, "200", True])
+@pytest.mark.parametrize(
+    ("name", "make"),
+    [
+        ("identify", lambda figure: Limits(identify=figure)),
+        ("max_attempts", lambda figure: RetryPolicy(max_attempts=figure)),
+        ("backlog", lambda figure: TeakSession("1", "s", backlog=figure)),
+    ],
+)
+def test_a_wrong_number_is_refused(name: str, make: Callable[[Any], object], figure: Any) -> None:
+    """What is no whole number is an error of the type, and one that is too low of the value."""
+    wanted = re.escape(f"{name} must be a whole number from 1 on, not {figure!r}")
+    with pytest.raises(ValueError if type(figure) is int else TypeError, match=wanted):
+        make(figure)
+
+
+async def test_a_session_is_shown_without_its_secret(sandbox: Sandbox) -> None:
+    """It shows whose it is and whether it can be used, and so do its parts."""
+    teak = session_on(sandbox)
+    shown = f"<TeakSession: game {sandbox.game_id}"
+    assert repr(teak) == f"{shown}, not opened yet>"
+    async with teak:
+        assert repr(teak) == f"{shown}, open>"
+        assert repr(teak.push) == f"<Subscriptions (push) of {shown}, open>>"
+        assert repr(teak.email) == f"<Email of {shown}, open>>"
+    assert repr(teak) == f"{shown}, closed>"
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, pickle.dumps])
+async def test_a_session_is_not_copied(copied: Callable[[object], object], teak: TeakSession) -> None:
+    """A copy would share its sockets, and a part brings the session along."""
+    with pytest.raises(TypeError, match="a session cannot be copied or pickled: pass it on"):
+        copied(teak)
+    with pytest.raises(TypeError, match="a session cannot be copied or pickled: pass it on"):
+        copy.deepcopy(teak.push)
 
 
 async def test_a_session_says_when_it_is_not_open(sandbox: Sandbox) -> None:

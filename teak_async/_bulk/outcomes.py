@@ -24,7 +24,7 @@ class Row:
         selected: whether it is to be sent; a row that is not has its place in the journal's order all the same.
     """
 
-    request: Request | InvalidRequest = field(repr=False)
+    request: Request | InvalidRequest
     source: str | None = field(default=None, repr=False)
     line: int = 0
     selected: bool = True

@@ -112,6 +112,11 @@ class BulkRun(Coroutine[Any, Any, BulkReport]):
         """Why nothing is sent, or why a row was last attempted again, until one ends."""
         return self._players.gate.outage or self._context.trouble
 
+    def __repr__(self) -> str:
+        state = "not begun" if self._main is None else "ended" if self._tally.ended else "under way"
+        report = self._tally.report(0.0)
+        return f"<BulkRun: {state}, {report.total} rows ended, {report.failed} failed, {report.in_doubt} in doubt>"
+
     def __del__(self) -> None:
         # As for a coroutine that nobody awaits: without a word, nothing would be sent.
         if not getattr(self, "_begun", True):

@@ -27,6 +27,11 @@ class Lifetime:
         self.loop: asyncio.AbstractEventLoop | None = None
 
     @property
+    def state(self) -> str:
+        """`not opened yet`, `open` or `closed`."""
+        return self._problem.partition(":")[0] or "open"
+
+    @property
     def ended(self) -> bool:
         """Whether it has not begun, or is over."""
         return bool(self._problem)

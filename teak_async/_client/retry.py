@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from attrs import field, frozen
-from attrs.validators import ge, gt, instance_of
+from attrs.validators import ge, gt
 
 from teak_async._api.endpoints import Effect
 from teak_async._api.refusals import REPEATED
+from teak_async._values import whole_from
 from teak_async.errors import CertificateError, DeadlinePassed, Delivery, RateLimited, TeakError, TransportError
 
 from .deadline import seconds_of
@@ -28,8 +29,8 @@ class RetryPolicy:
             after the next probe. Default: 600.
     """
 
-    max_attempts: int = field(default=5, validator=[instance_of(int), ge(1)])
-    max_rate_limited: int = field(default=30, validator=[instance_of(int), ge(0)])
+    max_attempts: int = field(default=5, validator=whole_from(1))
+    max_rate_limited: int = field(default=30, validator=whole_from(0))
     initial_wait: float = field(default=0.2, converter=seconds_of("initial_wait"), validator=gt(0))  # type: ignore[misc] # mypy knows named ones only
     max_wait: float = field(default=10.0, converter=seconds_of("max_wait"), validator=gt(0))  # type: ignore[misc] # mypy knows named ones only
     outage: float = field(default=600.0, converter=seconds_of("outage"), validator=ge(0))  # type: ignore[misc] # mypy knows named ones only

@@ -26,6 +26,21 @@ def credential(given: str | int | None, variable: str) -> str:
     return value if value.encode(errors="ignore").decode() == value else ""
 
 
+def check_credential(what: str, name: str, kind: type, *, is_set: bool) -> None:
+    """Raise an error that says what to do unless a credential can be sent. Its value stays out of this frame.
+
+    Args:
+        what: it is to people.
+        name: of the session's parameter.
+        kind: the type that was given.
+        is_set: whether `credential` returned a text.
+    """
+    if kind is bool or not issubclass(kind, str | int | None):
+        raise TypeError(f"{name} must be text, not {kind.__name__}{'; decode it' if issubclass(kind, bytes) else ''}")
+    if not is_set:
+        raise ValueError(f"no {what}: set TEAK_{name.upper()} in the environment, or pass {name}=… to TeakSession")
+
+
 def set_in_environment(variable: str) -> str:
     """Return a variable of the environment without white space around it; an empty text if it is not set."""
     return os.environ.get(variable, "").strip()

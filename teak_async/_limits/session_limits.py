@@ -21,10 +21,10 @@ from typing import Protocol
 from weakref import WeakSet
 
 from attrs import field, frozen
-from attrs.validators import ge, instance_of
 
 from teak_async._api.endpoints import ENDPOINTS
 from teak_async._notify import Notifier, log
+from teak_async._values import whole_from
 from teak_async.errors import SessionClosed
 
 from .bucket import Bucket, Lane, Rate
@@ -32,7 +32,7 @@ from .permits import HOLD
 
 
 def _limit(documented: int) -> int:
-    return field(default=documented, validator=[instance_of(int), ge(1)])
+    return field(default=documented, validator=whole_from(1))
 
 
 @frozen

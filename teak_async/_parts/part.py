@@ -17,6 +17,9 @@ class Part:
     def __init__(self, session: TeakSession) -> None:
         self._session = session
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of {self._session!r}>"
+
 
 P = TypeVar("P", bound=Part)
 

@@ -33,6 +33,9 @@ class Subscriptions(Part):
         super().__init__(session)
         self._channel = channel
 
+    def __repr__(self) -> str:
+        return f"<Subscriptions ({self._channel}) of {self._session!r}>"
+
     async def status(self, user_id: str | int, *, deadline: Deadline = None) -> SubscriptionStatus:
         """Read the status: `GET /v2/{channel}/subscription_status`.
 

@@ -66,7 +66,7 @@ class Sandbox:
         categories: the categories that every player starts with, opted in.
         host: address to listen on.
         port: 0 takes a free one.
-        endpoints: the table of what it serves.
+        endpoints: the table of what it serves. Default: all that Teak's API has.
 
     Attributes:
         players: by user id.
@@ -88,7 +88,7 @@ class Sandbox:
         categories: tuple[str, ...] = ("sales", "events"),
         host: str = "127.0.0.1",
         port: int = 0,
-        endpoints: tuple[Endpoint, ...] = ENDPOINTS,
+        endpoints: tuple[Endpoint, ...] | None = None,
     ) -> None:
         if window not in LIMIT_MODELS:
             raise ValueError(f"window must be one of {', '.join(LIMIT_MODELS)}, not {window!r}")
@@ -99,9 +99,9 @@ class Sandbox:
         self.players = self._game.players
         self.addresses = self._game.addresses
         self.requests: deque[Received] = deque(maxlen=MAX_REQUESTS)
-        self._endpoints = endpoints
-        self.seen = {endpoint.path: PathStats() for endpoint in endpoints}
-        self._next: dict[str, deque[Fault]] = {endpoint.path: deque() for endpoint in endpoints}
+        self._endpoints = ENDPOINTS if endpoints is None else endpoints
+        self.seen = {endpoint.path: PathStats() for endpoint in self._endpoints}
+        self._next: dict[str, deque[Fault]] = {endpoint.path: deque() for endpoint in self._endpoints}
         self._make_limit_model = LIMIT_MODELS[window]
         self.set_limits({"identify": identify, "subscription": subscription, **(limits or {})})
         self.set_faults(faults)

@@ -16,6 +16,7 @@ from support import FAST, identifies, internals, session_on
 from teak_async import (
     Delivery,
     Forbidden,
+    GetEmailSubscription,
     GetSubscription,
     Identify,
     InvalidRequest,
@@ -399,6 +400,24 @@ async def test_outcomes_are_plain_data_and_compare(fast: TeakSession, server: Sa
         again = json.loads(json.dumps(outcome.as_dict()))
         assert (again["index"], again["delivery"]) == (outcome.index, outcome.delivery)
         assert ("response" in again, "error" in again) == (outcome.error is None, outcome.error is not None)
+
+
+async def test_a_run_is_shown_with_its_counts(fast: TeakSession) -> None:
+    """It shows how far it is."""
+    run = fast.bulk([*identifies(2), InvalidRequest("no row")])
+    assert repr(run) == "<BulkRun: not begun, 0 rows ended, 0 failed, 0 in doubt>"
+    async with run:
+        assert repr(run).startswith("<BulkRun: under way, ")
+        async for _ in run:
+            pass
+    assert repr(run) == "<BulkRun: ended, 3 rows ended, 1 failed, 0 in doubt>"
+
+
+def test_a_row_is_shown_with_its_request() -> None:
+    """As a request is: without an address, and without the text it came from, which may hold one."""
+    shown = repr(Row(Identify("p1", country_code="US", email="a@b.c"), "p1,US,a@b.c", 7))
+    assert "request=Identify(user_id='p1', client_ip=None, country_code='US'" in shown
+    assert "a@b.c" not in shown + repr(Row(GetEmailSubscription("a@b.c"), "a@b.c"))
 
 
 async def test_misuse_is_explained(fast: TeakSession) -> None:
