@@ -7,7 +7,7 @@ wire it goes on by itself until the response or its timeout, since only the resp
 
 - Every request takes this one path.
 - Every permit that was acquired is released once: in `_send_with_permit`, in `_discard` where that never began, or at once
-  when the call is not sent any more (`make_attempt`, `_acquire_in_time`, `BucketHandle.acquire`).
+  when the call is not sent any more (`make_attempt`, `_acquire_in_time`, `acquire` of `BucketHandle` and of `Bucket`).
 - Closing ends the calls that wait, lets those on the wire finish, and leaves nothing running.
 """
 

@@ -6,7 +6,8 @@ many intents are ahead of their sends, so a kill leaves in doubt the rows on the
 
 Rules of this package:
 
-- A row is known by its place in the input and a digest of its request. Other input for the same journal is an error.
+- A row is known by its place in the input, by its part where it is one of a row's calls, and by a digest of its request. Other
+  input for the same journal is an error.
 - A row whose attempt certainly did nothing, and that will be sent again, is `not_sent` until its next intent.
 - One process at a time: the file beside it that ends in `-lock` is held as long as the journal is open, and stays.
 - The secret is not in it. The rows are, so it is as confidential as the input.
@@ -15,7 +16,7 @@ To look into it, also while a run goes on; the schema explains each column:
 
     sqlite3 run.db .schema
     sqlite3 run.db "SELECT state, count(*) FROM rows GROUP BY state"
-    sqlite3 run.db "SELECT row, user_id, error FROM rows WHERE state = 'failed' LIMIT 20"
+    sqlite3 run.db "SELECT row, part, user_id, error FROM rows WHERE state = 'failed' LIMIT 20"
 """
 
 from __future__ import annotations
