@@ -389,7 +389,7 @@ async def a_tick_loop(block: Block, stage: Stage) -> None:
     assert full.startswith("p5 not_sent 1 submitted calls are under way already")
     assert lost.startswith("p4 unknown identify: the connection was lost")
 
-    names["TeakSession"] = lambda **_: TeakSession(limits=Limits(identify=1), drain_timeout=0.1)
+    names["TeakSession"] = lambda **_: TeakSession(limits=Limits(identify=1), drain_timeout=2)  # of two, one is late
     await names["world"]([[("p6", address), ("p7", address)]])
     assert stage.printed().splitlines()[-1] == "left behind: p7 not_sent"
     assert stage.sessions() == dict.fromkeys(["p1", "p2", "p4", "p6"], 1)
