@@ -257,7 +257,7 @@ def teak_sandbox(_teak_loop: asyncio.AbstractEventLoop) -> Iterator[TeakSandbox]
     """A stand-in for Teak's server, new for this test. TEAK_BASE_URL and the credentials in the environment are its own."""
     from .sandbox import LIMITS, Sandbox  # noqa: PLC0415 - every run of pytest imports this module
 
-    server = Sandbox(limits=dict.fromkeys(LIMITS, PLENTY))
+    server = Sandbox(limits=dict.fromkeys(LIMITS, PLENTY), page=False)
     _run_in_thread(server.__aenter__(), _teak_loop)
     sandbox = TeakSandbox(server, _teak_loop)
     try:

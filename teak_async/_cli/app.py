@@ -276,6 +276,8 @@ def limits(
 def sandbox(server: ServerOptions, faults: FaultOptions) -> None:
     """Run a stand-in for Teak's server, with its limits and, if asked, faults. Ctrl-C ends it and shows what it saw.
 
+    The page at its address shows what arrives, and lets you set limits and faults.
+
     \b
     teak-async sandbox --port 8377
     teak-async sandbox --delay 0.02 --response-lost 0.005 --error-before 0.01
@@ -294,13 +296,15 @@ def demo(
     players: Annotated[int, typer.Option(min=1, help="How many players to identify.")] = 2000,
     window: Annotated[LimitModelName, typer.Option(help="How the sandbox counts its limit.")] = LimitModelName.SLIDING,
     processes: Annotated[int, typer.Option(min=1, help="How many processes do it together, within one limit.")] = 1,
+    keep: Annotated[bool, typer.Option("--keep", help="Let the sandbox stay until Ctrl-C, to look at its page.")] = False,
 ) -> None:
     """Identify a file of made-up players at a sandbox of its own, at the limit, and compare what both sides counted.
 
     \b
     teak-async demo
     teak-async demo --players 10000 --processes 4
+    teak-async demo --keep
     """  # noqa: D301 - a backspace is the mark of lines that stay as they are
     from .hosting import run_demo_of
 
-    run_demo_of(players, window.value, processes)
+    run_demo_of(players, window.value, processes, keep=keep)

@@ -10,8 +10,8 @@ import random
 import sys
 import tempfile
 from asyncio.subprocess import DEVNULL, Process
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 from rich.console import Console
@@ -65,8 +65,23 @@ def _count_succeeded(results: Path) -> int:
         return sum(json.loads(line)["state"] == "succeeded" for line in lines)
 
 
-async def run_demo(players: int, window: str, processes: int = 1) -> int:
-    """Run the demo, print both counts, and return the exit code: 0 when they agree and no request was rate-limited."""
+@contextmanager
+def ended_by_signal() -> Iterator[asyncio.Event]:
+    """Give an event that a signal sets, instead of ending the command at once."""
+    ended, loop = asyncio.Event(), asyncio.get_running_loop()
+    with LISTENER.hand_to(lambda _: loop.call_soon_threadsafe(ended.set)):
+        yield ended
+
+
+async def run_demo(players: int, window: str, processes: int = 1, *, keep: bool = False) -> int:
+    """Run the demo, print both counts, and return the exit code: 0 when they agree and no request was rate-limited.
+
+    Args:
+        players: how many to identify.
+        window: how the sandbox counts its limit.
+        processes: how many do it together.
+        keep: whether the sandbox and its page stay until a signal comes.
+    """
     console = Console(highlight=False)
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
     assert task is not None
@@ -84,7 +99,8 @@ async def run_demo(players: int, window: str, processes: int = 1) -> int:
         async with Sandbox(window=window) as server:
             console.print(
                 f"A sandbox of Teak's server listens at {server.url}. It responds 429 to all above 200 identifies a second "
-                f"({window} window).\nIdentifying {players:,} players from {source.name}, "
+                f"({window} window).\nThe page at that address shows what arrives.\n"
+                f"Identifying {players:,} players from {source.name}, "
                 f"about {max(players / 200, 1):.0f} s at the limit:"
             )
             if others:
@@ -98,9 +114,20 @@ async def run_demo(players: int, window: str, processes: int = 1) -> int:
                 for process in started:
                     await process.wait()
             succeeded = report.succeeded + sum(_count_succeeded(file.with_suffix(".jsonl")) for file in others)
-            seen = server.seen[IDENTIFY]
-            sessions = sum(player.sessions for player in server.players.values())
-            doubled = sum(player.sessions > 1 for player in server.players.values())
+            table, agree = _compare(server, players, succeeded)
+            console.print(table)
+            if keep and code is not Exit.INTERRUPTED:
+                with ended_by_signal() as ended:
+                    console.print(f"The sandbox and its page stay at {server.url} until Ctrl-C.")
+                    await ended.wait()
+    return code if code is not Exit.SUCCEEDED or agree else Exit.SOME_FAILED
+
+
+def _compare(server: Sandbox, players: int, succeeded: int) -> tuple[Table, bool]:
+    """Put what both sides counted into a table, and say whether they agree."""
+    seen = server.seen[IDENTIFY]
+    sessions = sum(player.sessions for player in server.players.values())
+    doubled = sum(player.sessions > 1 for player in server.players.values())
     table = Table("", "the client", "the server", title=None)
     table.add_row("calls", f"{players:,}", f"{seen.requests:,}")
     table.add_row("sessions recorded", f"{succeeded:,}", f"{sessions:,}")
@@ -109,6 +136,4 @@ async def run_demo(players: int, window: str, processes: int = 1) -> int:
     table.add_row("busiest second", "", f"{seen.busiest} of 200")
     if seen.rate_after_first_second:
         table.add_row("limit used after the first second", "", f"{seen.rate_after_first_second / 2:.1f} %")
-    console.print(table)
-    agree = succeeded == sessions == seen.requests and not seen.rate_limited and not doubled
-    return code if code is not Exit.SUCCEEDED or agree else Exit.SOME_FAILED
+    return table, succeeded == sessions == seen.requests and not seen.rate_limited and not doubled

@@ -10,7 +10,7 @@ import typer
 
 from teak_async.sandbox import GAME_ID, SECRET_KEY, Faults, Sandbox
 
-from .demo import run_demo
+from .demo import ended_by_signal, run_demo
 from .errors import fail
 from .options import FaultOptions, ServerOptions
 from .signals import LISTENER
@@ -19,7 +19,9 @@ from .signals import LISTENER
 def run_sandbox(server_options: ServerOptions, fault_options: FaultOptions) -> None:
     LISTENER.set_exit_message("the sandbox has ended")
     try:
-        server = Sandbox(**server_options._asdict(), faults=Faults(**fault_options._asdict()))
+        options = server_options._asdict()
+        limits = _read_limits(options.pop("limit"))
+        server = Sandbox(**options, limits=limits, faults=Faults(**fault_options._asdict()))
         with suppress(KeyboardInterrupt):
             asyncio.run(_serve(server))
     except (ValueError, OSError) as error:
@@ -27,19 +29,27 @@ def run_sandbox(server_options: ServerOptions, fault_options: FaultOptions) -> N
     typer.echo(_describe_traffic(server))
 
 
-def run_demo_of(players: int, window: str, processes: int) -> None:
+def run_demo_of(players: int, window: str, processes: int, *, keep: bool) -> None:
     try:
-        raise typer.Exit(asyncio.run(run_demo(players, window, processes)))
+        raise typer.Exit(asyncio.run(run_demo(players, window, processes, keep=keep)))
     except (asyncio.CancelledError, KeyboardInterrupt):
         raise fail("interrupted; the demo is not complete", 130) from None
 
 
+def _read_limits(given: list[str] | None) -> dict[str, int]:
+    limits = {}
+    for text in given or ():
+        name, _, limit = text.partition("=")
+        if not limit.isdecimal() or not int(limit):
+            raise ValueError(f"--limit: {text!r} is not of the form exclusions=5, with a whole number of at least 1")
+        limits[name.strip()] = int(limit)
+    return limits
+
+
 async def _serve(server: Sandbox) -> None:
-    ended = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    with LISTENER.hand_to(lambda _: loop.call_soon_threadsafe(ended.set)):
+    with ended_by_signal() as ended:
         async with server:
-            typer.echo(f"Teak sandbox at {server.url}; what it saw: {server.url}/sandbox; Ctrl-C ends it. In another shell:")
+            typer.echo(f"Teak sandbox at {server.url}; open it to see what arrives; Ctrl-C ends it. In another shell:")
             typer.echo(f"  export TEAK_BASE_URL={server.url} TEAK_GAME_ID={GAME_ID} TEAK_SECRET_KEY={SECRET_KEY}")
             sys.stdout.flush()
             await ended.wait()

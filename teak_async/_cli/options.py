@@ -272,6 +272,10 @@ class ServerOptions(NamedTuple):
     window: Annotated[LimitModelName, typer.Option(help="How the limit is counted.")] = LimitModelName.SLIDING
     identify: Annotated[int, typer.Option(min=1, help="Limit of identify, requests per second.")] = 200
     subscription: Annotated[int, typer.Option(min=1, help="Limit of each subscription path.")] = 300
+    limit: Annotated[
+        list[str] | None,
+        typer.Option("--limit", metavar="NAME=N", help="Another limit that is not Teak's, as exclusions=5; repeatable."),
+    ] = None
 
 
 class FaultOptions(NamedTuple):

@@ -5,11 +5,13 @@ from __future__ import annotations
 from random import Random
 from typing import Literal
 
-from attrs import frozen
+from attrs import fields, frozen
 
 Fault = Literal["reset", "response_lost", "error_before", "error_after", "stall", "not_json", "rate_limited"]
-_DRAWN: tuple[Fault, ...] = ("reset", "response_lost", "error_before", "error_after", "stall", "not_json")
+DRAWN: tuple[Fault, ...] = ("reset", "response_lost", "error_before", "error_after", "stall", "not_json")
 """The faults that have a share; the others are only for `fail_next`."""
+UNCOUNTED: tuple[Fault | None, ...] = ("reset", "error_before", "rate_limited")
+"""The faults that keep a request from being counted against the limit."""
 
 
 @frozen
@@ -45,13 +47,17 @@ class Faults:
     spike_for: float = 0.3
 
     def __attrs_post_init__(self) -> None:
-        if sum(getattr(self, name) for name in _DRAWN) > 1:
+        if wrong := [one.name for one in fields(Faults) if one.name != "seed" and not getattr(self, one.name) >= 0]:
+            raise ValueError(f"{', '.join(wrong)} must be 0 or more")
+        if sum(getattr(self, name) for name in DRAWN) > 1:
             raise ValueError("the shares of the faults add up to more than 1")
+        if self.spike > 1:
+            raise ValueError("spike is a share, of at most 1")
 
     def draw(self, random: Random) -> Fault | None:
         """Draw what goes wrong with one request."""
         point = random.random()
-        for name in _DRAWN:
+        for name in DRAWN:
             point -= getattr(self, name)
             if point < 0:
                 return name

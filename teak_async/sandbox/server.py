@@ -4,27 +4,33 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import random
 import socket
 import struct
 import time
 from collections import Counter, deque
 from collections.abc import Mapping
+from ipaddress import ip_address
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, get_args
 from urllib.parse import parse_qsl
 
 from aiohttp import web
-from attrs import asdict, field, frozen
+from attrs import asdict, evolve, field, frozen
 
-from .endpoints import ENDPOINTS, LIMITS, Endpoint
+from .endpoints import ENDPOINTS, Endpoint
 from .faults import Fault, Faults
 from .game import Call, CallRejected, Game, Player, Response, error_body
 from .limit_models import LIMIT_MODELS, PathStats
+from .page import Handler, Page
+from .recording import Answer, Recording
+from .settings import WINDOW, Settings
 
 if TYPE_CHECKING:
     from typing import Self
 
+LOG = logging.getLogger(__name__)
 GAME_ID = "sandbox"
 SECRET_KEY = "sandbox-secret"  # noqa: S105 - the stand-in's own, and public
 MAX_REQUESTS = 100_000
@@ -67,18 +73,22 @@ class Sandbox:
         host: address to listen on.
         port: 0 takes a free one.
         endpoints: the table of what it serves. Default: all that Teak's API has.
+        page: whether a web page at its address shows what happens, and lets its reader set limits and faults.
 
     Attributes:
         players: by user id.
         addresses: email address in small letters → its state.
         requests: the last 100,000 received.
         seen: path → its counts.
+        game: the players and all that is known of them.
+        calls: name of one word → path.
+        limits: path → requests per second.
     """
 
     def __init__(
         self,
         *,
-        window: str = "sliding",
+        window: str = WINDOW,
         identify: int = 200,
         subscription: int = 300,
         limits: Mapping[str, int] | None = None,
@@ -89,23 +99,26 @@ class Sandbox:
         host: str = "127.0.0.1",
         port: int = 0,
         endpoints: tuple[Endpoint, ...] | None = None,
+        page: bool = True,
     ) -> None:
-        if window not in LIMIT_MODELS:
-            raise ValueError(f"window must be one of {', '.join(LIMIT_MODELS)}, not {window!r}")
         self.game_id = game_id
         self.secret_key = secret_key
         self.url = ""
-        self._game = Game(categories)
-        self.players = self._game.players
-        self.addresses = self._game.addresses
+        self.game = Game(categories)
+        self.players = self.game.players
+        self.addresses = self.game.addresses
         self.requests: deque[Received] = deque(maxlen=MAX_REQUESTS)
         self._endpoints = ENDPOINTS if endpoints is None else endpoints
+        self.calls = {endpoint.name: endpoint.path for endpoint in self._endpoints}
         self.seen = {endpoint.path: PathStats() for endpoint in self._endpoints}
         self._next: dict[str, deque[Fault]] = {endpoint.path: deque() for endpoint in self._endpoints}
-        self._make_limit_model = LIMIT_MODELS[window]
-        self.set_limits({"identify": identify, "subscription": subscription, **(limits or {})})
-        self.set_faults(faults)
+        self.settings = Settings(window, {"identify": identify, "subscription": subscription, **(limits or {})}, faults)
+        self.apply(self.settings)
         self._address = (host, port)
+        self._recording = Recording() if page else None
+        self._own: dict[str, Handler] = {"/sandbox": self._serve_summary, "/sandbox/players": self._serve_players}
+        if self._recording is not None:
+            self._own |= Page(self, self._recording, host).handlers
         self._runner: web.ServerRunner | None = None
 
     async def __aenter__(self) -> Self:
@@ -113,7 +126,10 @@ class Sandbox:
         await self._runner.setup()
         host, port = self._address
         await web.TCPSite(self._runner, host, port, backlog=1024).start()
-        self.url = "http://{}:{}".format(*self._runner.addresses[0][:2])
+        bound, port = self._runner.addresses[0][:2]
+        self.url = f"http://[{bound}]:{port}" if ":" in bound else f"http://{bound}:{port}"
+        if not ip_address(bound).is_loopback:
+            LOG.warning("%s is open to the network: all who reach it see its players and can set its faults", self.url)
         return self
 
     async def __aexit__(
@@ -124,7 +140,7 @@ class Sandbox:
 
     def add_player(self, user_id: str, *, state: str = "opt_in", categories: dict[str, str] | None = None) -> Player:
         """Add a player without a session; its state and categories are those on desktop push."""
-        return self._game.add_player(user_id, state, categories)
+        return self.game.add_player(user_id, state, categories)
 
     def fail_next(self, path: str, *faults: Fault) -> None:
         """Let the next requests on a path go wrong, one after the other.
@@ -132,26 +148,45 @@ class Sandbox:
         Paths go by the keys of `CALLS`, such as `identify` and `push_status`. The faults are those of `Faults` and
         `rate_limited`, a 429 within the limit.
         """
-        calls = {endpoint.name: endpoint.path for endpoint in self._endpoints}
-        path = calls.get(path, path)
+        path = self.calls.get(path, path)
         if path not in self._next:
-            raise ValueError(f"{path!r} is none of {', '.join(calls)}")
+            raise ValueError(f"{path!r} is none of {', '.join(self.calls)}")
         if wrong := set(faults) - set(get_args(Fault)):
             raise ValueError(f"{', '.join(sorted(wrong))}: faults are {', '.join(get_args(Fault))}")
         self._next[path].extend(faults)
 
+    def pending(self) -> dict[str, list[Fault]]:
+        """Return what `fail_next` was told and has not come to pass, by the keys of `CALLS`."""
+        waiting = {name: list(self._next[path]) for name, path in self.calls.items()}
+        return {name: faults for name, faults in waiting.items() if faults}
+
+    def forget_pending(self) -> None:
+        """Let nothing of what `fail_next` was told come to pass."""
+        for faults in self._next.values():
+            faults.clear()
+
     def set_faults(self, faults: Faults) -> None:
         """Draw from these faults from now on, beginning with their seed."""
+        self.settings = evolve(self.settings, faults=faults)
         self._faults = faults
         self._random = random.Random(faults.seed)  # noqa: S311 - seeded, so a run can be repeated
 
-    def set_limits(self, limits: Mapping[str, int]) -> None:
-        """Count against these limits from now on, and against Teak's where one is left out; earlier requests do not count."""
-        if unknown := set(limits) - set(LIMITS):
-            raise ValueError(f"{', '.join(sorted(unknown))}: limits are {', '.join(LIMITS)}")
-        now = {**LIMITS, **limits}
-        self._limits = {endpoint.path: now[endpoint.limit] for endpoint in self._endpoints}
-        self._limit_models = {path: self._make_limit_model(limit) for path, limit in self._limits.items()}
+    def set_limits(self, limits: Mapping[str, int], *, window: str | None = None) -> None:
+        """Count against these limits from now on, and against Teak's where one is left out; earlier requests do not count.
+
+        Args:
+            limits: requests per second, by the names of `LIMITS`.
+            window: the limit model; left out, it stays as it is.
+        """
+        self.settings = evolve(self.settings, limits=limits, window=window or self.settings.window)
+        self.limits = {endpoint.path: self.settings.limits[endpoint.limit] for endpoint in self._endpoints}
+        make = LIMIT_MODELS[self.settings.window]
+        self._limit_models = {path: make(limit) for path, limit in self.limits.items()}
+
+    def apply(self, settings: Settings) -> None:
+        """Count and fail as these settings say from now on."""
+        self.set_limits(settings.limits, window=settings.window)
+        self.set_faults(settings.faults)
 
     def summary(self) -> dict[str, Any]:
         """Return the counts, ready for JSON. `GET /sandbox` serves them, too, and `GET /sandbox/players` each player."""
@@ -164,31 +199,46 @@ class Sandbox:
         }
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        if request.path == "/sandbox":
-            return web.json_response(self.summary())
-        if request.path == "/sandbox/players":
-            return web.json_response({name: _describe_player(player) for name, player in self.players.items()})
+        own = self._own.get(request.path)
+        if own is not None:
+            return await own(request)
         body = await request.read()
         raw = request.raw_path.split("?")[0]
         endpoint, in_path = self._route(raw)
         await self._wait_one_way()
-        if endpoint is None:
-            return web.json_response(error_body(path=f"no such path {raw}"), status=404)
-        path = endpoint.path
-        call = Call(endpoint.channel, _read_parameters(request, body) | in_path)
-        fault = self._draw_fault(path)
+        call = Call("" if endpoint is None else endpoint.channel, _read_parameters(request, body) | in_path)
         now = time.monotonic()  # the server has the request now, after the simulated way up
+        if endpoint is None:
+            fault, (status, content) = None, (404, error_body(path=f"no such path {raw}"))
+        else:
+            fault = self._draw_fault(endpoint.path)
+            status, content = self._judge(endpoint, request.method, call, fault, now)
+        answer = _make_answer(status, content, fault)
+        parameters = {name: value for name, value in call.parameters.items() if name not in ("game_id", "secret_key")}
+        path = raw if endpoint is None else endpoint.path
+        received = Received(path, call.user_id, now, status, status in (200, 201), fault, parameters)
+        if endpoint is not None:
+            self.requests.append(received)
+        if self._recording is not None:
+            self._recording.add(received, request.method, answer, call.parameters.get("secret_key"))
+        return await self._respond(request, answer, fault)
+
+    async def _serve_summary(self, _: web.BaseRequest) -> web.StreamResponse:
+        return web.json_response(self.summary())
+
+    async def _serve_players(self, _: web.BaseRequest) -> web.StreamResponse:
+        return web.json_response({name: _describe_player(player) for name, player in self.players.items()})
+
+    def _judge(self, endpoint: Endpoint, method: str, call: Call, fault: Fault | None, now: float) -> Response:
+        """Count a request, and do its work unless a fault or the limit is in the way."""
+        path = endpoint.path
         self.seen[path].count(now)
         if fault in ("reset", "error_before"):
-            status, content = 500, {}
-        elif fault == "rate_limited" or not self._limit_models[path].admits(now):
+            return 500, {}
+        if fault == "rate_limited" or not self._limit_models[path].admits(now):
             self.seen[path].rate_limited += 1
-            status, content = 429, _rate_limit_body(path, self._limits[path])
-        else:
-            status, content = self._process(endpoint, request.method, call)
-        parameters = {name: value for name, value in call.parameters.items() if name not in ("game_id", "secret_key")}
-        self.requests.append(Received(path, call.user_id, now, status, status in (200, 201), fault, parameters))
-        return await self._respond(request, status, content, fault)
+            return 429, _rate_limit_body(path, self.limits[path])
+        return self._process(endpoint, method, call)
 
     def _route(self, raw_path: str) -> tuple[Endpoint | None, dict[str, str]]:
         for endpoint in self._endpoints:
@@ -215,26 +265,29 @@ class Sandbox:
         if handler is None:
             return 404, error_body(path="no such call")
         try:
-            return handler(self._game, call)
+            return handler(self.game, call)
         except CallRejected as rejected:
             return rejected.response
 
-    async def _respond(
-        self, request: web.BaseRequest, status: int, content: dict[str, Any], fault: Fault | None
-    ) -> web.StreamResponse:
-        faults = self._faults
+    async def _respond(self, request: web.BaseRequest, answer: Answer | None, fault: Fault | None) -> web.Response:
         if fault == "stall":
-            await asyncio.sleep(faults.stall_for)
+            await asyncio.sleep(self._faults.stall_for)
         await self._wait_one_way()
-        if fault in ("reset", "response_lost"):
+        if answer is None:
             _cut_connection(request, hard=fault == "reset")
-        if fault in ("error_before", "error_after"):
-            return web.Response(
-                status=500 if fault == "error_before" else 502, text="<h1>It broke</h1>", content_type="text/html"
-            )
-        if fault == "not_json":
-            return web.Response(status=status, text="<h1>Welcome to the hotel</h1>", content_type="text/html")
-        return web.Response(status=status, body=json.dumps(content).encode(), content_type="application/json")
+            return web.Response()
+        status, body, kind = answer
+        return web.Response(status=status, body=body, content_type=kind)
+
+
+def _make_answer(status: int, content: dict[str, Any], fault: Fault | None) -> Answer | None:
+    if fault in ("reset", "response_lost"):
+        return None
+    if fault in ("error_before", "error_after"):
+        return 500 if fault == "error_before" else 502, b"<h1>It broke</h1>", "text/html"
+    if fault == "not_json":
+        return status, b"<h1>Welcome to the hotel</h1>", "text/html"
+    return status, json.dumps(content).encode(), "application/json"
 
 
 def _describe_player(player: Player) -> dict[str, Any]:

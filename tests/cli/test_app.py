@@ -6,6 +6,7 @@ import os
 import pty
 import re
 import select
+import shlex
 import signal
 import subprocess
 import sys
@@ -26,6 +27,7 @@ from teak_async._cli.app import app, run
 from teak_async._cli.options import API, FaultOptions, LimitModelName
 from teak_async._cli.text import MAX_LINE
 from teak_async.sandbox import IDENTIFY, Faults, Sandbox, limit_models
+from teak_async.sandbox.settings import Settings
 
 SECRET = "not-for-other-eyes"
 COMMANDS = (
@@ -310,6 +312,9 @@ async def test_port_in_use() -> None:
         (("identify", "x", "--format", "xml"), "'--format': 'xml' is none of csv, jsonl."),
         (("identify", "x", "--secret-key", "s"), "No such option"),
         (("sandbox", "--reset", "2"), "'--reset': '2' is not a number from 0 to 1."),
+        (("sandbox", "--limit", "exclusions"), "--limit: 'exclusions' is not of the form exclusions=5"),
+        (("sandbox", "--limit", "exclusions=0"), "--limit: 'exclusions=0' is not of the form exclusions=5, with"),
+        (("sandbox", "--limit", "exclusion=5"), "exclusion: limits are identify, "),
         (("demo", "--window", "hopping"), "'--window': 'hopping' is none of sliding, fixed."),
     ],
 )
@@ -537,7 +542,7 @@ async def test_sandbox(tmp_path: Path) -> None:
         said = b"".join([await asyncio.wait_for(process.stdout.readline(), WAIT) for _ in range(2)]).decode()
         told = dict(re.findall(r"(TEAK_\w+)=(\S+)", said))
         assert set(told) == {"TEAK_BASE_URL", "TEAK_GAME_ID", "TEAK_SECRET_KEY"}
-        assert f"{told['TEAK_BASE_URL']}/sandbox" in said
+        assert f"Teak sandbox at {told['TEAK_BASE_URL']}; open it to see" in said
         used = await asyncio.to_thread(invoke, "identify", players(tmp_path, 3), **told)
         assert (used.code, len(used.rows)) == (0, 3)
         process.send_signal(signal.SIGINT)
@@ -557,7 +562,23 @@ async def test_sandbox_with_faults(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr("teak_async._cli.hosting._serve", interrupted)
     monkeypatch.setattr("teak_async._cli.hosting._describe_traffic", lambda server: "seen")
     ended = await asyncio.to_thread(
-        invoke, "sandbox", "--seed", 7, "--window", "fixed", "--identify", 2, "--subscription", 3, "--port", 1, *arguments
+        invoke,
+        "sandbox",
+        "--seed",
+        7,
+        "--window",
+        "fixed",
+        "--identify",
+        2,
+        "--subscription",
+        3,
+        "--port",
+        1,
+        *arguments,
+        "--limit",
+        "exclusions=5",
+        "--limit",
+        "categories=7",
     )
     assert (ended.code, ended.out) == (0, "seen\n")
     assert made == [
@@ -567,9 +588,25 @@ async def test_sandbox_with_faults(tmp_path: Path, monkeypatch: pytest.MonkeyPat
             "subscription": 3,
             "host": "127.0.0.1",
             "port": 1,
+            "limits": {"exclusions": 5, "categories": 7},
             "faults": Faults(7, **options),
         }
     ]
+
+
+async def test_the_pages_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The line that the page gives to copy starts a sandbox with those settings."""
+    made: list[Sandbox] = []
+
+    async def serve(server: Sandbox) -> None:
+        made.append(server)
+
+    monkeypatch.setattr("teak_async._cli.hosting._serve", serve)
+    names = [name for name in fields_dict(Faults) if name != "seed"]
+    faults = Faults(7, **{name: 0.01 * number for number, name in enumerate(names, 1)})
+    for settings in (Settings(), Settings("fixed", {"identify": 2, "exclusions": 5}, faults)):
+        ended = await asyncio.to_thread(invoke, *shlex.split(settings.as_shell())[1:])
+        assert (ended.code, made.pop().settings) == (0, settings)
 
 
 def test_the_options_name_what_there_is() -> None:

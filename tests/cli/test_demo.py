@@ -1,17 +1,24 @@
 from __future__ import annotations
 
+import asyncio
 import csv
+import os
 import re
+import signal
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 from attrs import evolve
+from support import WAIT
 from typer.testing import CliRunner
 
+from teak_async._bulk.outcomes import BulkReport
 from teak_async._cli import demo
 from teak_async._cli.app import app
 from teak_async._cli.demo import run_demo, write_players
+from teak_async._cli.job import Exit, run_job
 from teak_async.models import Identify
 from teak_async.sandbox import Faults, Sandbox
 from teak_async.sandbox.endpoints import Endpoint
@@ -71,6 +78,33 @@ async def test_processes_share_the_limit(capsys: pytest.CaptureFixture[str]) -> 
     assert await run_demo(41, "sliding", 2) == 0
     shown = table(capsys.readouterr().out)
     assert (shown["calls"], shown["sessions recorded"]) == (["41", "41"], ["41", "41"])
+
+
+async def test_it_stays_to_be_looked_at(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """With `keep` the page can be opened after the end, until a signal comes; the exit code is the same."""
+    shown = ""
+    async with asyncio.timeout(WAIT), asyncio.TaskGroup() as tasks:
+        running = tasks.create_task(run_demo(5, "sliding", keep=True))
+        while "until Ctrl-C" not in shown:
+            await asyncio.sleep(0.01)
+            shown += capsys.readouterr().out
+        assert table(shown)["calls"] == ["5", "5"]
+        (url,) = set(re.findall(r"http://[\d.:]+\d", shown))
+        async with aiohttp.ClientSession() as http, http.get(url) as response:
+            assert "<h1>Teak sandbox</h1>" in await response.text()
+        os.kill(os.getpid(), signal.SIGINT)
+    assert running.result() == 0
+
+
+async def test_an_interrupted_demo_does_not_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One signal is enough to end it, also with `keep`."""
+
+    async def interrupted(*given: Any) -> tuple[Exit, BulkReport]:
+        return Exit.INTERRUPTED, (await run_job(*given))[1]
+
+    monkeypatch.setattr(demo, "run_job", interrupted)
+    async with asyncio.timeout(WAIT):
+        assert await run_demo(5, "sliding", keep=True) == Exit.INTERRUPTED
 
 
 class Doubling(Sandbox):

@@ -294,7 +294,7 @@ async def test_documented_limits(ask: Plain, clock: SimpleNamespace, name: str, 
         server.add_player("p")
         parameters = {"user_id": "p", "state": "opt_out", **ADDRESS}
         bucket = CATEGORY if path == ONE_CATEGORY else path
-        limit = server._limits[bucket]
+        limit = server.limits[bucket]
         responses = await asyncio.gather(*(ask(server, method, path, **parameters) for _ in range(limit)))
         assert {status for status, _ in responses} <= {200, 201}
         assert await ask(server, method, path, **parameters) == (429, json.loads(sample(name)))
