@@ -31,6 +31,7 @@ TOPICS = {
     "stall": "the loop blocked for a second, on purpose",
     "cpu": "processor time of one call, beside the same call by hand",
     "tells": "what it costs to be told of the traffic; OpenTelemetry",
+    "page": "what the sandbox's page costs the sandbox",
     "scale": "a hundred thousand callers waiting at once; import time",
     "journal": "what a journal costs",
     "shares": "one limit for many members, in virtual time",

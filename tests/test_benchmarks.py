@@ -39,6 +39,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "stall": {"--calls": 60, "LIVE": 100.0, "STALL": 0.05},
     "cpu": {"--calls": 12, "WARM": 2},
     "tells": {"--calls": 6, "WARM": 2},
+    "page": {"--calls": 6, "WARM": 2, "PARTS": 2},
     "scale": {"--calls": 40, "GRANTS": 60, "IMPORTS": {"import json": ("", "import json")}},
     "journal": {"--calls": 12},
     "shares": {"SECONDS": 0.5, "WARM_UP": 4.0, "SCENARIOS": {"2, and live": (2, 1, 20.0, 0)}},
