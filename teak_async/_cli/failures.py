@@ -17,7 +17,8 @@ from .records import DELIMITERS, read_object
 from .summary import count_rows
 
 SAME_AT_FIRST = 100
-"""Rows of the default rule: if the first so many all fail for the same reason, the run ends, since the rest would fail, too."""
+"""Rows of the default rule: if so many have failed for the same reason before one has succeeded, the run ends, since the rest
+would fail, too. Rows that failed for other reasons do not matter: some fail as they are read, before the server responds."""
 _CELL_END = re.compile(rf'[{re.escape(DELIMITERS)}"\r\n]')
 
 
@@ -38,13 +39,12 @@ class Failures:
         self.last: Reason | None = None
         self.too_many = ""
         self._most = most
-        self._ended = self._failed = 0
+        self._succeeded = self._failed = 0
 
     def add(self, outcome: Outcome) -> None:
         """Record how a row ended."""
-        # Rows that an earlier run left in doubt do not count among the first rows of this run.
-        self._ended += outcome.attempts > 0 or outcome.state != "in_doubt"
         if outcome.error is None:
+            self._succeeded += 1
             return
         values = () if outcome.request is None else [str(value) for value in unstructure(outcome.request).values()]
         reason = self.reasons.add(outcome.state, describe_error(outcome.error), outcome.line, outcome.index, values)
@@ -53,8 +53,8 @@ class Failures:
             self.last = reason
             if self._failed == self._most:
                 self.too_many = f"{count_rows(self._failed)} failed (--max-failures {self._most})"
-            elif self._most is None and self._ended == SAME_AT_FIRST == reason.count:
-                self.too_many = f"the first {SAME_AT_FIRST} rows all failed for the same reason ({reason.message})"
+            elif self._most is None and not self._succeeded and reason.kind and reason.count == SAME_AT_FIRST:
+                self.too_many = f"{SAME_AT_FIRST} rows failed for the same reason before one succeeded ({reason.message})"
 
 
 def read_reasons(journal: Path, *, running: bool = False) -> Reasons:

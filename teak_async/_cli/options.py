@@ -169,7 +169,7 @@ class FileOptions(NamedTuple):
             metavar="N",
             min=1,
             envvar="TEAK_MAX_FAILURES",
-            show_default="when the first 100 rows all fail for the same reason",
+            show_default="when 100 rows have failed for the same reason before one has succeeded",
             help="End the run when so many rows have failed. With its journal, the same command goes on after them, and counts"
             " from 0.",
         ),

@@ -137,7 +137,7 @@ async def test_a_run_that_failed_too_often_goes_on_behind_its_failures(tmp_path:
             ended = await ask(server, "identify", source, "--journal", journal)
             said.append(ended.err)
             assert (ended.code, len(said) <= 3) == (1, True)
-    assert "stopped, since the first 100 rows all failed for the same reason (country_code: " in said[0]
+    assert "stopped, since 100 rows failed for the same reason before one succeeded (country_code: " in said[0]
     assert "stopped" not in said[-1]
     counts = json.loads(invoke("report", journal, "--json").out)
     assert (counts["succeeded"], counts["failed"], counts["left_to_do"]) == (1, 250, 0)
@@ -152,7 +152,28 @@ async def test_rows_left_in_doubt_are_not_among_the_first(tmp_path: Path, state:
     text = "user_id,country_code\ngood,DE\n" + "p,XYZ\n" * 250
     text += "".join(f"last{number},DE\n" for number in range(1_000))
     _, said = await run(tmp_path, text, code=3)
-    assert "stopped, since the first 100 rows all failed for the same reason (country_code: " in said
+    assert "stopped, since 100 rows failed for the same reason before one succeeded (country_code: " in said
+
+
+@pytest.mark.parametrize("lost", [0, 2])
+@pytest.mark.parametrize("bad", ["broken", "nan,DE", ",DE"])
+async def test_rows_that_fail_otherwise_do_not_hide_a_wrong_game(tmp_path: Path, bad: str, lost: int) -> None:
+    """They are read, and have failed, before the server says the same of all the others; some of these end otherwise, too."""
+    source = tmp_path / "in.csv"
+    source.write_text("user_id,country_code\n" + ("p,DE\n" * 9 + f"{bad}\n") * 60 + "p,DE\n" * 3_000)
+    async with fast_sandbox() as server:
+        server.fail_next("desktop_push_status", *["response_lost"] * lost)
+        ended = await ask(server, "opt-out", source, "--ignore-extra", "--rate", 1000)
+    assert re.search("stopped, since 100 rows failed for the same reason before one succeeded .*No player with id", ended.err)
+
+
+async def test_a_row_that_succeeded_lets_a_run_go_on(tmp_path: Path) -> None:
+    """Then the others may do better, too, however many fail."""
+    (tmp_path / "in.csv").write_text("user_id\ngood\n" + "".join(f"p{n}\n" for n in range(300)))
+    async with fast_sandbox() as server:
+        server.add_player("good")
+        ended = await ask(server, "status", tmp_path / "in.csv", "--rate", 1000)
+    assert "301 rows: 1 succeeded, 300 failed" in ended.err
 
 
 async def test_the_story_of_a_row(tmp_path: Path) -> None:
