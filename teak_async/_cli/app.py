@@ -34,9 +34,11 @@ from .options import (
 )
 
 EPILOG = (
-    "Exit codes: 0 all succeeded, 1 some rows failed or were not sent, 2 wrong usage or input, 3 rows in doubt,"
-    " 75 the server is out, 130 interrupted; 129, 137, 143 ended by a signal (HUP, KILL, TERM)."
+    "Exit codes: 0 all succeeded; 1 some rows failed or were not sent; 2 wrong usage or input; 3 rows in doubt, and perhaps others"
+    " failed or not sent{remedy}; 75 the server is out; 130 interrupted by Ctrl-C, SIGTERM or SIGHUP; 137 killed."
 )
+SEND_EPILOG = EPILOG.format(remedy=": repeat the command")
+IDENTIFY_EPILOG = EPILOG.format(remedy=": leave those in doubt, or add --resend-in-doubt")
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -45,7 +47,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Teak's server API from files, at the documented rate limits and never above them. "
     "Credentials are read from TEAK_GAME_ID and TEAK_SECRET_KEY. Start with: teak-async demo",
-    epilog=EPILOG,
+    epilog=EPILOG.format(remedy=""),
 )
 
 LIST_EPILOG = "Exit codes: 0 the list is complete, 2 wrong usage or no response, 130 interrupted."
@@ -89,7 +91,7 @@ def main(version: Annotated[bool, typer.Option("--version", help="Show the versi
         raise typer.Exit
 
 
-@app.command(epilog=EPILOG, short_help="Record a session for each row of a file.")
+@app.command(epilog=IDENTIFY_EPILOG, short_help="Record a session for each row of a file.")
 @expand_options
 def identify(options: FileOptions, own: IdentifyOptions) -> None:
     """Record a session for each row: user_id and client_ip or country_code; timezone_id, email, deep_link if known.
@@ -108,7 +110,7 @@ def identify(options: FileOptions, own: IdentifyOptions) -> None:
     run_file("identify", options, own=own)
 
 
-@app.command("opt-out", epilog=EPILOG, short_help="Stop the notifications of each row's player.")
+@app.command("opt-out", epilog=SEND_EPILOG, short_help="Stop the notifications of each row's player.")
 @expand_options
 def opt_out(options: FileOptions, category: Category = None, channel: Channels = None) -> None:
     """Stop notifications for each row's user_id, or email: all of them, or those of --category or a column category.
@@ -126,7 +128,7 @@ def opt_out(options: FileOptions, category: Category = None, channel: Channels =
     run_file("opt-out", options, category, channels=channel)
 
 
-@app.command("opt-in", epilog=EPILOG, short_help="Allow the notifications of each row's player.")
+@app.command("opt-in", epilog=SEND_EPILOG, short_help="Allow the notifications of each row's player.")
 @expand_options
 def opt_in(options: FileOptions, category: Category = None, channel: Channels = None) -> None:
     """Allow notifications for each row's user_id, or email: all of them, or those of --category or a column category.
@@ -140,7 +142,7 @@ def opt_in(options: FileOptions, category: Category = None, channel: Channels = 
     run_file("opt-in", options, category, channels=channel)
 
 
-@app.command(epilog=EPILOG, short_help="Read the subscriptions of each row's player.")
+@app.command(epilog=SEND_EPILOG, short_help="Read the subscriptions of each row's player.")
 @expand_options
 def status(options: FileOptions, channel: Channels = None) -> None:
     """Read the subscription of each row's user_id, or email, on each --channel.
@@ -154,7 +156,7 @@ def status(options: FileOptions, channel: Channels = None) -> None:
     run_file("status", options, channels=channel)
 
 
-@app.command(epilog=EPILOG, short_help="Exclude each row's player from all marketing.")
+@app.command(epilog=SEND_EPILOG, short_help="Exclude each row's player from all marketing.")
 @expand_options
 def exclude(options: FileOptions, until: Until = None) -> None:
     """Exclude each row's user_id from all marketing, until end-exclusion, --until, or a column expire_at ends it.
@@ -170,7 +172,7 @@ def exclude(options: FileOptions, until: Until = None) -> None:
     run_file("exclude", options, until=until)
 
 
-@app.command("remove-players", epilog=EPILOG, short_help="Remove all data of each row's player, for ever.")
+@app.command("remove-players", epilog=SEND_EPILOG, short_help="Remove all data of each row's player, for ever.")
 @expand_options
 def remove_players(
     options: FileOptions,
@@ -189,7 +191,7 @@ def remove_players(
     run_file("remove-players", options, sure=yes)
 
 
-@app.command("end-exclusion", epilog=EPILOG, short_help="End the exclusion of each row's player.")
+@app.command("end-exclusion", epilog=SEND_EPILOG, short_help="End the exclusion of each row's player.")
 @expand_options
 def end_exclusion(options: FileOptions) -> None:
     """End the exclusion of each row's user_id. The data that Teak forgot do not come back.

@@ -193,12 +193,14 @@ def describe_dry_run(dry_run: DryRun) -> str:
     """Return what a run would do as text."""
     finished = f"{dry_run.finished:,} finished before"
     finished += f" ({dry_run.failed:,} of which had failed)" if dry_run.failed else ""
+    in_doubt = f"{dry_run.in_doubt + dry_run.resent:,} in doubt"
+    in_doubt += f" ({dry_run.resent:,} of which {'is' if dry_run.resent == 1 else 'are'} sent again)" if dry_run.resent else ""
     whole, each = count_rows(dry_run.calls), ""
     if dry_run.rows is not None:
         whole, each = f"{count_rows(dry_run.rows)}, {count_rows(dry_run.calls, 'call')}", " on each channel"
     lines = [
         f"{whole}: {dry_run.to_send:,} to send, in {format_duration(dry_run.seconds)} at {dry_run.limit}/s{each}",
-        f"  {finished}, {dry_run.in_doubt:,} in doubt, {dry_run.invalid:,} cannot be sent",
+        f"  {finished}, {in_doubt}, {dry_run.invalid:,} cannot be sent",
         *(f"  {problem}" for problem in dry_run.first_problems),
     ]
     if dry_run.late:
@@ -215,4 +217,13 @@ def describe_dry_run(dry_run: DryRun) -> str:
         )
     lines += ["the first rows as they would be sent, without game_id and secret_key:"] if dry_run.first_rows else []
     lines += [f"  {row}" for row in dry_run.first_rows]
+    if dry_run.exit is not Exit.SUCCEEDED:
+        causes = {
+            "in doubt": dry_run.in_doubt,
+            "failed before": dry_run.failed,
+            "cannot be sent": dry_run.invalid,
+            "left by the deadline": dry_run.late,
+        }
+        told = ", ".join(f"{count:,} {cause}" for cause, count in causes.items() if count)
+        lines.append(f"even if all that it sends succeeds, the run ends with exit code {dry_run.exit}: {told}")
     return "\n".join([*lines, "Nothing was sent."])

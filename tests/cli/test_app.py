@@ -357,7 +357,9 @@ def test_help(command: str, said: tuple[str, ...], option: str) -> None:
             "JSON Lines",
             "- for standard input",
             "TEAK_BASE_URL",
-            "3 rows in doubt, 75 the server is out, 130 interrupted",
+            "3 rows in doubt, and perhaps others failed or not sent: "
+            + ("leave those in doubt, or add --resend-in-doubt; 75" if command == "identify" else "repeat the command; 75"),
+            "75 the server is out; 130 interrupted by Ctrl-C, SIGTERM or SIGHUP; 137 killed.",
         )
     for part in said:
         assert part in shown
@@ -876,6 +878,25 @@ async def test_a_dry_run_says_what_failed_before(tmp_path: Path) -> None:
     assert (before.code, ran.code, after.code) == (1, 1, 1)
     assert "  0 finished before, 0 in doubt, 1 cannot be sent" in before.out
     assert "  2 finished before (1 of which had failed), 0 in doubt, 0 cannot be sent" in after.out
+
+
+async def test_a_dry_run_says_why_its_exit_code_is_none_of_success(tmp_path: Path) -> None:
+    """Rows to be sent again are not counted as in doubt, and the code tells of what no run would change."""
+    source, journal = tmp_path / "in.csv", tmp_path / "run.db"
+    source.write_text("user_id,country_code\np1,US\np2,France\np3,US\n")
+    async with fast() as server:
+        server.fail_next("identify", "response_lost")
+        await ask(server, "identify", source, "--journal", journal)
+        doubtful = await ask(server, "identify", source, "--journal", journal, "--dry-run")
+        again = await ask(server, "identify", source, "--journal", journal, "--dry-run", "--resend-in-doubt")
+        ran = await ask(server, "identify", source, "--journal", journal, "--resend-in-doubt")
+    assert (doubtful.code, again.code, ran.code) == (3, 1, 1)
+    assert "  2 finished before (1 of which had failed), 1 in doubt, 0 cannot be sent" in doubtful.out
+    said = "even if all that it sends succeeds, the run ends with exit code"
+    assert f"\n{said} 3: 1 in doubt, 1 failed before\n" in doubtful.out
+    assert "3 rows: 1 to send, in under 1 s at 200/s" in again.out
+    assert "  2 finished before (1 of which had failed), 1 in doubt (1 of which is sent again), 0 cannot be sent" in again.out
+    assert f"\n{said} 1: 1 failed before\n" in again.out
 
 
 def test_a_dry_run_knows_another_input(tmp_path: Path) -> None:
