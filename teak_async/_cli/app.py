@@ -34,8 +34,8 @@ from .options import (
 )
 
 EPILOG = (
-    "Exit codes: 0 all succeeded; 1 some rows failed or were not sent; 2 wrong usage or input; 3 rows in doubt, and perhaps others"
-    " failed or not sent{remedy}; 75 the server is out; 130 interrupted by Ctrl-C, SIGTERM or SIGHUP; 137 killed."
+    "Exit codes: 0 all succeeded; 1 some rows failed or were not sent; 2 wrong usage or input; 3 rows in doubt, and perhaps"
+    " others failed or not sent{remedy}; 75 the server is out; 130 interrupted by Ctrl-C, SIGTERM or SIGHUP; 137 killed."
 )
 SEND_EPILOG = EPILOG.format(remedy=": repeat the command")
 IDENTIFY_EPILOG = EPILOG.format(remedy=": leave those in doubt, or add --resend-in-doubt")

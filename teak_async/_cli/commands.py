@@ -22,7 +22,7 @@ from teak_async.models import State
 
 from .dry_run import describe_dry_run, dry_run_job
 from .errors import InputError, fail, say
-from .export import export_rows
+from .export import describe_export, export_rows
 from .failures import in_doubt_states, rows_of_user
 from .files import same_file
 from .input import RowReader
@@ -222,6 +222,7 @@ def run_report(options: ReportOptions) -> None:
     if failed is not None and in_doubt is not None and same_file(failed, in_doubt):
         raise fail(f"{failed}: given for both; write the failed rows and those in doubt to two files")
     try:
+        _check_alone(options)
         for path in (failed, in_doubt, options.svg):
             if path is not None:
                 check_not_journal(path, journal, "write to another file")
@@ -231,8 +232,8 @@ def run_report(options: ReportOptions) -> None:
             return
         report = read_report(journal)
         for path, chosen in ((failed, ("failed",)), (in_doubt, in_doubt_states(running=report.running))):
-            if path is not None and (missing := export_rows(journal, report.summary, path, *chosen)):
-                say(f"{path}: rows that were too long for the journal are missing: {missing:,}")
+            if path is not None:
+                say(describe_export(path, export_rows(journal, report.summary, path, *chosen), report.summary.about))
         if options.svg is not None:
             save_picture(report, options.svg)
     except (InputError, TeakError) as error:
@@ -240,6 +241,18 @@ def run_report(options: ReportOptions) -> None:
     except OSError as error:
         raise fail(f"{error.filename}: {error.strerror}") from None
     typer.echo(json.dumps(report.as_dict()) if options.as_json else "\n".join(report.lines()))
+
+
+def _check_alone(options: ReportOptions) -> None:
+    """Refuse options of the whole journal beside one of a few rows, and two that choose rows.
+
+    Raises:
+        InputError: when there are such options.
+    """
+    names = ("row", "user", "failed", "in_doubt", "svg")
+    first, *others = [f"--{name.replace('_', '-')}" for name in names if getattr(options, name) is not None] or [""]
+    if others and first in ("--row", "--user"):
+        raise InputError(f"{first} only shows rows: leave {' and '.join(others)} out, or give {first} in another command")
 
 
 def _print_stories(options: ReportOptions) -> None:

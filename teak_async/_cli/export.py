@@ -1,7 +1,8 @@
 """Writes rows of a journal in the input's format, for people to correct and run again.
 
 Each row is byte by byte as in the input, after two columns that the reader skips: `why` and `line`. They come first, since a
-row may have too many cells, or a quote that is not closed. They replace those of an earlier export.
+row may have too many cells, or a quote that is not closed. They replace those of an earlier export. A row of which several
+calls are given back is one line all the same.
 """
 
 from __future__ import annotations
@@ -10,7 +11,12 @@ import csv
 import io
 import json
 import re
+import shlex
+from collections.abc import Mapping, Sequence
+from itertools import groupby
 from pathlib import Path
+
+from attrs import frozen
 
 from teak_async._journal.database import JournalSummary
 from teak_async._journal.history import PastRow, iter_in_states
@@ -20,36 +26,78 @@ from .errors import InputError
 from .failures import why
 from .reasons import split_error
 from .records import find_delimiter, read_object
+from .schema import CHANNELS
+from .summary import count_rows
 
 _CELL = r'(?:"(?:[^"]|"")*"|[^{0}"]*)(?:{0}|$)'
 
 
-def export_rows(journal: Path, summary: JournalSummary, path: Path, *states: str) -> int:
-    """Write the rows in some states to a file, without failed ones that were done.
+@frozen
+class Export:
+    """What was written to a file.
 
-    Returns:
-        How many rows are missing, since they were too long for the journal.
+    Attributes:
+        rows: how many rows.
+        missing: how many rows are missing, since they were too long for the journal.
+        channels: the channels of the calls that are given back; empty for a command without channels.
+    """
+
+    rows: int
+    missing: int
+    channels: Sequence[str]
+
+
+def export_rows(journal: Path, summary: JournalSummary, path: Path, *states: str) -> Export:
+    """Write the rows that have a call in some states to a file, without failed calls that were done.
 
     Raises:
         InputError: when the file cannot be written.
     """
-    missing = 0
+    rows = missing = 0
+    options = dict(_read_options(summary.about))
+    channels: set[str] = set()
     writer = _CsvRows(summary.about["header"]) if summary.about.get("format") == "csv" else None
+    calls = (call for call in iter_in_states(journal, *states) if call.delivery != "done")
     try:
         # Without a buffer a signal leaves whole rows. Half a row could be read as another one.
         with path.open("wb", buffering=0) as file:
             if writer is not None:
                 file.write(writer.header.encode() + b"\n")
-            for row in iter_in_states(journal, *states):
-                if row.delivery == "done":
-                    continue
-                if row.source:
+            for _, group in groupby(calls, lambda call: call.row):
+                row = list(group)
+                for call in row:
+                    # A call without a name could not be made, and may be of any channel.
+                    channels.update(
+                        [call.channel] if call.channel else () if call.call else options.get("channel", "").split(",")
+                    )
+                if row[0].source:
+                    rows += 1
                     file.write((_add_to_json(row) if writer is None else writer.add(row)) + b"\n")
                 else:
                     missing += 1
     except OSError as error:
         raise InputError(f"{path}: cannot be written: {error.strerror}") from None
-    return missing
+    return Export(rows, missing, [name for name in CHANNELS if name in channels])
+
+
+def describe_export(path: Path, export: Export, about: Mapping[str, str]) -> str:
+    """Say what was written, and with which command to run it."""
+    said = f"{path}: {count_rows(export.rows)}"
+    if export.missing:
+        said += f"; rows that were too long for the journal are missing: {export.missing:,}"
+    if not export.rows or "command" not in about:
+        return said
+    options = [("channel", name) for name in export.channels]
+    options += [(name, value) for name, value in _read_options(about) if name != "channel"]
+    words = [word for name, value in options for word in (f"--{name}", value) if word]
+    command = shlex.join(["teak-async", about["command"], str(path), *words, "-j", "new.db"])
+    return f"{said}; run them with a new journal: {command}"
+
+
+def _read_options(about: Mapping[str, str]) -> list[tuple[str, str]]:
+    """Return name and value of the options that the journal keeps of its run."""
+    options = re.split("(?:^| )--", about.get("options", ""))[1:]
+    return [(name, value) for name, _, value in (option.partition(" ") for option in options)]
 
 
 class _CsvRows:
@@ -69,9 +117,9 @@ class _CsvRows:
         self._former = re.compile(two) if names.startswith(before) else None
         self.header = f"{first}{end}{before}{names.removeprefix(before)}"
 
-    def add(self, row: PastRow) -> bytes:
+    def add(self, row: Sequence[PastRow]) -> bytes:
         """Return a row with the columns."""
-        source = _text_of(row)
+        source = _text_of(row[0])
         if self._former is not None:
             source = self._former.sub("", source, count=1)
         cells = io.StringIO()
@@ -79,9 +127,9 @@ class _CsvRows:
         return (cells.getvalue() + source).encode(errors="surrogateescape")
 
 
-def _add_to_json(row: PastRow) -> bytes:
+def _add_to_json(row: Sequence[PastRow]) -> bytes:
     """Return a row of JSON Lines with the columns. A row that is no object stays as it is."""
-    source = _text_of(row)
+    source = _text_of(row[0])
     found = read_object(source)
     if not isinstance(found, dict):
         return source.encode(errors="surrogateescape")
@@ -92,8 +140,9 @@ def _add_to_json(row: PastRow) -> bytes:
     return f"{added[:-1]}{'' if rest.startswith('}') else ', '}{rest}".encode(errors="surrogateescape")
 
 
-def _columns_of(row: PastRow) -> tuple[str, int]:
-    return " ".join(split_error(why(row) or row.first_error or "")[1].split()), row.line
+def _columns_of(row: Sequence[PastRow]) -> tuple[str, int]:
+    reasons = [" ".join(split_error(why(call) or call.first_error or "")[1].split()) for call in row]
+    return "; ".join(dict.fromkeys(reasons)), row[0].line
 
 
 def _text_of(row: PastRow) -> str:

@@ -792,7 +792,7 @@ async def test_a_journal_gives_rows_back_byte_by_byte(tmp_path: Path) -> None:
     assert written[:2] == [b"why,line," + header, b"not UTF-8 text,2," + rows[0]]
     assert written[2].endswith(b",3," + rows[1])
     assert written[3:] == [b""]
-    assert told.err == f"{failed}: rows that were too long for the journal are missing: 1\n"
+    assert f"{failed}: 2 rows; rows that were too long for the journal are missing: 1; run them" in told.err
 
 
 async def test_a_journal_gives_failed_rows_back(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections import deque
 from pathlib import Path
 from typing import Any
@@ -135,6 +136,37 @@ async def test_some_channels(tmp_path: Path) -> None:
         assert "3 skipped" in same.err
         other = await ask(server, "status", source, "--channel", "all", "-j", path)
         assert (other.code, "journal of another run" in other.err) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("bad", "channels"),
+    [
+        (["ghost,"], ["desktop_push", "push"]),
+        (["p1,nowhere"], ["email"]),
+        (["ghost,", "p1,nowhere"], ["desktop_push", "push", "email"]),
+        (["nan,"], ["desktop_push", "push", "email"]),
+    ],
+)
+async def test_a_row_that_failed_on_several_channels_is_given_back_once(
+    tmp_path: Path, bad: list[str], channels: list[str]
+) -> None:
+    """With all reasons, and with the channels on which it has to be made again."""
+    source, path, failed = tmp_path / "p.csv", tmp_path / "run.db", tmp_path / "failed.csv"
+    source.write_text("\n".join(["user_id,email", "p0,p0@example.com", *bad, ""]))
+    async with fast_sandbox() as server:
+        for name in ("p0", "p1"):
+            server.add_player(name)
+        assert (await ask(server, "opt-out", source, "--channel", "all", "-j", path)).code == 1
+        told = await ask(server, "report", path, "--failed", failed)
+        for line, row in zip(failed.read_text().splitlines(), ["user_id,email", *bad], strict=True):
+            assert line.endswith(f",{row}")
+        assert failed.read_text().count("No player with id ghost") == 2 * ("ghost," in bad)
+        options = [word for name in channels for word in ("--channel", name)]
+        assert f": teak-async opt-out {failed} {' '.join(options)} -j new.db" in told.err
+        failed.write_text(re.sub("ghost|nan", "p1", failed.read_text()).replace("nowhere", "p1@example.com"))
+        before = len(server.requests)
+        assert (await ask(server, "opt-out", failed, *options, "-j", tmp_path / "new.db")).code == 0
+        assert len(server.requests) - before <= len(channels) * len(bad)
 
 
 async def test_a_channel_that_pauses_stops_no_other(tmp_path: Path) -> None:

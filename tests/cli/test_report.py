@@ -4,6 +4,7 @@ import asyncio
 import csv
 import json
 import re
+import shlex
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -229,6 +230,38 @@ async def test_failed_rows_say_why_in_columns_of_their_own(tmp_path: Path) -> No
         rows = list(csv.DictReader(file))
     assert [(row["line"], row["user_id"]) for row in rows] == [("3", "p1"), ("4", "p2"), ("8", "p6"), ("9", "p7")]
     assert rows[0]["why"] == "country_code: must be a two-letter ISO country, not 'XYZ'"
+
+
+async def test_what_was_written_is_said_with_the_command_to_run_it(tmp_path: Path) -> None:
+    """It has the options that decide what a row asks; a journal without such rows gives a file without rows, and no command."""
+    text = ROWS.replace("user_id", "player id")
+    journal, _ = await run(tmp_path, text, "--column", "user_id=player id", "--null", "-")
+    failed, doubt = tmp_path / "failed rows.csv", tmp_path / "doubt.csv"
+    first, second = invoke("report", journal, "--failed", failed, "--in-doubt", doubt).err.splitlines()
+    command = f"teak-async identify '{failed}' --column 'user_id=player id' --null - -j new.db"
+    assert first == f"{failed}: 4 rows; run them with a new journal: {command}"
+    assert second == f"{doubt}: 0 rows"
+    failed.write_text(failed.read_text().replace("XYZ", "DE").replace("Mars/P2", "UTC").replace("Mars/P7", "UTC"))
+    async with fast_sandbox() as server:
+        ended = await ask(server, *shlex.split(command.replace("new.db", str(tmp_path / "new.db")))[1:])
+        assert (ended.code, set(server.players)) == (0, {"p1", "p2", "p6", "p7"}), ended.err
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--row", 3, "--failed", "NEW"), "--row only shows rows: leave --failed out, or give --row in another command"),
+        (("--user", "p1", "--in-doubt", "NEW", "--svg", "NEW2"), "--user only shows rows: leave --in-doubt and --svg out"),
+        (("--user", "p1", "--row", 3), "--row only shows rows: leave --user out"),
+    ],
+)
+async def test_what_shows_rows_stands_alone(tmp_path: Path, options: tuple[Any, ...], said: str) -> None:
+    """Nothing that was asked for is left out in silence."""
+    journal, _ = await run(tmp_path)
+    new = {"NEW": tmp_path / "new", "NEW2": tmp_path / "new2"}
+    ended = invoke("report", journal, *(new.get(option, option) for option in options))
+    assert (ended.code, said in ended.err, ended.out) == (2, True, "")
+    assert not any(path.exists() for path in new.values())
 
 
 async def test_results_have_one_line_for_a_row_and_state(tmp_path: Path) -> None:
