@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from attrs import define, field, frozen
 
 from teak_async._api.structure import unstructure
+from teak_async._journal.database import describe_time
 from teak_async.errors import DeadlinePassed, Delivery, InvalidRequest, TeakError
 from teak_async.models import AddressRequest, Request, Response
 
@@ -61,12 +63,13 @@ class Outcome:
         response: what the server said, when it succeeded.
         error: why it failed, otherwise.
         delivery: what became of it at the server.
-        attempts: how many attempts were made, rate-limited ones included.
+        attempts: how many attempts this run made, rate-limited ones included.
         line: the number of its line in the input, from 1; 0 where there are no lines.
         user_id: the player; `None` where nobody knows.
         known: whether an earlier run of the journal has reported the same.
         part: the place of the call among those of its row, from 0.
         resent: whether an earlier run of the journal may have sent it, too.
+        at: when it ended, in seconds of Unix time.
     """
 
     index: int
@@ -80,6 +83,7 @@ class Outcome:
     user_id: str | None = None
     resent: bool = False
     part: int = 0
+    at: float = field(factory=time.time, eq=False)
 
     @property
     def state(self) -> str:
@@ -96,7 +100,7 @@ class Outcome:
         plain |= {"part": self.part} if self.part else {}
         plain |= {} if self.user_id is None else {"user_id": self.user_id}
         plain |= {} if self.request is None else _named(self.request)
-        plain |= {"delivery": self.delivery.value, "attempts": self.attempts}
+        plain |= {"delivery": self.delivery.value, "attempts": self.attempts, "at": describe_time(self.at)}
         if self.resent:
             plain["resent"] = True
         if self.response is not None:

@@ -1,7 +1,7 @@
 """A command's run of a file: a bulk run of its rows, results as JSON Lines, an exit code.
 
-- Each row that ends is one line of results, except where the results of an earlier run have the same. After a kill, lines of
-  rows that the journal has may be missing.
+- Each row that ends is one line of results, except where the results of an earlier run have the same, or the next run of the
+  journal sends it. After a kill, lines of rows that the journal has may be missing.
 - Threads write the results and the messages, so that a reader that does not read blocks neither the loop nor an interrupt.
 - The first interrupt (Ctrl-C, SIGTERM, SIGHUP) stops new calls and finishes those on the wire. The second abandons these, too,
   and writes their results. The third ends the process.
@@ -147,7 +147,8 @@ async def _run(job: Job, session: TeakSession, interrupts: list[int], listening:
         progress.show(run.report, run.retries, find_notes(session.rates.values(), run.trouble, last))
 
     try:
-        async with ResultWriter(job.output, interrupts, progress.say_always) as results, session, run:
+        writer = ResultWriter(job.output, interrupts, progress.say_always, journaled=job.journal is not None)
+        async with writer as results, session, run:
             # From here on rows are sent. None was sent before, since nothing was awaited after the run began.
             listening.enter_context(_hand_interrupts_to(run, interrupts, progress))
             # Only now, with the journal open: a run that cannot begin keeps the results of an earlier one.

@@ -119,8 +119,9 @@ class FileOptions(NamedTuple):
             "--output",
             "-o",
             envvar="TEAK_OUTPUT",
-            help="Write the results (JSON Lines, one for each row) to this file, not to standard output. A run that goes on"
-            ' adds to its file: a row in doubt that it sends again has another line, with "resent".',
+            help="Write the results (JSON Lines, one for each call of a row) to this file, not to standard output. A run that"
+            ' goes on adds to its file: a row in doubt that it sends again has another line, with "resent", and the last one'
+            " holds. With a journal, rows that were not sent have none.",
         ),
     ] = None
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Let --output replace a file that exists.")] = False
@@ -158,8 +159,8 @@ class FileOptions(NamedTuple):
             "--deadline",
             metavar="TIME",
             envvar="TEAK_DEADLINE",
-            help="Send nothing after this time, and report the rest as not sent: '2026-01-31 18:00' (in this machine's zone,"
-            " unless +01:00 or Europe/Berlin follows), 'tomorrow 6:30', 18:00, 2h30m.",
+            help="Send nothing after this time, and leave the rest, which the same command sends later by its journal:"
+            " '2026-01-31 18:00' (in this machine's zone, unless +01:00 or Europe/Berlin follows), 'tomorrow 6:30', 18:00, 2h30m.",
         ),
     ] = None
     max_failures: Annotated[

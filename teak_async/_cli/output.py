@@ -112,12 +112,13 @@ class ResultWriter:
         path: the file; `None` for standard output.
         interrupts: the signals received so far. After one, the writer soon gives up on a stuck output.
         say: tells the user, once, that the output is stuck.
+        journaled: whether the run has a journal. Its rows that were not sent have no line: the next run sends them.
 
     Raises:
         InputError: when the output cannot be opened.
     """
 
-    def __init__(self, path: Path | None, interrupts: list[int], say: Callable[[str], None]) -> None:
+    def __init__(self, path: Path | None, interrupts: list[int], say: Callable[[str], None], *, journaled: bool) -> None:
         if path is None and sys.stdout is None:
             raise InputError("standard output is closed; name a file with --output")
         self._path = path
@@ -125,6 +126,7 @@ class ResultWriter:
         self._name = "standard output" if path is None else str(path)
         self._interrupts = interrupts
         self._say = say
+        self._journaled = journaled
         self._said = False
         self._stop: Callable[[], None] = lambda: None
         loop = asyncio.get_running_loop()
@@ -174,8 +176,8 @@ class ResultWriter:
             self._thread.call(partial(_begin_file, self._path, resumed))
 
     async def write(self, outcome: Outcome) -> None:
-        """Write the line of a row, unless an earlier run has reported the same. Wait while too many lines are not written."""
-        if outcome.known:
+        """Write the line of a row, unless an earlier run has, or the next one will. Wait while too many are not written."""
+        if outcome.known or (self._journaled and outcome.state == "not_sent"):
             return
         self._thread.put(json.dumps(outcome.as_dict(), ensure_ascii=False) + "\n")
         if self._thread.waiting > MAX_LINES and not self._interrupts:

@@ -174,9 +174,10 @@ def describe_story(story: Mapping[str, Any]) -> str:
     state = story["state"].replace("_", " ")
     delivery = "" if story["delivery"] is None else f", delivery {story['delivery'].replace('_', ' ')}"
     limited = f", {story['rate_limited']:,} of them rate-limited" if story["rate_limited"] else ""
+    cut_off = ", and perhaps one that was cut off" if story["state"] == "in_doubt" and not story["attempts"] else ""
     lines = [
         f"{where}: {what}: {state}{delivery}",
-        f"  attempts: {story['attempts']:,}{limited}; last written {story['last_written']}",
+        f"  attempts: {story['attempts']:,}{limited}{cut_off}; last written {story['last_written']}",
     ]
     errors = {name: story[name] for name in ("first_error", "error") if story[name] is not None}
     lines += [f"  {name.replace('_', ' ')}: {error['type']}: {error['message']}" for name, error in errors.items()]

@@ -51,7 +51,7 @@ CREATE TABLE rows (
     digest TEXT NOT NULL,  -- Of what the row asks.
     source TEXT,  -- The row as it stood, or as JSON. A blob where it is no UTF-8, empty where it was too long.
     state TEXT NOT NULL,  -- One of: not_sent, intent (about to be sent, or sent), succeeded, failed, in_doubt.
-    attempts INTEGER NOT NULL,  -- Of all runs together.
+    attempts INTEGER NOT NULL,  -- Of all runs in which the row ended. A run that was killed, or left the row, adds none.
     pauses INTEGER NOT NULL,  -- Of these, attempts that were rate-limited, each followed by a pause.
     delivery TEXT,  -- One of: not_sent, rejected, done, unknown. Of a failed row that was done, the response is unreadable.
     first_error TEXT,  -- How the first attempt that failed ended. It stays, whatever comes later.

@@ -69,6 +69,7 @@ async def test_identify(tmp_path: Path, name: str, text: str) -> None:
         "user_id": "a",
         "delivery": "done",
         "attempts": 1,
+        "at": rows[0]["at"],
         "response": {"country_code": "FR", "opt_out_states": states, "session_id": session_id, "deep_link": None},
     }
 

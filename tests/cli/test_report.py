@@ -6,7 +6,9 @@ import json
 import re
 import shlex
 import sqlite3
+import time
 from contextlib import closing
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -98,11 +100,12 @@ async def test_a_row_that_was_cut_off_keeps_its_reason(tmp_path: Path) -> None:
     text = "user_id,country_code\np1,DE\np2,DE\n"
     journal, _ = await run(tmp_path, text, code=0)
     with closing(sqlite3.connect(journal)) as connection, connection:
-        connection.execute("UPDATE rows SET state = 'intent', error = NULL WHERE row = 1")
+        connection.execute("UPDATE rows SET state = 'intent', error = NULL, attempts = 0 WHERE row = 1")
     before = re.search("1 in doubt, first line 3: .*", invoke("report", journal).out)
     _, said = await run(tmp_path, text, code=3)
     assert before is not None
     assert before[0] in said
+    assert "  attempts: 0, and perhaps one that was cut off; " in invoke("report", journal, "--row", 3).out
     assert before[0] in invoke("report", journal).out
 
 
@@ -163,7 +166,8 @@ async def test_rows_that_fail_otherwise_do_not_hide_a_wrong_game(tmp_path: Path,
     source = tmp_path / "in.csv"
     source.write_text("user_id,country_code\n" + ("p,DE\n" * 9 + f"{bad}\n") * 60 + "p,DE\n" * 3_000)
     async with fast_sandbox() as server:
-        server.fail_next("desktop_push_status", *["response_lost"] * lost)
+        for _ in range(lost):
+            server.fail_next("desktop_push_status", "response_lost")
         ended = await ask(server, "opt-out", source, "--ignore-extra", "--rate", 1000)
     assert re.search("stopped, since 100 rows failed for the same reason before one succeeded .*No player with id", ended.err)
 
@@ -230,6 +234,29 @@ async def test_failed_rows_say_why_in_columns_of_their_own(tmp_path: Path) -> No
         rows = list(csv.DictReader(file))
     assert [(row["line"], row["user_id"]) for row in rows] == [("3", "p1"), ("4", "p2"), ("8", "p6"), ("9", "p7")]
     assert rows[0]["why"] == "country_code: must be a two-letter ISO country, not 'XYZ'"
+
+
+@pytest.mark.parametrize("journaled", [True, False])
+async def test_what_a_deadline_leaves_has_a_line_where_nothing_else_knows_it(tmp_path: Path, journaled: bool) -> None:
+    """With a journal, the next run sends these rows, and each then has one line. Each line says when its row ended."""
+    source, results = tmp_path / "in.csv", tmp_path / "proof.jsonl"
+    source.write_text("user_id\n" + "".join(f"p{number}\n" for number in range(40)))
+    given = ("opt-out", source, "--output", results, *(("-j", tmp_path / "run.db") if journaled else ()))
+    begun = time.time()
+    async with fast_sandbox() as server:
+        for number in range(40):
+            server.add_player(f"p{number}")
+        ended = await ask(server, *given, "--rate", 5, "--deadline", "2s")
+        assert (ended.code, "not sent" in ended.err) == (1, True)
+        lines = [json.loads(line) for line in results.read_text().splitlines()]
+        assert {line["state"] for line in lines} == {"succeeded"} | ({"not_sent"} if not journaled else set())
+        if journaled:
+            assert (await ask(server, *given)).code == 0
+            lines = [json.loads(line) for line in results.read_text().splitlines()]
+    assert sorted(line["index"] for line in lines) == list(range(40))
+    for line in lines:
+        assert line["at"].endswith("Z")
+        assert begun - 1 <= datetime.fromisoformat(line["at"]).timestamp() <= time.time()
 
 
 async def test_what_was_written_is_said_with_the_command_to_run_it(tmp_path: Path) -> None:
