@@ -29,6 +29,11 @@ from .signals import LISTENER
 _ZONES = ("America/New_York", "Europe/Paris", "Asia/Tokyo", "America/Sao_Paulo", "Australia/Sydney")
 
 
+def name_player(number: int) -> str:
+    """Return the user_id of a made-up player."""
+    return f"player-{number:06}"
+
+
 def write_players(path: Path, players: int, first: int = 0) -> None:
     """Write a CSV file of made-up players, numbered from `first` on."""
     draw = random.Random(2026)  # noqa: S311 - seeded, so each demo has the same players
@@ -37,7 +42,7 @@ def write_players(path: Path, players: int, first: int = 0) -> None:
         writer.writerow(["user_id", "client_ip", "timezone_id", "email"])
         for number in range(first, first + players):
             address = f"203.0.113.{draw.randrange(1, 255)}"
-            writer.writerow([f"player-{number:06}", address, draw.choice(_ZONES), f"player{number}@example.com"])
+            writer.writerow([name_player(number), address, draw.choice(_ZONES), f"player{number}@example.com"])
 
 
 @asynccontextmanager

@@ -10,7 +10,7 @@ import typer
 
 from teak_async.sandbox import GAME_ID, SECRET_KEY, Faults, Sandbox
 
-from .demo import ended_by_signal, run_demo
+from .demo import ended_by_signal, name_player, run_demo
 from .errors import fail
 from .options import FaultOptions, ServerOptions
 from .signals import LISTENER
@@ -18,14 +18,21 @@ from .signals import LISTENER
 
 def run_sandbox(server_options: ServerOptions, fault_options: FaultOptions) -> None:
     LISTENER.set_exit_message("the sandbox has ended")
+    options = server_options._asdict()
+    names = map(name_player, range(options.pop("players")))
     try:
-        options = server_options._asdict()
         limits = _read_limits(options.pop("limit"))
         server = Sandbox(**options, limits=limits, faults=Faults(**fault_options._asdict()))
+        for name in names:
+            server.add_player(name)
         with suppress(KeyboardInterrupt):
             asyncio.run(_serve(server))
-    except (ValueError, OSError) as error:
+    except ValueError as error:
         raise fail(str(error)) from None
+    except OSError as error:
+        reason = str(error.strerror).rpartition(": ")[2]
+        remedy = "name another --port, 0 for a free one, or another --host"
+        raise fail(f"cannot listen at {server_options.host}:{server_options.port}: {reason}; {remedy}") from None
     typer.echo(_describe_traffic(server))
 
 
@@ -61,4 +68,5 @@ def _describe_traffic(server: Sandbox) -> str:
         for path, seen in server.seen.items()
     ]
     counts = server.summary()
-    return "\n".join([*lines, f"{counts['players']:,} players, {counts['sessions']:,} sessions"])
+    opted_out = ", ".join(f"{count:,} on {channel}" for channel, count in counts["opted_out"].items())
+    return "\n".join([*lines, f"{counts['players']:,} players, {counts['sessions']:,} sessions; opted out: {opted_out}"])

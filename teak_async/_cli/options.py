@@ -159,8 +159,8 @@ class FileOptions(NamedTuple):
             "--deadline",
             metavar="TIME",
             envvar="TEAK_DEADLINE",
-            help="Send nothing after this time, and leave the rest, which the same command sends later by its journal:"
-            " '2026-01-31 18:00' (in this machine's zone, unless +01:00 or Europe/Berlin follows), 'tomorrow 6:30', 18:00, 2h30m.",
+            help="Send nothing after this time, and leave the rest for a later run of the journal: '2026-01-31 18:00' (in this"
+            " machine's zone, unless +01:00 or Europe/Berlin follows), 'tomorrow 6:30', 18:00, 2h30m.",
         ),
     ] = None
     max_failures: Annotated[
@@ -277,6 +277,7 @@ class ServerOptions(NamedTuple):
         list[str] | None,
         typer.Option("--limit", metavar="NAME=N", help="Another limit that is not Teak's, as exclusions=5; repeatable."),
     ] = None
+    players: Annotated[int, typer.Option(min=0, help="Begin with so many players: player-000000, player-000001 and so on.")] = 0
 
 
 class FaultOptions(NamedTuple):

@@ -140,6 +140,14 @@ class Game:
         self._owners: dict[str, str] = {}
         self._sessions = 0
 
+    def count_opted_out(self) -> dict[str, int]:
+        """Count those that are opted out of a whole channel: players on push, addresses on email."""
+        counts = dict.fromkeys((DESKTOP_PUSH, "push"), 0)
+        for player in self.players.values():
+            for channel, subscription in player.channels.items():
+                counts[channel] += subscription.state == "opt_out"
+        return {**counts, "email": sum(address.state == "opt_out" for address in self.addresses.values())}
+
     def exclusion_of(self, user_id: str) -> Exclusion | None:
         """Return a player's exclusion, unless it has expired."""
         found = self.exclusions.get(user_id)

@@ -299,7 +299,10 @@ async def test_port_in_use() -> None:
     """A sandbox whose port is taken says so."""
     async with Sandbox() as server:
         port = server.url.rpartition(":")[2]
-        is_refused(await asyncio.to_thread(invoke, "sandbox", "--port", port), port, "address already in use")
+        ended = await asyncio.to_thread(invoke, "sandbox", "--port", port)
+        is_refused(ended, f"cannot listen at 127.0.0.1:{port}: address already in use; name another --port, 0 for a free one")
+    ended = await asyncio.to_thread(invoke, "sandbox", "--host", "192.0.2.1", "--port", 0)
+    is_refused(ended, "cannot listen at 192.0.2.1:0: ", "or another --host")
 
 
 @pytest.mark.parametrize(
@@ -539,7 +542,7 @@ async def test_closed_standard_output(tmp_path: Path) -> None:
 
 async def test_sandbox(tmp_path: Path) -> None:
     """The sandbox tells how to use it, can be used so, and ends at Ctrl-C with what it saw."""
-    async with started(NOWHERE, "sandbox", "--port", 0, "--identify", 5000) as process:
+    async with started(NOWHERE, "sandbox", "--port", 0, "--identify", 5000, "--players", 2) as process:
         assert process.stdout is not None
         said = b"".join([await asyncio.wait_for(process.stdout.readline(), WAIT) for _ in range(2)]).decode()
         told = dict(re.findall(r"(TEAK_\w+)=(\S+)", said))
@@ -547,11 +550,15 @@ async def test_sandbox(tmp_path: Path) -> None:
         assert f"Teak sandbox at {told['TEAK_BASE_URL']}; open it to see" in said
         used = await asyncio.to_thread(invoke, "identify", players(tmp_path, 3), **told)
         assert (used.code, len(used.rows)) == (0, 3)
+        (tmp_path / "made_up.csv").write_text("user_id,email\nplayer-000000,eve@example.com\nplayer-000001,\n")
+        used = await asyncio.to_thread(invoke, "opt-out", tmp_path / "made_up.csv", "--channel", "all", **told)
+        assert (used.code, len(used.rows)) == (0, 5)
         process.send_signal(signal.SIGINT)
         ended = await finish(process)
     assert (ended.code, ended.err) == (0, "")
     assert f"{IDENTIFY}: 3 requests, 0 rate-limited, busiest second " in ended.out
-    assert ended.out.splitlines()[-1] == "3 players, 3 sessions"
+    opted_out = "2 on desktop_push, 2 on push, 1 on email"
+    assert ended.out.splitlines()[-1] == f"5 players, 3 sessions; opted out: {opted_out}"
 
 
 async def test_sandbox_with_faults(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -367,7 +367,7 @@ async def test_what_was_received(ask: Plain, clock: SimpleNamespace) -> None:
 async def test_summary(ask: Plain, clock: SimpleNamespace) -> None:
     """The summary counts requests and sessions, and `GET /sandbox` gives the same without being counted."""
     async with Sandbox(identify=3) as server:
-        server.add_player("silent")
+        server.add_player("silent", state="opt_out")
         for user_id in ("a", "b", "b", "b"):
             await ask(server, "POST", IDENTIFY, user_id=user_id, **ADDRESS)
         async with ask.http.get(f"{server.url}/sandbox") as response:
@@ -380,6 +380,7 @@ async def test_summary(ask: Plain, clock: SimpleNamespace) -> None:
         "players": 3,
         "sessions": 3,
         "players_by_sessions": {"0": 1, "1": 1, "2": 1},
+        "opted_out": {"desktop_push": 1, "push": 0, "email": 0},
     }
 
 
