@@ -143,7 +143,7 @@ def kind_of_address(text: str) -> str | None:
         ip_address(text)
     except ValueError:
         if text.strip().lower() in _NO_ADDRESS:
-            return "a word for no address; give a country_code, or 127.0.0.1 when neither is known"
+            return "a word for no address; give a country_code, or 127.0.0.1 if the place is not known"
         found = (kind for pattern, kind in _KINDS if re.fullmatch(pattern, text[:200], re.DOTALL))
         return next(found, "other text")
     return None

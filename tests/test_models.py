@@ -128,8 +128,8 @@ def test_address(address: str) -> None:
         ("p1@example.com", "an email address"),
         ("/run/app.sock", "a path"),
         ("3232235777", "a whole number"),
-        ("unknown", "a word for no address; give a country_code, or 127.0.0.1 when neither is known"),
-        ("NULL", "a word for no address; give a country_code, or 127.0.0.1 when neither is known"),
+        ("unknown", "a word for no address; give a country_code, or 127.0.0.1 if the place is not known"),
+        ("NULL", "a word for no address; give a country_code, or 127.0.0.1 if the place is not known"),
         ("?!", "other text"),
     ],
 )
@@ -180,7 +180,7 @@ def test_all_problems_at_once() -> None:
 
 def test_no_location() -> None:
     """Leaving out both address and country is one problem, named as the server names it, beside the others."""
-    with pytest.raises(InvalidRequest, match=r"client_ip='127\.0\.0\.1' when neither is known") as caught:
+    with pytest.raises(InvalidRequest, match=r"client_ip='127\.0\.0\.1' if the place is not known") as caught:
         Identify("")
     assert list(caught.value.errors) == ["user_id", "location"]
 

@@ -125,7 +125,7 @@ class ColumnMap:
             if found is None:
                 continue
             if columns.count(found) > 1:
-                raise InputError(f"{place}: two columns hold the parameter {found}")
+                raise InputError(f"{place}: two columns hold the parameter {found}; leave one out, or name it by --column")
             if found in self.constants:
                 raise InputError(f"{place}: the column {name.strip()!r} and --constant both give {found}; leave --constant out")
         for needed, message in self.schema.needed:

@@ -14,14 +14,14 @@ import typer
 from attrs import fields_dict
 from yarl import URL
 
-from teak_async._journal.history import is_in_use, iter_at_line
+from teak_async._journal.history import describe_extent, is_in_use, iter_at_line
 from teak_async._limits.session_limits import Limits
 from teak_async._session import TeakSession
 from teak_async.errors import LedgerUnavailable, Outage, TeakError
 from teak_async.models import State
 
 from .dry_run import describe_dry_run, dry_run_job
-from .errors import InputError, fail, say
+from .errors import InputError, describe_refusal, fail, name_options, say
 from .export import describe_export, export_rows
 from .failures import in_doubt_states, rows_of_user
 from .files import same_file
@@ -52,6 +52,8 @@ from .tls import make_ssl_context
 
 PAIRS = {"--column": "user_id=player_id", "--constant": "country_code=US"}
 """An example of the value of each option."""
+CREDENTIALS = {"TEAK_GAME_ID": "Teak App ID", "TEAK_SECRET_KEY": "Teak Server Secret"}
+"""The variables that hold the credentials."""
 ONLY_OPTIONS = IdentifyOptions()
 """The default options, for commands other than `identify`."""
 
@@ -71,7 +73,7 @@ def run_file(
         if options.file is None and options.sql is None:
             raise InputError("no input: name a FILE, or - for standard input, or give a query with --sql")
         schema = _schema_of(label, category, channels or CHANNELS[:1], until)
-        _check_credentials()
+        _check_credentials(", or in a file that --env-file names")
         deadline = _read_moment("--deadline", options.deadline)
         context = make_ssl_context(options.ca_file, options.client_cert, options.client_key)
         limits = Limits() if options.rate is None else Limits(**dict.fromkeys(fields_dict(Limits), options.rate))
@@ -109,9 +111,9 @@ def run_file(
     except (Outage, LedgerUnavailable) as error:
         raise fail(str(error), Exit.OUTAGE) from None
     except (InputError, ValueError, TeakError) as error:
-        raise fail(str(error).replace("base_url", "--base-url").replace("share=", "--share ")) from None
+        raise fail(name_options(str(error))) from None
     except OSError as error:
-        raise fail(f"{error.filename}: {error.strerror}") from None
+        raise fail(f"{error.filename}: {describe_refusal(error)}") from None
     raise typer.Exit(code)
 
 
@@ -182,16 +184,19 @@ def _read_pairs(option: str, given: list[str] | None) -> dict[str, str]:
         if not (name and sign and value.strip()):
             raise InputError(f"{option}: {text!r} is not of the form {PAIRS[option]}")
         if pairs.setdefault(name, value.strip()) != value.strip():
-            raise InputError(f"{option}: {name} is given twice")
+            raise InputError(f"{option}: {name} is given twice; leave one out")
     return pairs
 
 
-def _check_credentials() -> None:
+def _check_credentials(or_else: str = "") -> None:
     """Check the credentials here, since the session's messages name parameters of a program."""
-    for variable, what in (("TEAK_GAME_ID", "Teak App ID"), ("TEAK_SECRET_KEY", "Teak Server Secret")):
-        value = os.environ.get(variable, "").strip()
-        if not value:
-            raise InputError(f"no {what}: set {variable} in the environment")
+    given = {variable: os.environ.get(variable, "").strip() for variable in CREDENTIALS}
+    if missing := [variable for variable, value in given.items() if not value]:
+        whats = " and ".join(f"no {CREDENTIALS[variable]}" for variable in missing)
+        how = f"set {' and '.join(missing)} in the environment{or_else}"
+        raise InputError(f"{whats}: {how}; to try it without a game, begin with: teak-async sandbox")
+    for variable, what in CREDENTIALS.items():
+        value = given[variable]
         if value.encode(errors="ignore").decode() != value:
             raise InputError(f"no {what}: the value of {variable} in the environment is not UTF-8 text")
 
@@ -239,7 +244,7 @@ def run_report(options: ReportOptions) -> None:
     except (InputError, TeakError) as error:
         raise fail(str(error)) from None
     except OSError as error:
-        raise fail(f"{error.filename}: {error.strerror}") from None
+        raise fail(f"{error.filename}: {describe_refusal(error)}") from None
     typer.echo(json.dumps(report.as_dict()) if options.as_json else "\n".join(report.lines()))
 
 
@@ -262,7 +267,7 @@ def _print_stories(options: ReportOptions) -> None:
     else:
         rows, what = rows_of_user(options.journal, options.user or ""), f"the player {options.user}"
     if not rows:
-        raise InputError(f"{options.journal}: has nothing on {what}; it was not read yet, or is not in the input")
+        raise InputError(f"{options.journal}: has nothing on {what}; {describe_extent(options.journal)}")
     for row in rows:
         story = story_of(row, running=running, user_id=options.user)
         typer.echo(json.dumps(story) if options.as_json else describe_story(story))
@@ -276,7 +281,7 @@ def run_limits(address: str, *, watch: bool, as_json: bool) -> None:
     except LedgerUnavailable as error:
         raise fail(str(error), Exit.OUTAGE) from None
     except (ValueError, TeakError) as error:
-        raise fail(str(error).replace("share=", "--share ")) from None
+        raise fail(name_options(str(error))) from None
 
 
 def run_list(base_url: str, after: str | None, since: str | None) -> None:
@@ -295,7 +300,7 @@ def run_list(base_url: str, after: str | None, since: str | None) -> None:
         silence_broken_pipe()
         raise typer.Exit(Exit.WRONG_USAGE) from None
     except (InputError, ValueError, TeakError) as error:
-        raise fail(str(error).replace("base_url", "--base-url")) from None
+        raise fail(name_options(str(error))) from None
 
 
 def _write(lines: str) -> None:

@@ -2,9 +2,23 @@
 
 from __future__ import annotations
 
+import errno
+import re
 from contextlib import suppress
 
 import typer
+
+REMEDIES = {
+    errno.ENOENT: "name one that is there",
+    errno.EISDIR: "name a file in it",
+    errno.ENOTDIR: "name one in a folder",
+    errno.EACCES: "name one that you may use",
+    errno.ENAMETOOLONG: "give it a shorter name",
+    errno.ELOOP: "name the file itself, since these links lead back to themselves",
+    errno.ENOSPC: "make room, or name a place on another disk",
+}
+"""What to do about a file that the system refuses."""
+_PARAMETERS = re.compile(r"\b(share(?==)|base_url)=?(['\"])?")
 
 
 class InputError(Exception):
@@ -15,6 +29,17 @@ def fail(message: str, code: int = 2) -> typer.Exit:
     """Report an error; return the exception that ends the command with an exit code."""
     say(f"teak-async: {message}")
     return typer.Exit(code)
+
+
+def describe_refusal(error: OSError) -> str:
+    """Return why the system refuses a file, and what to do."""
+    remedy = REMEDIES.get(error.errno or 0)
+    return f"{error.strerror}; {remedy}" if remedy else str(error.strerror)
+
+
+def name_options(message: str) -> str:
+    """Return a message of the library with the options of the command in place of the parameters."""
+    return _PARAMETERS.sub(lambda found: f"--{found[1].replace('_', '-')}{' ' if found[2] else ''}{found[2] or ''}", message)
 
 
 def say(message: str) -> None:

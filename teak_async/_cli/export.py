@@ -22,7 +22,7 @@ from teak_async._journal.database import JournalSummary
 from teak_async._journal.history import PastRow, iter_in_states
 
 from .columns import REPORTED, guess_parameter
-from .errors import InputError
+from .errors import InputError, describe_refusal
 from .failures import why
 from .reasons import split_error
 from .records import find_delimiter, read_object
@@ -76,7 +76,7 @@ def export_rows(journal: Path, summary: JournalSummary, path: Path, *states: str
                 else:
                     missing += 1
     except OSError as error:
-        raise InputError(f"{path}: cannot be written: {error.strerror}") from None
+        raise InputError(f"{path}: cannot be written: {describe_refusal(error)}") from None
     return Export(rows, missing, [name for name in CHANNELS if name in channels])
 
 

@@ -26,7 +26,9 @@ async def show_limits(address: str, say: Callable[[str], object], *, watch: bool
     """
     path = path_of(address)
     if path is not None and not path.exists():
-        raise LedgerError(f"{path}: no such ledger; the first session with share= makes it")
+        raise LedgerError(
+            f"{path}: no such ledger; name the one of a command's --share, or of TEAK_SHARE; the first that opens it makes it"
+        )
     ledger = ledger_at(address)
     try:
         await ledger.open()

@@ -15,7 +15,7 @@ from rich.text import Text
 from teak_async._journal.database import JournalSummary, describe_time, read_summary
 from teak_async._journal.history import PastRow, is_in_use, read_seconds
 
-from .errors import InputError
+from .errors import InputError, describe_refusal
 from .failures import read_reasons, state_of, why
 from .pace import Seconds, describe_pace, find_pauses
 from .reasons import Reasons, split_error
@@ -134,7 +134,7 @@ def save_picture(report: RunReport, path: Path) -> None:
     try:
         console.save_svg(str(path), title=f"teak-async report {report.journal.name}")
     except OSError as error:
-        raise InputError(f"{path}: cannot be written: {error.strerror}") from None
+        raise InputError(f"{path}: cannot be written: {describe_refusal(error)}") from None
 
 
 def story_of(row: PastRow, *, running: bool, user_id: str | None = None) -> dict[str, Any]:

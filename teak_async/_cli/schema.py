@@ -78,7 +78,10 @@ class RowSchema:
 def identify_schema() -> RowSchema:
     """Return the schema for `Identify`."""
     columns = ("user_id", "client_ip", "country_code", "timezone_id", "email", "deep_link")
-    location = ("client_ip", "country_code"), "a column client_ip or country_code (client_ip 127.0.0.1 where neither is known)"
+    location = (
+        ("client_ip", "country_code"),
+        "a column client_ip or country_code (if you know neither: --constant client_ip=127.0.0.1)",
+    )
     return RowSchema("identify", columns, _of_player(lambda row: Identify(**row)), (_USER_ID, location), limit="identify")
 
 

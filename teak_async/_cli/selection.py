@@ -52,6 +52,8 @@ def read_part(text: str | None) -> Part:
             return Part(rows=int(first))
         if dash and first and int(first) and (not last or int(last) >= int(first)):
             return Part(first=int(first), last=int(last) if last else inf)
+        if first and last and int(first) > int(last):
+            raise InputError(f"--rows: {text!r} goes backwards; write {last}-{first}")
     raise InputError(f"--rows: {text!r} is neither a count, such as 100, nor lines of the file, such as 5001-6000")
 
 

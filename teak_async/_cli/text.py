@@ -20,7 +20,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from .errors import InputError
+from .errors import InputError, describe_refusal
 from .kinds import find_compression, find_encoding, find_line_end
 
 MAX_LINE = 1 << 20
@@ -175,7 +175,7 @@ def _open(path: str) -> io.FileIO:
         # Not `sys.stdin`: a thread that waits in its `read` holds a lock that Python needs at exit.
         return io.FileIO(os.dup(STDIN) if path == "-" else path)
     except OSError as error:
-        raise InputError(f"{path}: {error.strerror}") from None
+        raise InputError(f"{path}: {describe_refusal(error)}") from None
 
 
 def _read_head(stream: Any, is_enough: Callable[[bytes], bool]) -> bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ssl
 from pathlib import Path
 
-from .errors import InputError
+from .errors import InputError, describe_refusal
 
 _CERTIFICATE = b"-----BEGIN CERTIFICATE-----"
 _TRUSTED = b"-----BEGIN TRUSTED CERTIFICATE-----"
@@ -73,7 +73,7 @@ def _check_pem(option: str, path: Path, *, certificate: bool, key: bool) -> None
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise InputError(f"{option}: {path}: {error.strerror}") from None
+        raise InputError(f"{option}: {path}: {describe_refusal(error)}") from None
     if data.startswith(_DER):
         remedy = "openssl x509 -inform der -in FILE, openssl pkey -inform der -in FILE, or openssl pkcs12 -nodes -in FILE"
         raise InputError(f"{option}: {path}: this is not PEM, but looks like DER or PKCS #12; turn it into PEM: {remedy}")

@@ -73,6 +73,14 @@ _UPSERT = """ON CONFLICT (row, part) DO UPDATE SET state = excluded.state, attem
 DONE = "(state = 'succeeded' OR (state = 'failed' AND delivery = 'done'))"
 """Rows that were certainly done: with a response, or with one that cannot be understood."""
 
+_REMEDIES = {
+    "SQLITE_NOTADB": "name the file that a run was given as its journal",
+    "SQLITE_CORRUPT": "name a copy of it from before",
+    "SQLITE_FULL": "make room",
+    "SQLITE_READONLY": "name one that may be written",
+}
+"""What to do about SQLite's errors."""
+
 _values_of = attrgetter(*_FIELDS)
 
 
@@ -135,10 +143,14 @@ def _close_on_error(connection: sqlite3.Connection, problem: str) -> Iterator[No
         yield
     except sqlite3.Error as error:
         connection.close()
-        raise JournalError(f"{problem}: {error}") from None
+        raise JournalError(f"{problem}: {_explain(error)}") from None
     except BaseException:
         connection.close()
         raise
+
+
+def _explain(error: sqlite3.Error) -> str:
+    return f"{error}; {_REMEDIES.get(getattr(error, 'sqlite_errorname', ''), 'name another file')}"
 
 
 def is_new(path: str | Path) -> bool:
@@ -269,7 +281,8 @@ def check_run(path: Path, found: Mapping[str, str], about: Mapping[str, str]) ->
     """
     for name, value in about.items():
         if found.get(name) != value and not isinstance(value, Note):
-            was = f"its {name} is {found.get(name)!r}, not {value!r}"
+            before, now = (repr(text) if text else "the default" for text in (found.get(name), value))
+            was = f"its {name} {'are' if name.endswith('s') else 'is'} {before}, not {now}"
             raise JournalError(f"{path}: the journal of another run: {was}; give this one its own journal")
 
 
@@ -327,12 +340,13 @@ def describe_time(moment: float) -> str:
 def open_to_read(path: str | Path) -> Iterator[sqlite3.Connection]:
     file = Path(os.path.realpath(path))
     if not file.is_file():
-        raise JournalError(f"{path}: no such journal")
+        raise JournalError(f"{path}: no such journal; name the file that a run was given as its journal")
     _check_log(path)
     with closing(sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True)) as connection:
         try:
             _check_format(connection, Path(path))
             yield connection
         except sqlite3.Error as error:
-            remedy = "" if os.access(file.parent, os.W_OK) else "; copy it, and its -wal, to a folder that you may write to"
-            raise JournalError(f"{path}: cannot be read as a journal: {error}{remedy}") from None
+            said = f"{error}; copy it, and its -wal, to a folder that you may write to"
+            why = _explain(error) if os.access(file.parent, os.W_OK) else said
+            raise JournalError(f"{path}: cannot be read as a journal: {why}") from None

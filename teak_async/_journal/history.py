@@ -61,6 +61,16 @@ def iter_of_user(path: str | Path, user_id: str) -> Iterator[PastRow]:
     return _select(path, f"row IN ({found})", user_id)
 
 
+def describe_extent(path: str | Path) -> str:
+    """Say which part of the input the journal has rows of."""
+    with open_to_read(path) as connection:
+        ends = connection.execute("SELECT min(line), max(line), min(row), max(row) FROM rows").fetchone()
+    if ends[0] is None:
+        return "no row was read yet"
+    first, last = ends[:2] if ends[0] else ends[2:]
+    return f"the rows that were read are {'lines' if ends[0] else 'rows'} {first:,} to {last:,} of the input"
+
+
 def _select(path: str | Path, where: str, *values: object) -> Iterator[PastRow]:
     with open_to_read(path) as connection:
         select = f"SELECT {_COLUMNS} FROM rows WHERE {where} ORDER BY row, part"  # noqa: S608 - constants only

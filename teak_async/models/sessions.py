@@ -67,7 +67,9 @@ class Identify(PlayerRequest[PlayerSession]):
     def _check(self, problems: Problems) -> None:
         super()._check(problems)
         if self.client_ip is None and self.country_code is None:
-            problems.add("location", "either client_ip or country_code is needed (client_ip='127.0.0.1' when neither is known)")
+            problems.add(
+                "location", "either client_ip or country_code is needed (client_ip='127.0.0.1' if the place is not known)"
+            )
         ip = self.client_ip
         if ip is not None and problems.check_text("client_ip", ip) and (kind := kind_of_address(ip)):
             # Not quoted, since errors are logged and this may be a player's address, with a port or beside a proxy's.

@@ -248,7 +248,11 @@ async def test_the_secret_is_not_shown(tmp_path: Path, monkeypatch: pytest.Monke
         ),
         ("identify", b"user_id;address\np;127.0.0.1\n", "line 1: unknown column 'address'; known are user_id"),
         ("identify", b"client_ip\n127.0.0.1\n", "line 1: the header needs a column user_id"),
-        ("identify", b"user_id\np\n", "a column client_ip or country_code (client_ip 127.0.0.1 where neither is known)"),
+        (
+            "identify",
+            b"user_id\np\n",
+            "a column client_ip or country_code (if you know neither: --constant client_ip=127.0.0.1)",
+        ),
         ("opt-out", b"category\nsales\n", "line 1: the header needs a column user_id; known columns are user_id, category"),
         (
             "status",
@@ -275,7 +279,10 @@ def is_refused(ended: Ended, *said: str) -> None:
         assert part in line
 
 
-@pytest.mark.parametrize(("name", "said"), [("none.csv", "No such file or directory"), ("", "Is a directory")])
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("none.csv", "No such file or directory; name one that is there"), ("", "Is a directory; name a file in it")],
+)
 def test_no_file(tmp_path: Path, name: str, said: str) -> None:
     """What is no file is one clear line with its name."""
     is_refused(invoke("identify", tmp_path / name, **credentials(NOWHERE)), str(tmp_path / name), said)
@@ -286,7 +293,11 @@ def test_no_file(tmp_path: Path, name: str, said: str) -> None:
 def test_missing_credentials(tmp_path: Path, variable: str, what: str, value: str | None) -> None:
     """Without credentials one line says which are missing and how to give them."""
     given = {**credentials(NOWHERE), variable: value}
-    is_refused(invoke("identify", players(tmp_path, 1), **given), f"no {what}", f"set {variable} in the environment")
+    is_refused(invoke("identify", players(tmp_path, 1), **given), f"no {what}: set {variable} in the environment, or in a file")
+    none = dict.fromkeys(("TEAK_GAME_ID", "TEAK_SECRET_KEY"), value)
+    both = "no Teak App ID and no Teak Server Secret: set TEAK_GAME_ID and TEAK_SECRET_KEY in the environment"
+    is_refused(invoke("identify", players(tmp_path, 1), **none), f"{both}, or in a file that --env-file names; to try it")
+    is_refused(invoke("exclusions", **none), f"{both}; to try it without a game, begin with: teak-async sandbox")
 
 
 def test_bad_base_url(tmp_path: Path) -> None:
@@ -735,7 +746,7 @@ LONG = "x" * 300
     ("arguments", "said"),
     [
         (("identify", "IN", "--output", LONG), "File name too long"),
-        (("identify", "IN", "--journal", LONG), "File name too long"),
+        (("identify", "IN", "--journal", LONG), "File name too long; give it a shorter name"),
         (("identify", "IN", "--journal", LONG, "--dry-run"), "File name too long"),
         (("identify", "IN", "--journal", "/no/such/run.db", "--dry-run"), "its folder is not there"),
         (("identify", "IN", "--journal", "/proc", "--dry-run"), "a folder; name a file"),
@@ -745,13 +756,26 @@ LONG = "x" * 300
         (("identify", "IN", "--journal", "LOOP"), "loop"),
         (("identify", "IN", "--journal", "DB", "--output", "LOOP"), "loop"),
         (("report", "DB", "--failed", "LOOP"), "loop"),
-        (("report", "DB", "--failed", "/dev/full"), "/dev/full: cannot be written: No space left on device"),
+        (("report", "DB", "--failed", "/dev/full"), "/dev/full: cannot be written: No space left on device; make room"),
         (("report", "DB", "--failed", "/no/such/folder"), "/no/such/folder: cannot be written: No such file"),
         (("identify", "IN", "--deadline", "0001-01-01T00:00:00"), "--deadline: 0001-01-01 00:00:00 is a time"),
+        (("identify", "IN", "--journal", "IN2"), "file is not a database; name the file that a run was given as its journal"),
+        (("report", "IN2"), "file is not a database; name the file that a run was given as its journal"),
+        (("report", "/no/such.db"), "no such journal; name the file that a run was given as its journal"),
+        (("report", "DB", "--row", 1), "has nothing on line 1; the rows that were read are lines 2 to 2 of the input"),
+        (("report", "DB", "--user", "p9"), "has nothing on the player p9; the rows that were read are lines 2 to 2"),
+        (("identify", "IN", "--rows", "5-2"), "--rows: '5-2' goes backwards; write 2-5"),
+        (
+            ("identify", "IN", "--constant", "country_code=US", "-j", "DB"),
+            "its options are the default, not '--constant country_c",
+        ),
+        (("limits", "/no/such.db"), "no such ledger; name the one of a command's --share, or of TEAK_SHARE; the first that"),
+        (("identify", "IN", "--share", "/no/such/x.db"), "--share '/no/such/x.db' "),
+        (("identify", "IN", "--share", "redis:/x"), "--share 'redis:/x' lacks a slash"),
         (("identify", "/proc/self/mem"), "/proc/self/mem: cannot be read after line 0: Input/output error"),
     ],
 )
-async def test_what_the_system_refuses_is_said(tmp_path: Path, arguments: tuple[str, ...], said: str) -> None:
+async def test_what_the_system_refuses_is_said(tmp_path: Path, arguments: tuple[Any, ...], said: str) -> None:
     """A file that cannot be had, and a time that there is not, is one line that names it, and nothing is sent."""
     source, journal = tmp_path / "in.csv", tmp_path / "run.db"
     source.write_text("user_id,client_ip\nbroken\n")
@@ -759,7 +783,8 @@ async def test_what_the_system_refuses_is_said(tmp_path: Path, arguments: tuple[
         await ask(server, "identify", source, "--journal", journal)
         loop = tmp_path / "loop"
         loop.symlink_to(loop)
-        named = {"IN": source, "DB": journal, "LOOP": loop}
+        (other := tmp_path / "other.csv").write_text("user_id,client_ip\n" + "p,1.2.3.4\n" * 200)
+        named = {"IN": source, "IN2": other, "DB": journal, "LOOP": loop}
         is_refused(await ask(server, *(named.get(argument, argument) for argument in arguments)), said)
         assert server.seen[IDENTIFY].requests == 0
 

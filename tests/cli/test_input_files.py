@@ -66,7 +66,7 @@ FILES: list[tuple[str, str, list[str]]] = [
         "FILE: CSV separated by commas, UTF-8",
         [
             "2: 'p1' 'DE'",
-            "line 3: either client_ip or country_code is needed (client_ip 127.0.0.1 when neither is known)",
+            "line 3: either client_ip or country_code is needed (client_ip 127.0.0.1 if the place is not known)",
         ],
     ),
     (
@@ -295,7 +295,7 @@ FILES: list[tuple[str, str, list[str]]] = [
         "FILE: CSV separated by semicolons, UTF-8",
         [
             "2: 'p1' 'DE'",
-            "line 3: user_id: must not be empty; either client_ip or country_code is needed (client_ip 127.0.0.1 when neither is known)",
+            "line 3: user_id: must not be empty; either client_ip or country_code is needed (client_ip 127.0.0.1 if the place is not known)",
         ],
     ),
     (
@@ -419,7 +419,7 @@ FILES: list[tuple[str, str, list[str]]] = [
         "FILE: CSV separated by commas, UTF-8",
         [
             "line 2: user_id: '12.0': a spreadsheet or pandas has made a decimal of this number; export the column as a whole number or as text",
-            "line 3: user_id: must not be empty; either client_ip or country_code is needed (client_ip 127.0.0.1 when neither is known)",
+            "line 3: user_id: must not be empty; either client_ip or country_code is needed (client_ip 127.0.0.1 if the place is not known)",
             "a user_id that ends in .0: 1, the first in line 2, user_id '12.0'",
         ],
     ),
@@ -442,7 +442,7 @@ FILES: list[tuple[str, str, list[str]]] = [
         "FILE: CSV separated by semicolons, UTF-16",
         [
             "2: 'p1' 'DE'",
-            "line 3: either client_ip or country_code is needed (client_ip 127.0.0.1 when neither is known)",
+            "line 3: either client_ip or country_code is needed (client_ip 127.0.0.1 if the place is not known)",
             "a word for a missing value, taken as empty: 1, the first in line 3, country_code 'nan'",
         ],
     ),
@@ -509,7 +509,7 @@ FILES: list[tuple[str, str, list[str]]] = [
         "FILE: CSV separated by commas, UTF-8",
         [
             "2: 'p1' 'DE'",
-            "line 3: either client_ip or country_code is needed (client_ip 127.0.0.1 when neither is known)",
+            "line 3: either client_ip or country_code is needed (client_ip 127.0.0.1 if the place is not known)",
         ],
     ),
     (
@@ -517,7 +517,7 @@ FILES: list[tuple[str, str, list[str]]] = [
         "FILE: JSON Lines, UTF-8",
         [
             "1: 'p1' 'DE'",
-            "line 2: either client_ip or country_code is needed (client_ip 127.0.0.1 when neither is known)",
+            "line 2: either client_ip or country_code is needed (client_ip 127.0.0.1 if the place is not known)",
         ],
     ),
     (
@@ -807,7 +807,7 @@ WITH_OPTIONS: list[tuple[str, str, Callable[[], Reading], str, list[str]]] = [
         "FILE: CSV separated by commas, UTF-8; left out: 'Notes'",
         [
             "2: 'p1' 'DE'",
-            "line 4: either client_ip or country_code is needed (client_ip 127.0.0.1 when neither is known)",
+            "line 4: either client_ip or country_code is needed (client_ip 127.0.0.1 if the place is not known)",
             "a word for a missing value, taken as empty: 1, the first in line 4, country_code '#N/A'",
         ],
     ),
@@ -885,7 +885,7 @@ WITH_OPTIONS: list[tuple[str, str, Callable[[], Reading], str, list[str]]] = [
         lambda: Reading(as_is=True),
         "FILE: CSV separated by commas, UTF-8",
         [
-            "line 2: client_ip: must be one IPv4 or IPv6 address, not a word for no address; give a country_code, or 127.0.0.1 when neither is known",
+            "line 2: client_ip: must be one IPv4 or IPv6 address, not a word for no address; give a country_code, or 127.0.0.1 if the place is not known",
             "3: '\\\\N' '203.0.113.1' 'DE'",
             "4: 'nan' '203.0.113.1' 'DE'",
             "5: 'NULL' '203.0.113.1' 'DE'",
@@ -895,7 +895,7 @@ WITH_OPTIONS: list[tuple[str, str, Callable[[], Reading], str, list[str]]] = [
             "9: 'NaN' 'DE'",
             "10: 'N/A' 'DE'",
             "11: '#N/A' 'DE'",
-            "line 12: client_ip: must be one IPv4 or IPv6 address, not a word for no address; give a country_code, or 127.0.0.1 when neither is known",
+            "line 12: client_ip: must be one IPv4 or IPv6 address, not a word for no address; give a country_code, or 127.0.0.1 if the place is not known",
         ],
     ),
     (
@@ -930,7 +930,7 @@ WITH_OPTIONS: list[tuple[str, str, Callable[[], Reading], str, list[str]]] = [
         "FILE: CSV separated by commas, UTF-8",
         [
             "2: '12.0' 'DE'",
-            "line 3: user_id: must not be empty; either client_ip or country_code is needed (client_ip 127.0.0.1 when neither is known)",
+            "line 3: user_id: must not be empty; either client_ip or country_code is needed (client_ip 127.0.0.1 if the place is not known)",
         ],
     ),
     (
@@ -1060,7 +1060,7 @@ async def test_a_file_is_counted_as_it_is_read(name: str) -> None:
     assert count == len([row async for row in rows])
 
 
-@pytest.mark.parametrize("text", ["0", "-5", "x", "5-4", "1.5", "", "1-2-3", "²"])
+@pytest.mark.parametrize("text", ["0", "-5", "x", "0-4", "1.5", "", "1-2-3", "²"])
 def test_no_part(text: str) -> None:
     """What names no part is refused, and said back."""
     with pytest.raises(InputError, match=re.escape(f"--rows: {text!r} is neither a count")):
