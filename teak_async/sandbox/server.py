@@ -196,7 +196,7 @@ class Sandbox:
             "players": len(self.players),
             "sessions": sum(count * players for count, players in sessions.items()),
             "players_by_sessions": {str(count): players for count, players in sorted(sessions.items())},
-            "opted_out": self._game.count_opted_out(),
+            "opted_out": self.game.count_opted_out(),
         }
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
