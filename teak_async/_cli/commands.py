@@ -72,6 +72,8 @@ def run_file(
     try:
         if options.file is None and options.sql is None:
             raise InputError("no input: name a FILE, or - for standard input, or give a query with --sql")
+        if own.resend_in_doubt and options.journal is None:
+            raise InputError("--resend-in-doubt: rows in doubt are in a journal; name it with --journal")
         schema = _schema_of(label, category, channels or CHANNELS[:1], until)
         _check_credentials(", or in a file that --env-file names")
         deadline = _read_moment("--deadline", options.deadline)

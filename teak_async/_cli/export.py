@@ -81,7 +81,7 @@ def export_rows(journal: Path, summary: JournalSummary, path: Path, *states: str
 
 
 def describe_export(path: Path, export: Export, about: Mapping[str, str]) -> str:
-    """Say what was written, and with which command to run it."""
+    """Say what was written, and with which command to run it, on a line of its own to be copied."""
     said = f"{path}: {count_rows(export.rows)}"
     if export.missing:
         said += f"; rows that were too long for the journal are missing: {export.missing:,}"
@@ -91,7 +91,7 @@ def describe_export(path: Path, export: Export, about: Mapping[str, str]) -> str
     options += [(name, value) for name, value in _read_options(about) if name != "channel"]
     words = [word for name, value in options for word in (f"--{name}", value) if word]
     command = shlex.join(["teak-async", about["command"], str(path), *words, "-j", "new.db"])
-    return f"{said}; run them with a new journal: {command}"
+    return f"{said}; to run them, with a new journal:\n    {command}"
 
 
 def _read_options(about: Mapping[str, str]) -> list[tuple[str, str]]:

@@ -769,6 +769,7 @@ LONG = "x" * 300
             ("identify", "IN", "--constant", "country_code=US", "-j", "DB"),
             "its options are the default, not '--constant country_c",
         ),
+        (("identify", "IN", "--resend-in-doubt"), "--resend-in-doubt: rows in doubt are in a journal; name it with --journal"),
         (("limits", "/no/such.db"), "no such ledger; name the one of a command's --share, or of TEAK_SHARE; the first that"),
         (("identify", "IN", "--share", "/no/such/x.db"), "--share '/no/such/x.db' "),
         (("identify", "IN", "--share", "redis:/x"), "--share 'redis:/x' lacks a slash"),
@@ -824,7 +825,7 @@ async def test_a_journal_gives_rows_back_byte_by_byte(tmp_path: Path) -> None:
     assert written[:2] == [b"why,line," + header, b"not UTF-8 text,2," + rows[0]]
     assert written[2].endswith(b",3," + rows[1])
     assert written[3:] == [b""]
-    assert f"{failed}: 2 rows; rows that were too long for the journal are missing: 1; run them" in told.err
+    assert f"{failed}: 2 rows; rows that were too long for the journal are missing: 1; to run them" in told.err
 
 
 async def test_a_journal_gives_failed_rows_back(tmp_path: Path) -> None:

@@ -162,7 +162,7 @@ async def test_a_row_that_failed_on_several_channels_is_given_back_once(
             assert line.endswith(f",{row}")
         assert failed.read_text().count("No player with id ghost") == 2 * ("ghost," in bad)
         options = [word for name in channels for word in ("--channel", name)]
-        assert f": teak-async opt-out {failed} {' '.join(options)} -j new.db" in told.err
+        assert f":\n    teak-async opt-out {failed} {' '.join(options)} -j new.db" in told.err
         failed.write_text(re.sub("ghost|nan", "p1", failed.read_text()).replace("nowhere", "p1@example.com"))
         before = len(server.requests)
         assert (await ask(server, "opt-out", failed, *options, "-j", tmp_path / "new.db")).code == 0

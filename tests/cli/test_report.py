@@ -264,9 +264,9 @@ async def test_what_was_written_is_said_with_the_command_to_run_it(tmp_path: Pat
     text = ROWS.replace("user_id", "player id")
     journal, _ = await run(tmp_path, text, "--column", "user_id=player id", "--null", "-")
     failed, doubt = tmp_path / "failed rows.csv", tmp_path / "doubt.csv"
-    first, second = invoke("report", journal, "--failed", failed, "--in-doubt", doubt).err.splitlines()
+    first, shown, second = invoke("report", journal, "--failed", failed, "--in-doubt", doubt).err.splitlines()
     command = f"teak-async identify '{failed}' --column 'user_id=player id' --null - -j new.db"
-    assert first == f"{failed}: 4 rows; run them with a new journal: {command}"
+    assert (first, shown) == (f"{failed}: 4 rows; to run them, with a new journal:", f"    {command}")
     assert second == f"{doubt}: 0 rows"
     failed.write_text(failed.read_text().replace("XYZ", "DE").replace("Mars/P2", "UTC").replace("Mars/P7", "UTC"))
     async with fast_sandbox() as server:
