@@ -4,8 +4,10 @@ Theory of operation. A ledger knows the permits of one bucket for all processes.
 member. In a sync a member reports what it holds and asks for more; `apply` grants what the pool can spare. The record of a
 member is never less than what it holds: a grant is recorded before the member gets it, and only the member's report lowers it.
 
-- Time is the ledger's own and counts in milliseconds. A ledger that was away for long has missed the syncs of all its members,
-  so its time goes on by `GAP` at most from one sync to the next.
+- Time is the ledger's own and counts in milliseconds. A ledger that was away for long has missed the syncs of all its members.
+  So what is unseen of a member counts by a clock that goes on by `GAP` at most from one sync to the next.
+- A member that holds more than the permit it keeps syncs each second, and one that has lost the ledger more often. So when
+  syncs came for a `LEASE` without a break, each such member that lives was heard: the silence of the others counts in full.
 - A member without contact reduces itself to its `floor` when its lease is over, so the record may follow later.
 - A sync that comes after a later one of the same member changes nothing.
 - A new ledger grants nothing until all members that use their permits have synced. It reserves one permit for each idle
@@ -34,9 +36,9 @@ NEW = 1_000
 HEARD = 30_000
 """Milliseconds after which idle members have synced with a new ledger, too."""
 GAP = 1_500
-"""Milliseconds by which time advances at most from one sync to the next."""
+"""Milliseconds by which the clock advances at most from one sync to the next; more are a break."""
 DEAD = 1_500
-"""Milliseconds without a sync after which the record of a killed run may be taken over."""
+"""Milliseconds without a sync after which a member with permits is missed, and those of a killed run may be taken over."""
 RECENT = 1_000
 """Milliseconds for which it counts how many requests of a member passed."""
 ALL = 10**9
@@ -119,6 +121,7 @@ class Answer:
         live_held: permits that the others without bulk work hold.
         idle: how many others without bulk work hold one permit at most.
         short: live calls that wait at the others.
+        missed: permits of others that should have synced by now.
         pause: milliseconds until anybody may send.
         passed: requests of the others that passed in the last second.
         cuts: how often the allowance was cut.
@@ -138,6 +141,7 @@ class Answer:
     live_held: int
     idle: int
     short: int
+    missed: int
     pause: int
     passed: int
     cuts: int
@@ -227,21 +231,26 @@ def apply(state: State | None, sync: Sync, now: int) -> tuple[State, Answer | No
         sync: its arguments.
         now: milliseconds of the clock of whatever holds the ledger.
     """
-    state = state or {"clock": 0, "last": now, "known": 0, "paused": 0, "cuts": 0, "cut": {}, "members": {}}
+    new = dict.fromkeys(("time", "clock", "back", "known", "paused", "cuts"), 0)
+    state = state or {**new, "last": now, "cut": {}, "members": {}}
     members: dict[str, Any] = state["members"]
-    clock = state["clock"] = state["clock"] + min(max(now - state["last"], 0), GAP)
+    gap = max(now - state["last"], 0)
+    time = state["time"] = state["time"] + gap
+    clock = state["clock"] = state["clock"] + min(gap, GAP)
     state["last"] = now
+    if gap > GAP:
+        state["back"] = time
     before = members.get(sync.member)
     if before is not None and before["number"] >= sync.number:
         return state, None
     count = len(members)
-    taken_over = _forget(members, sync, clock)
+    taken_over = _forget(state, sync)
     # Members that left are not waited for, and a member reports only once what it knew of another ledger.
     state["known"] = max(state["known"] - (count - len(members)), 0 if before is not None else sync.known)
     members.pop(sync.member, None)
     limit = min([sync.limit, *(other["limit"] for other in members.values())])
     if sync.pause:
-        state["paused"] = max(state["paused"], clock + sync.pause)
+        state["paused"] = max(state["paused"], time + sync.pause)
     if sync.cut is not None and sync.cut.number == state["cuts"] + 1:
         state["cuts"] = sync.cut.number
         state["cut"] = {**asdict(sync.cut), "from": state["paused"]}
@@ -252,7 +261,8 @@ def apply(state: State | None, sync: Sync, now: int) -> tuple[State, Answer | No
     live = [other for other in members.values() if not other["bulk"]]
     bulk = [name for name, other in members.items() if other["bulk"]]
     short = sum(other["short"] for other in members.values())
-    passed = sum(other["passed"] for other in members.values() if clock - other["seen"] < RECENT)
+    missed = sum(other["held"] for other in members.values() if other["held"] > 1 and time - other["at"] >= DEAD)
+    passed = sum(other["passed"] for other in members.values() if time - other["at"] < RECENT)
     members[sync.member] = {
         "number": sync.number,
         "held": sync.holding + granted,
@@ -262,7 +272,8 @@ def apply(state: State | None, sync: Sync, now: int) -> tuple[State, Answer | No
         "limit": sync.limit,
         "late": sync.late,
         "seen": clock,
-        "until": clock + sync.cooling if sync.cooling >= 0 else 0,
+        "at": time,
+        "until": time + sync.cooling if sync.cooling >= 0 else 0,
         "passed": sync.passed,
     }
     cut = state["cut"]
@@ -277,27 +288,30 @@ def apply(state: State | None, sync: Sync, now: int) -> tuple[State, Answer | No
         live_held=sum(other["held"] for other in live),
         idle=sum(other["held"] < 2 and not other["short"] for other in live),
         short=short,
-        pause=max(state["paused"] - clock, 0),
+        missed=missed,
+        pause=max(state["paused"] - time, 0),
         passed=passed,
         cuts=state["cuts"],
         level=cut.get("level", 0),
         held=cut.get("held", 0),
         hold=cut.get("hold", 0),
-        since=clock - cut.get("from", clock),
+        since=time - cut.get("from", time),
     )
 
 
-def _forget(members: dict[str, Any], sync: Sync, clock: int) -> int:
+def _forget(state: State, sync: Sync) -> int:
     """Take back the permits of members that are gone, and return how many of them the syncing member takes over."""
+    members, time = state["members"], state["time"]
+    heard = time - state["back"] >= LEASE
     taken_over = 0
     for name, other in list(members.items()):
-        unseen = clock - other["seen"]
+        unseen = time - other["at"] if heard and other["held"] > 1 else state["clock"] - other["seen"]
         if name == sync.member:
             continue
         if sync.heir_of and name.startswith(f"{sync.heir_of}:") and unseen >= DEAD:
             taken_over += other["held"]
             del members[name]
-        elif unseen >= FORGET or 0 < other["until"] <= clock:
+        elif unseen >= max(FORGET, LEASE + other["late"]) or 0 < other["until"] <= time:
             del members[name]
         elif unseen >= LEASE + other["late"]:
             other["held"] = min(other["held"], max(other["floor"], 0))
@@ -309,14 +323,14 @@ def allowance_of(state: State, limit: int) -> int:
     cut = state["cut"]
     if not cut:
         return limit
-    since = max(state["clock"] - cut["from"], 0)
+    since = max(state["time"] - cut["from"], 0)
     there: int = [permits for at, permits in cut["steps"] if at <= since][-1]
     return min(there, limit)
 
 
 def at(state: State, now: int) -> State:
     """Return a state as of now, without a sync."""
-    return {**state, "clock": state["clock"] + max(now - state["last"], 0), "last": now}
+    return {**state, "time": state["time"] + max(now - state["last"], 0), "last": now}
 
 
 def describe(state: State, bucket: str) -> BucketRecord:
@@ -327,7 +341,7 @@ def describe(state: State, bucket: str) -> BucketRecord:
         if other["until"]:
             continue  # it has left, and what it held cools
         host, process, _ = name.rsplit(":", 2)
-        unseen = (state["clock"] - other["seen"]) / 1000
+        unseen = (state["time"] - other["at"]) / 1000
         records.append(MemberRecord(host, int(process), other["bulk"], other["held"], other["passed"], unseen))
     return BucketRecord(bucket, limit, allowance_of(state, limit), records)
 

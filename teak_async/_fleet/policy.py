@@ -35,7 +35,8 @@ SPARE = 0.01
 LOOK = 0.005
 """Seconds until permits that came back are looked for again at the least."""
 HOLDER = 0.8
-"""Seconds until the next sync of a member that holds more than the permit it keeps; the ledger expects one each second."""
+"""Seconds until the next sync of a member that holds more than the permit it keeps, or hears that such a one is missed; the
+ledger expects one each second."""
 QUIET = 2.0
 """Seconds until the next sync of a member that was idle for a moment."""
 IDLE = 15.0
@@ -161,7 +162,7 @@ def until_next(demand: Demand, wanted: Wish, holding: int, answer: Answer | None
         return OFTEN
     if holding > wanted.hold:
         return SPARE
-    if holding > kept(answer):
+    if holding > kept(answer) or answer.missed:
         return HOLDER
     return QUIET if quiet < SILENCE else IDLE
 

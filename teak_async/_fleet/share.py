@@ -106,7 +106,7 @@ class Share:
             self.limit = min(self.limit, self._floor)
             if now >= self.lease_ends + self._sync.late / 1000:
                 # The ledger may have taken back by now what is above the floor, and nothing of that is out any more.
-                self.holding = min(self.holding, max(self.limit, demand.in_use))
+                self.holding = min(self.holding, max(self._floor, demand.in_use))
         out = max(self.limit, demand.in_use)
         if self._parting is not None and self.limit > self._parting.floor:
             self._parting = None  # some that were about to go are in use again

@@ -22,6 +22,13 @@ HOLD = 1.001
 CREDIT = 0.04
 ALONE = 55.0
 """Seconds that a member that goes on is cut off from a ledger that others reach; the promise holds for a minute."""
+BREAK = 1.5
+"""Seconds without a sync that pass for a break, in which nobody could reach the ledger."""
+BEHIND = 0.9
+"""Seconds after a break by which a member that holds permits is back at the ledger later than the others at most: five, less
+those in which the requests of one that is killed then may arrive."""
+RETRY = 0.3
+"""Seconds after a sync that failed until the next one."""
 
 
 @define
@@ -83,6 +90,8 @@ class Actor:
     cut_off_at: float | None = None
     pending: Sync | None = None
     reached_at: float = 0.0
+    heard_at: float = 0.0
+    failed_at: float | None = None
 
 
 class Fleet(RuleBasedStateMachine):
@@ -95,6 +104,8 @@ class Fleet(RuleBasedStateMachine):
         self.state: State | None = None
         self.down = False
         self.late: list[tuple[Actor, Sync]] = []
+        self.delivered_at = self.back_at = self.now
+        self.heard = 0.0
 
     @initialize(limit=st.integers(1, 40), boot=st.integers(0, 10**9))
     def begin(self, limit: int, boot: int) -> None:
@@ -105,7 +116,7 @@ class Fleet(RuleBasedStateMachine):
     @precondition(lambda self: sum(actor.alive for actor in self.actors) < 8)
     def join(self, bulk: bool, offset: float) -> None:
         about = Sync(f"h:{len(self.actors)}:x", 0, self.limit, late=round((RESPONSE + HOLD) * 1000) + 1)
-        self.actors.append(Actor(Share(about), Permits(), offset, bulk, reached_at=self.now))
+        self.actors.append(Actor(Share(about), Permits(), offset, bulk, reached_at=self.now, heard_at=self.heard))
 
     def some(self, number: int, *, alive: bool = True) -> Actor | None:
         fit = [actor for actor in self.actors if actor.alive and not actor.left] if alive else self.actors
@@ -128,6 +139,10 @@ class Fleet(RuleBasedStateMachine):
             actor.permits.take(self.now)
 
     def deliver(self, sync: Sync) -> Answer | None:
+        gap = self.now - self.delivered_at
+        self.delivered_at, self.heard = self.now, self.heard + min(gap, BREAK)
+        if gap > BREAK:
+            self.back_at = self.now
         self.state, answer = apply(copy.deepcopy(self.state), sync, self.boot + int(self.now * 1000))
         return answer
 
@@ -139,16 +154,24 @@ class Fleet(RuleBasedStateMachine):
         self.plan(actor)
         sync = self.say(actor)
         if self.down or actor.cut_off_at is not None or fate == "lost":
+            actor.failed_at = self.now
             return
         if fate == "late":
             self.late.append((actor, sync))
+            actor.failed_at = self.now
             return
-        answer = self.deliver(sync)
-        actor.reached_at = self.now
-        if fate == "well" and answer is not None:
+        answer = self.reach(actor, sync)
+        if fate == "answer lost":
+            actor.failed_at = self.now
+        elif answer is not None:
             self.take(actor, answer)
             self.plan(actor)
             self.send(actor)
+
+    def reach(self, actor: Actor, sync: Sync) -> Answer | None:
+        answer = self.deliver(sync)
+        actor.reached_at, actor.heard_at, actor.failed_at = self.now, self.heard, None
+        return answer
 
     def say(self, actor: Actor) -> Sync:
         sync = actor.share.sync(self.now + actor.offset)
@@ -169,17 +192,17 @@ class Fleet(RuleBasedStateMachine):
                 if actor.alive and not actor.left and not actor.stalled:
                     actor.permits.end(self.now, all_of_them=actor.cut_off_at is None)
                     self.plan(actor)
-                    if actor.share.due(self.now + actor.offset) <= self.now + actor.offset:
+                    due = actor.share.due(self.now + actor.offset) - actor.offset
+                    if (due if actor.failed_at is None else actor.failed_at + RETRY) <= self.now:
                         sync = self.say(actor)
-                        if not self.down and actor.cut_off_at is None:
-                            answer = self.deliver(sync)
-                            actor.reached_at = self.now
-                            if answer is not None:
-                                self.take(actor, answer)
+                        if self.down or actor.cut_off_at is not None:
+                            actor.failed_at = self.now
+                        elif (answer := self.reach(actor, sync)) is not None:
+                            self.take(actor, answer)
                     self.plan(actor)
                     self.send(actor)
                     self.never_too_many()
-            self.keep_promise_of_a_minute()
+                    self.keep_promise_of_a_minute()
 
     @rule(number=st.integers(0, 7), calls=st.integers(1, 5))
     def want(self, number: int, calls: int) -> None:
@@ -212,11 +235,32 @@ class Fleet(RuleBasedStateMachine):
         self.now += seconds
         self.keep_promise_of_a_minute()
 
+    @rule(seconds=st.sampled_from([20.0, 70.0, 300.0]), first=st.integers(0, 7), calls=st.sampled_from([0, 40]))
+    def ledger_is_away_for_long(self, seconds: float, first: int, calls: int) -> None:
+        """Everybody goes on, and comes back to it; the first one wants more than its part."""
+        self.down = True
+        self.all_go_on(1.0, seconds)
+        self.down = False
+        if (actor := self.some(first)) is not None and actor.cut_off_at is None:
+            actor.waiting += calls
+            self.plan(actor)
+            if (answer := self.reach(actor, self.say(actor))) is not None:
+                self.take(actor, answer)
+            self.plan(actor)
+            self.send(actor)
+            self.never_too_many()
+        self.all_go_on(0.05, 3.0)
+
     def keep_promise_of_a_minute(self) -> None:
-        """A member that would have been alone for over a minute is killed: what it does then is not promised."""
+        """A member that would have been cut off for over a minute, and for longer than others, is killed.
+
+        What it does then is not promised. To be heard it has either a minute without breaks, or the first moments after one.
+        """
         for actor in self.actors:
             if actor.alive and not actor.left and self.now - actor.reached_at > ALONE:
-                self.end(actor)
+                behind = self.delivered_at - max(self.back_at, actor.reached_at)
+                if behind > BEHIND or self.heard - actor.heard_at > ALONE:
+                    self.end(actor)
 
     @rule(number=st.integers(0, 7))
     def cut_off(self, number: int) -> None:
@@ -276,9 +320,8 @@ class Fleet(RuleBasedStateMachine):
         for actor in self.actors:
             if actor.alive and not actor.left:
                 self.plan(actor)
-                if (answer := self.deliver(self.say(actor))) is not None:
+                if (answer := self.reach(actor, self.say(actor))) is not None:
                     self.take(actor, answer)
-                actor.reached_at = self.now
 
     @invariant()
     def never_too_many(self) -> None:

@@ -10,7 +10,7 @@ import pytest
 from attrs import evolve
 
 from benchmarks.members import Valkey
-from teak_async._fleet.ledger import ALL, Cut, Ledger, LedgerDownError, Sync, apply, key_of, path_of, show
+from teak_async._fleet.ledger import ALL, LEASE, Cut, Ledger, LedgerDownError, State, Sync, apply, key_of, path_of, show
 from teak_async._fleet.member import ledger_at
 from teak_async._fleet.sqlite_ledger import SqliteLedger
 from teak_async._fleet.valkey_ledger import ValkeyLedger
@@ -45,7 +45,7 @@ def syncs(seed: int, count: int) -> list[tuple[int, Sync]]:
             bulk=draw.random() < 0.5,
             floor=draw.randrange(6),
             known=draw.randrange(9),
-            late=draw.choice((1000, 4001)),
+            late=draw.choice((1000, 4001, 70_000)),
             cooling=draw.choice((-1, -1, -1, -1, 0, 900)),
             heir_of=draw.choice(("", "", "", "host-b:98", "host-c:9")),
             pause=draw.choice((0, 0, 0, 0, 0, draw.randrange(1500))),
@@ -71,9 +71,7 @@ async def test_both_ledgers_give_the_same_answers(seed: int, valkey: Valkey, tmp
         assert await other.sync({key: sync}, now) == answers
         granted += sum(answer.granted for answer in answers.values())
         cuts |= Counter({name: answer.cuts for name, answer in answers.items()})
-    states = [
-        {key: {**state, "clock": 0, "last": 0} for key, state in (await ledger.read()).items()} for ledger in (one, other)
-    ]
+    states = [{key: {**state, "time": 0, "last": 0} for key, state in (await ledger.read()).items()} for ledger in (one, other)]
     assert states[0] == states[1]
     assert granted > 100
     assert min(cuts.values()) > 5
@@ -219,3 +217,81 @@ def test_a_new_ledger_keeps_a_permit_for_each_idle_member_it_was_told_of() -> No
         state, answer = apply(state, Sync("h:1:a", number, 20, holding=15), 1400 + number * 1400)
     assert answer is not None
     assert (answer.members, answer.free) == (1, 5)
+
+
+def killed_alone(floor: int) -> State:
+    """A fleet of one with bulk work, which held all and was just killed."""
+    state, _ = apply(None, Sync("h:1:a", 1, 20), 0)
+    for number, now in enumerate(range(1000, 5000, 200), 2):
+        state, _ = apply(state, Sync("h:1:a", number, 20, holding=20, bulk=True, floor=floor, late=6000), now)
+    return state
+
+
+def granted_within(state: State, since: int, milliseconds: int) -> int:
+    """What a new member gets that wants all, and syncs as one whose calls wait."""
+    granted = 0
+    for now in range(since, since + milliseconds, 10):
+        state, answer = apply(state, Sync("h:2:b", now, 20, holding=granted, ask=20 - granted), now)
+        assert answer is not None
+        granted += answer.granted
+    return granted
+
+
+@pytest.mark.parametrize(("quiet", "free"), [(5_000, 0), (25_000, 15), (75_000, 20), (3_600_000, 20)])
+def test_the_silence_of_a_killed_member_counts_while_nobody_syncs(quiet: int, free: int) -> None:
+    """Who comes later gets what is due by then: what was above its part after the lease, and all after a minute."""
+    assert granted_within(killed_alone(floor=5), 4800 + quiet, LEASE + 50) == free
+
+
+def test_a_ledger_that_was_away_hears_its_members_first() -> None:
+    """They have used their parts all the time, and are given the time in which they come back to it."""
+    state = killed_alone(floor=20)
+    assert granted_within(state, 80_000, LEASE - 50) == 0
+    state, answer = apply(state, Sync("h:1:a", 90, 20, holding=20, bulk=True, floor=20, late=6000), 80_000 + LEASE)
+    assert answer is not None
+    assert answer.members == 2
+    assert granted_within(state, 80_100 + LEASE, LEASE) == 0
+
+
+@pytest.mark.parametrize(("response", "gone"), [(30_000, 60_100), (100_000, 105_100)])
+def test_what_a_killed_member_has_sent_may_arrive_late(response: int, gone: int) -> None:
+    """A server may take its time; until then nobody else gets its permits."""
+    state, _ = apply(None, Sync("h:1:a", 1, 20, holding=9, floor=5, bulk=True, late=response), 0)
+    left = []
+    for number, now in enumerate(range(500, 120_000, 500), 1):
+        state, answer = apply(state, Sync("h:2:b", number, 20), now)
+        assert answer is not None
+        left.append(20 - answer.free)
+    assert left == [9] * ((LEASE + response) // 500 - 1) + [5] * (left.count(5)) + [0] * left.count(0)
+    assert (gone - 500) // 500 <= left.index(0) + 1 <= gone // 500
+
+
+def test_a_member_that_holds_permits_is_missed_when_it_is_silent() -> None:
+    """One that keeps its permit is not."""
+    state, _ = apply(None, Sync("h:1:a", 1, 20, holding=9), 0)
+    state, _ = apply(state, Sync("h:2:b", 1, 20, holding=1), 0)
+    missed = []
+    for number, now in enumerate((1000, 2000, 90_000), 1):
+        state, answer = apply(state, Sync("h:3:c", number, 20), now)
+        assert answer is not None
+        missed.append(answer.missed)
+    assert missed == [0, 9, 9]
+
+
+def test_an_idle_member_is_not_forgotten_where_others_sync_often() -> None:
+    """Not either where the clock of a server was set forward: the idle one cannot know, and syncs seldom."""
+    state, _ = apply(None, Sync("h:1:a", 1, 20, holding=1), 0)
+    for number, now in enumerate(range(200_000, 215_000, 100), 1):
+        state, answer = apply(state, Sync("h:2:b", number, 20, holding=19, ask=1, bulk=True), now)
+    assert answer is not None
+    assert (answer.members, answer.granted) == (2, 0)
+
+
+def test_a_pause_lasts_as_long_as_it_should_where_members_sync_seldom() -> None:
+    """The same holds for what cools of a member that has left."""
+    state, _ = apply(None, Sync("h:1:a", 1, 20, pause=60_000), 0)
+    state, _ = apply(state, Sync("h:2:b", 1, 20, holding=5, cooling=30_000), 0)
+    for number, now in enumerate((15_000, 29_000, 31_000, 45_000, 60_000), 2):
+        state, answer = apply(state, Sync("h:1:a", number, 20), now)
+        assert answer is not None
+        assert (answer.pause, answer.members) == (60_000 - now, 2 if now < 30_000 else 1)

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from teak_async._fleet.ledger import Answer
 from teak_async._fleet.policy import (
+    HOLDER,
     IDLE,
     OFTEN,
     QUIET,
@@ -33,6 +34,7 @@ ANSWER = Answer(
     live_held=50,
     idle=4,
     short=0,
+    missed=0,
     pause=0,
     passed=0,
     cuts=0,
@@ -86,6 +88,7 @@ def test_how_often_a_member_syncs() -> None:
     """An idle one less than ten times a second, and after a minute less than once in ten seconds."""
     assert until_next(Demand(), Wish(1), 1, ANSWER, 1.0) == QUIET > 0.1
     assert until_next(Demand(), Wish(1), 1, ANSWER, 61.0) == IDLE > 10
+    assert until_next(Demand(), Wish(1), 1, evolve(ANSWER, missed=9), 61.0) == HOLDER < 1
     assert until_next(Demand(live=1), Wish(2, ask=1, short=1), 1, ANSWER, 0.0) == SPARE
     assert until_next(Demand(bulk=True), Wish(40), 40, evolve(ANSWER, members=4, live_held=0, idle=0), 0.0) == OFTEN
     assert until_next(Demand(bulk=True), Wish(40), 40, ANSWER, 0.0) == SOON

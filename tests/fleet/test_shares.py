@@ -82,6 +82,51 @@ def test_what_a_killed_member_held_comes_back(seed: int) -> None:
 
 
 @seeds
+@pytest.mark.parametrize("idle", [0, 1])
+def test_what_a_killed_member_held_comes_back_in_a_quiet_fleet(idle: int, seed: int) -> None:
+    """It was the only one that did anything: who needs its permits later has them, if nobody was there, after a lease."""
+
+    async def main(loop: VirtualLoop) -> None:
+        fleet = Fleet(random.Random(seed), "many hosts")
+        others = [await fleet.start() for _ in range(idle)]
+        victim = await fleet.start(bulk=True)
+        await asyncio.sleep(5)
+        kill(victim)
+        await asyncio.sleep(100)
+        came = loop.time()
+        others.append(await fleet.start(bulk=True))
+        soon = 1.5 if idle else 6.5
+        await asyncio.sleep(soon + 2)
+        assert others[-1].rate(came + soon, came + soon + 2) / LIMIT > 0.9
+        for worker in others:
+            await worker.stop()
+        assert fleet.stamps.over() == 0
+
+    run_virtual(main)
+
+
+@seeds
+def test_a_ledger_that_was_away_for_long_takes_nothing_from_anybody(seed: int) -> None:
+    """All have used their parts all the time, and tell it so before anybody gets more."""
+
+    async def main(loop: VirtualLoop) -> None:
+        fleet = Fleet(random.Random(seed), "many hosts")
+        workers = [await fleet.start(bulk=True) for _ in range(3)] + [await fleet.start(live=4)]
+        for _ in range(3):
+            await asyncio.sleep(5)
+            fleet.ledger.down = True
+            await asyncio.sleep(100)
+            fleet.ledger.down = False
+        await asyncio.sleep(5)
+        assert fleet.stamps.rate(loop.time() - 3, loop.time()) / LIMIT > 0.9
+        for worker in workers:
+            await worker.stop()
+        assert fleet.stamps.over() == 0
+
+    run_virtual(main)
+
+
+@seeds
 def test_a_resumed_run_has_the_part_of_the_killed_one(seed: int) -> None:
     """Within three seconds."""
 
