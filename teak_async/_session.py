@@ -124,7 +124,7 @@ class TeakSession(SessionParts):
         self._limits: SessionLimits = SessionLimits(self.game_id, transport.server, limits, notifier, owner, member)
         self._buckets = self._limits.buckets
         self._executor = CallExecutor(transport, self._credentials, retry or NO_RETRIES, self._bucket_of, notifier)
-        self._executor.on_resume = None if self._limits.member is None else self._limits.member.take_over
+        self._executor.member = self._limits.member
         self._closing: asyncio.Task[None] | None = None
         self._draining = False
         self._backlog = Backlog(backlog)

@@ -128,12 +128,14 @@ class BulkRun(Coroutine[Any, Any, BulkReport]):
             raise RuntimeError("a run is made once; make another one with teak.bulk(...)")
         self._check_open()
         if self._options.path is not None:
-            journal = self._context.journal = await Journal.open(self._options.path, self._options.about)
+            member = self._executor.member
+            holder = member.name if member is not None else ""
+            journal = self._context.journal = await Journal.open(self._options.path, self._options.about, holder)
             journal.ended.add_done_callback(self._journal_ended)
             try:
                 self._check_open()  # it may have closed while the journal was opened
-                if journal.last_member and self._executor.on_resume is not None:
-                    self._executor.on_resume(journal.last_member)
+                if member is not None and journal.last_holder:
+                    member.take_over(journal.last_holder)
                 for name, count in journal.recently_sent.items():
                     self._executor.bucket_of(BUCKETS[name]).bucket.charge(count)
             except BaseException:

@@ -24,7 +24,7 @@ from typing import TypeAlias
 from teak_async._api.codec import decode, encode
 from teak_async._api.credentials import Credentials
 from teak_async._limits.bucket import Bucket, Lane
-from teak_async._limits.session_limits import BucketHandle
+from teak_async._limits.session_limits import BucketHandle, Membership
 from teak_async._notify import Notifier
 from teak_async.errors import (
     ConnectionLost,
@@ -76,8 +76,8 @@ class CallExecutor:
         self.bucket_of = bucket_of
         self._notifier = notifier
         self.on_close: set[Callable[[], None]] = set()
-        self.on_resume: Callable[[str], None] | None = None
-        """Called with the host and process of the run that a bulk run goes on with, which may have been killed."""
+        self.member: Membership | None = None
+        """Of the processes that share the limits: a bulk run that goes on takes over what the killed one held."""
         self._closed = asyncio.Event()
         self._quiet = asyncio.Event()
         self.under_way: dict[Exchange, Attempt[AttemptResult]] = {}

@@ -82,7 +82,7 @@ class Sync:
         known: members by its last answer.
         late: milliseconds after its lease until no request of it can arrive any more.
         cooling: for a member that leaves, milliseconds until all that it holds is back; -1 for one that stays.
-        heir_of: host and process, with a colon between, of a killed run whose permits this member takes over.
+        heir_of: id of the member whose bulk run was killed, and whose permits this one takes over.
         pause: milliseconds for which nobody may send, since a request was rate-limited.
         cut: what the allowance is to be from now on.
         passed: requests of the last second that were not rate-limited.
@@ -308,7 +308,7 @@ def _forget(state: State, sync: Sync) -> int:
         unseen = time - other["at"] if heard and other["held"] > 1 else state["clock"] - other["seen"]
         if name == sync.member:
             continue
-        if sync.heir_of and name.startswith(f"{sync.heir_of}:") and unseen >= DEAD:
+        if name == sync.heir_of and other["bulk"] and unseen >= DEAD:
             taken_over += other["held"]
             del members[name]
         elif unseen >= max(FORGET, LEASE + other["late"]) or 0 < other["until"] <= time:

@@ -158,7 +158,7 @@ class Member:
                 self._loop.call_soon_threadsafe(self._task.cancel)
 
     def take_over(self, killed: str) -> None:
-        """Take over the permits of a killed run, named by its host and process."""
+        """Take over the permits of the member whose bulk run was killed."""
         self._heir_of, self._heir_until = killed, self._loop.time() + HEIR
 
     def rate(self, path: str, rate: Rate) -> Rate:

@@ -18,7 +18,7 @@ end
 for name, m in pairs(s.members) do
   local unseen = heard and m.held > 1 and s.time - m.at or s.clock - m.seen
   if name == sync.member then
-  elseif sync.heir_of ~= '' and string.sub(name, 1, #sync.heir_of + 1) == sync.heir_of .. ':' and unseen >= DEAD then
+  elseif name == sync.heir_of and m.bulk and unseen >= DEAD then
     over, gone, s.members[name] = over + m.held, gone + 1, nil
   elseif unseen >= max(FORGET, LEASE + m.late) or (0 < m['until'] and m['until'] <= s.time) then
     gone, s.members[name] = gone + 1, nil

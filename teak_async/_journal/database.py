@@ -62,8 +62,9 @@ CREATE TABLE rows (
     PRIMARY KEY (row, part)
 );
 """
-OWN_NAMES = ("begun", "log", "member")
-"""The journal's own names in the table `run`."""
+OWN_NAMES = ("begun", "holder", "log", "member")
+"""The journal's own names in the table `run`. The holder is the member of a shared limit that makes the run; one that is there
+when the run is over was killed."""
 _FIELDS = [column.name for column in fields(JournalRow)]
 _COLUMNS = ", ".join("row" if name == "index" else name for name in _FIELDS)
 _ROW = f"({', '.join('?' * len(_FIELDS))})"
@@ -250,7 +251,7 @@ def _check_format(connection: sqlite3.Connection, path: Path) -> None:
             raise JournalError(f"{path}: {problem}; or, {remedy}")
 
 
-def describe_run(path: Path, about: Mapping[Any, Any]) -> dict[str, str]:
+def describe_run(path: Path, about: Mapping[Any, Any], holder: str) -> dict[str, str]:
     """Return the description of a run as the journal keeps it: as text.
 
     Raises:
@@ -270,7 +271,7 @@ def describe_run(path: Path, about: Mapping[Any, Any]) -> dict[str, str]:
         if key in OWN_NAMES:
             raise JournalError(f"{path}: about[{name!r}] is the journal's own; give it another name")
         texts[key] = text
-    return texts
+    return {**texts, "holder": Note(holder)} if holder else texts
 
 
 def check_run(path: Path, found: Mapping[str, str], about: Mapping[str, str]) -> None:
@@ -291,6 +292,11 @@ def write_notes(connection: sqlite3.Connection, about: Mapping[str, str]) -> Non
     notes = {name: value for name, value in about.items() if isinstance(value, Note)}
     notes["member"] = Note(f"{socket.gethostname()}:{os.getpid()}")
     connection.executemany("INSERT OR REPLACE INTO run VALUES (?, ?)", notes.items())
+
+
+def forget_holder(connection: sqlite3.Connection, about: Mapping[str, str]) -> None:
+    """Write that a run is over whose process goes on: nobody may take over the permits of its member."""
+    connection.execute("DELETE FROM run WHERE (name, value) = ('holder', ?)", (about.get("holder"),))
 
 
 @frozen
@@ -319,7 +325,7 @@ def read_summary(path: str | Path) -> JournalSummary:
         JournalError: when it is no journal.
     """
     with open_to_read(path) as connection:
-        about = dict(connection.execute("SELECT name, value FROM run WHERE name <> 'log'"))
+        about = dict(connection.execute("SELECT name, value FROM run WHERE name NOT IN ('holder', 'log')"))
         states: dict[str, int] = {}
         failed_done, latest = 0, 0.0
         counts = "SELECT state, count(*), sum(delivery IS 'done'), max(at) FROM rows GROUP BY state"

@@ -48,12 +48,12 @@ class PastCall:
 
 
 def read_resume_point(connection: sqlite3.Connection) -> tuple[int, Counter[str], frozenset[Place], str]:
-    """Read where an earlier run was, and who ran it."""
-    earlier = dict(connection.execute("SELECT name, value FROM run WHERE name = 'member'")).get("member", "")
+    """Read where an earlier run was, and who held its permits if it was killed."""
+    holder = dict(connection.execute("SELECT name, value FROM run WHERE name = 'holder'")).get("holder", "")
     last = connection.execute("SELECT coalesce(max(row), -1) FROM rows").fetchone()[0]
     # An intent may have been sent up to the kill. A clock that was set back makes rows look recent, which is safe.
     recent = "SELECT call, count(*) FROM rows WHERE at > ? AND state <> 'not_sent' AND call IS NOT NULL GROUP BY call"
-    return last, Counter(dict(connection.execute(recent, (time.time() - RECENT,)))), read_overtaken(connection), earlier
+    return last, Counter(dict(connection.execute(recent, (time.time() - RECENT,)))), read_overtaken(connection), holder
 
 
 def read_overtaken(connection: sqlite3.Connection) -> frozenset[Place]:

@@ -44,12 +44,12 @@ class Journal:
     Attributes:
         last_known: the highest index of an earlier run; -1 for a new journal.
         recently_sent: endpoint's name → calls that an earlier run may have sent in the last moments.
-        last_member: host and process of the earlier run, with a colon between; empty for a new journal.
+        last_holder: the member of a shared limit that made the earlier run, if that was killed; empty otherwise.
         ended: done when nothing more is written; its result is the error that prevented it, or `None`.
     """
 
     def __init__(
-        self, writer: Writer, last: int, recently_sent: Counter[str], overtaken: frozenset[Place], member: str
+        self, writer: Writer, last: int, recently_sent: Counter[str], overtaken: frozenset[Place], holder: str
     ) -> None:
         self._writer = writer
         self._known: dict[Place, KnownRow] = {}
@@ -57,21 +57,22 @@ class Journal:
         self._overtaken = overtaken
         self.last_known = last
         self.recently_sent = recently_sent
-        self.last_member = member
+        self.last_holder = holder
         self.ended = writer.ended
 
     @classmethod
-    async def open(cls, path: str | Path, about: Mapping[str, Any]) -> Journal:
+    async def open(cls, path: str | Path, about: Mapping[str, Any], holder: str = "") -> Journal:
         """Open a journal or make it.
 
         Args:
             path: of the SQLite file.
             about: description of the run, kept as text; that of an existing journal has to be the same.
+            holder: the member of a shared limit that makes the run, if there is one.
 
         Raises:
             JournalError: when it is of another run, in use, no journal, or cannot be written.
         """
-        writer = Writer(Path(path), describe_run(Path(path), about), asyncio.get_running_loop())
+        writer = Writer(Path(path), describe_run(Path(path), about, holder), asyncio.get_running_loop())
         writer.start()
         try:
             await writer.opened

@@ -28,7 +28,7 @@ from attrs import frozen
 from teak_async._notify import LOG
 from teak_async.errors import JournalError
 
-from .database import GROUP, acquire_lock, check_place, open_database, write, write_notes
+from .database import GROUP, acquire_lock, check_place, forget_holder, open_database, write, write_notes
 from .guard import FileGuard
 from .row import JournalRow
 
@@ -156,6 +156,7 @@ class Writer(threading.Thread):
                 self._call_on_loop(_resolve, [work.done for work in group], results, self._failure)
         if self._failure is None:
             guard.check_untouched()
+            forget_holder(connection, self._about)
 
     def _checkpoint(self, guard: FileGuard) -> None:
         if not guard.checkpoint() and guard.log_size > LOG_BOUND and not self._warned:

@@ -101,7 +101,13 @@ class BucketHandle:
 
 
 class Membership(Protocol):
-    """What makes the sessions of several processes keep one limit."""
+    """What makes the sessions of several processes keep one limit.
+
+    Attributes:
+        name: of this member, which no other has.
+    """
+
+    name: str
 
     async def open(self, buckets: Mapping[str, Bucket]) -> None:
         """Become a member, with what the buckets hold from now on."""
@@ -116,7 +122,7 @@ class Membership(Protocol):
         ...
 
     def take_over(self, killed: str) -> None:
-        """Take over the permits of a killed run, named by its host and process."""
+        """Take over the permits of the member whose bulk run was killed."""
         ...
 
     def rate(self, path: str, rate: Rate) -> Rate:

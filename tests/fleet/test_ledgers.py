@@ -47,7 +47,7 @@ def syncs(seed: int, count: int) -> list[tuple[int, Sync]]:
             known=draw.randrange(9),
             late=draw.choice((1000, 4001, 70_000)),
             cooling=draw.choice((-1, -1, -1, -1, 0, 900)),
-            heir_of=draw.choice(("", "", "", "host-b:98", "host-c:9")),
+            heir_of=draw.choice(("", "", "", "host-b:98:x", "host-c:99:x", "host-c:99")),
             pause=draw.choice((0, 0, 0, 0, 0, draw.randrange(1500))),
             cut=draw_cut(draw),
             passed=draw.randrange(50),
@@ -295,3 +295,16 @@ def test_a_pause_lasts_as_long_as_it_should_where_members_sync_seldom() -> None:
         state, answer = apply(state, Sync("h:1:a", number, 20), now)
         assert answer is not None
         assert (answer.pause, answer.members) == (60_000 - now, 2 if now < 30_000 else 1)
+
+
+def test_only_the_member_that_was_killed_is_taken_over() -> None:
+    """Its process may have others, and so may other containers of one host and one process id: they hold on to theirs."""
+    state = None
+    for name in ("h:1:a", "h:1:b", "h:1:c"):
+        state, _ = apply(state, Sync(name, 1, 20, holding=5, bulk=name != "h:1:c"), 0)
+    held = []
+    for number, heir_of in enumerate(("h:1", "h:1:c", "h:1:b"), 1):
+        state, answer = apply(state, Sync("h:2:d", number, 20, heir_of=heir_of), 3000)
+        assert answer is not None
+        held.append(answer.granted)
+    assert held == [0, 0, 5], "one without bulk work makes no run"

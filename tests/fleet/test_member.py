@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import socket
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,6 +17,7 @@ from support import WAIT, session_on
 
 from benchmarks.members import Valkey
 from teak_async import Identify, Limits, Rate, TeakSession
+from teak_async._fleet.ledger import DEAD
 from teak_async.errors import LedgerError, LedgerUnavailable
 from teak_async.events import AllowanceChanged, Event, LedgerLost, LedgerRegained
 from teak_async.sandbox import IDENTIFY, Sandbox
@@ -87,6 +93,39 @@ async def test_the_lowest_limit_holds_and_is_warned_of(
     ):
         await until(lambda: shared(other).limit == 50)
     assert any("the lower one holds" in record.getMessage() for record in caplog.records)
+
+
+async def test_a_run_that_is_repeated_takes_nothing_from_the_living(sandbox: Sandbox, tmp_path: Path) -> None:
+    """Its session and its process made the first run, too, and have other sessions; so has the session that repeats it."""
+    with_limit = partial(session_on, sandbox, share=tmp_path / "ledger.db", limits=Limits(identify=20))
+    async with with_limit() as idle, with_limit() as first, with_limit() as other:
+        sessions = [idle, first, other]
+        await until(lambda: all(shared(teak).held for teak in sessions))
+        await first.bulk(REQUESTS[:5], journal=tmp_path / "run.db")
+        await until(lambda: shared(first).held == 1)
+        await asyncio.sleep(DEAD / 1000 + 0.1)  # as long as a member that is killed is unseen
+        for teak in (first, other):
+            run = teak.bulk(REQUESTS, journal=tmp_path / "run.db")
+            task = asyncio.create_task(run)
+            while not task.done():
+                await asyncio.sleep(0.02)
+                assert sum(shared(each).held for each in sessions) <= 20
+    assert sandbox.seen[IDENTIFY].rate_limited == 0
+
+
+async def test_a_journal_names_the_member_until_its_run_is_over(sandbox: Sandbox, tmp_path: Path) -> None:
+    """So one that is named when nobody has the journal was killed."""
+
+    def named() -> list[str]:
+        with closing(sqlite3.connect(tmp_path / "run.db")) as connection:
+            return [name for (name,) in connection.execute("SELECT value FROM run WHERE name = 'holder'")]
+
+    async with session_on(sandbox, share=tmp_path / "ledger.db") as teak:
+        async with teak.bulk(REQUESTS, journal=tmp_path / "run.db") as run:
+            await anext(run)
+            (name,) = named()
+        assert name.split(":")[:2] == [socket.gethostname(), str(os.getpid())]
+        assert named() == []
 
 
 async def test_an_address_that_is_wrong(sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

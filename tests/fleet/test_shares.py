@@ -133,7 +133,7 @@ def test_a_resumed_run_has_the_part_of_the_killed_one(seed: int) -> None:
     async def main(loop: VirtualLoop) -> None:
         fleet, victim, others = await two_and_a_victim(seed)
         heir = await fleet.start(bulk=True)
-        heir.member.take_over(victim.member.name.rpartition(":")[0])
+        heir.member.take_over(victim.member.name)
         resumed = loop.time()
         await asyncio.sleep(8)
         assert heir.rate(resumed + 3, resumed + 8) * 3 / LIMIT > 0.9
