@@ -145,7 +145,8 @@ class TeakSession(SessionParts):
         the server.
 
         Raises:
-            SessionClosed: the session was opened before, since each is opened once; or that given as `share` is not open.
+            SessionClosed: the session was opened before, since each is opened once; or it was closed meanwhile; or that given
+                as `share` is not open.
             RuntimeError: the session given as `share` is on another loop.
             ValueError: the proxy's address is not a valid one, or the session given as `http` is closed or on another loop.
             LedgerError: the ledger that `share` names cannot be used, and waiting does not mend it.
@@ -154,6 +155,7 @@ class TeakSession(SessionParts):
         self._begin()
         try:
             await self._limits.join()
+            self._lifetime.check()
         except BaseException:
             await self.close()
             raise

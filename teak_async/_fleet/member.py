@@ -87,6 +87,7 @@ class Member:
         self._entries: dict[str, _Entry] = {}
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self._joining = asyncio.Lock()
         self._lost_at: float | None = None
         self._reason = ""
         self._closing = False
@@ -101,6 +102,10 @@ class Member:
             LedgerError: when the ledger cannot be used.
             LedgerUnavailable: when it cannot be reached now.
         """
+        async with self._joining:
+            await self._join(buckets)
+
+    async def _join(self, buckets: Mapping[str, Bucket]) -> None:
         self._loop = asyncio.get_running_loop()
         host = socket.gethostname().replace(":", "-") or "localhost"
         self.name = f"{host}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
@@ -124,16 +129,17 @@ class Member:
 
     async def close(self) -> None:
         """Leave: give back what is held, as it comes back; a caller who is cancelled meanwhile waits for that, too."""
-        task, self._task = self._task, None
-        if task is None:
-            return
-        leaving = self._loop.create_task(self._leave(task))
+        leaving = asyncio.create_task(self._leave())
         cancelled = await wait_for_end(leaving, Decisions(), lambda: None)
         leaving.result()
         if cancelled is not None:
             raise cancelled
 
-    async def _leave(self, task: asyncio.Task[None]) -> None:
+    async def _leave(self) -> None:
+        async with self._joining:  # a session may be closed while it is opened
+            task, self._task = self._task, None
+        if task is None:
+            return
         # A sync that is under way ends first: a cancelled one may have been applied or not.
         self._closing = True
         self._wake.set()

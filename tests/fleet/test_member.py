@@ -18,7 +18,8 @@ from support import WAIT, session_on
 from benchmarks.members import Valkey
 from teak_async import Identify, Limits, Rate, TeakSession
 from teak_async._fleet.ledger import DEAD
-from teak_async.errors import LedgerError, LedgerUnavailable
+from teak_async._fleet.sqlite_ledger import SqliteLedger
+from teak_async.errors import LedgerError, LedgerUnavailable, SessionClosed
 from teak_async.events import AllowanceChanged, Event, LedgerLost, LedgerRegained
 from teak_async.sandbox import IDENTIFY, Sandbox
 
@@ -137,6 +138,39 @@ async def test_an_address_that_is_wrong(sandbox: Sandbox, tmp_path: Path, monkey
     monkeypatch.setenv("TEAK_SHARE", "redis://127.0.0.1:1")
     with pytest.raises(LedgerUnavailable, match="cannot be reached"):
         await session_on(sandbox).open()
+
+
+@pytest.mark.parametrize("cancelled", [False, True])
+async def test_a_session_that_closes_while_it_opens_is_no_member(
+    sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cancelled: bool
+) -> None:
+    """Its ledger is slow meanwhile. Nothing of it is left, and whoever opens it is told; a cancelled close ends as well."""
+    address = tmp_path / "ledger.db"
+    async with session_on(sandbox, share=address) as other:
+        reached, answers, open_ledger = asyncio.Event(), asyncio.Event(), SqliteLedger.open
+
+        async def slow(ledger: SqliteLedger) -> None:
+            reached.set()
+            await answers.wait()
+            await open_ledger(ledger)
+
+        monkeypatch.setattr(SqliteLedger, "open", slow)
+        teak = session_on(sandbox, share=address)
+        opening = asyncio.create_task(teak.open())
+        await reached.wait()
+        closing = asyncio.create_task(teak.close())
+        await asyncio.sleep(0.05)
+        if cancelled:
+            closing.cancel()
+            await asyncio.sleep(0.05)
+        answers.set()
+        await asyncio.wait({opening, closing})
+        assert closing.cancelled() == cancelled
+        with pytest.raises(SessionClosed):
+            await opening
+        assert [task.get_name() for task in asyncio.all_tasks()].count("teak_async member") == 1
+        await until(lambda: shared(other).members == 1)
+        await other.bulk(REQUESTS[:5])
 
 
 async def test_a_session_that_closes_gives_its_permits_back(sandbox: Sandbox, address: str) -> None:
