@@ -6,6 +6,8 @@ connection, a run sends nothing but one probe at a time, until one succeeds or t
 
 from __future__ import annotations
 
+from attrs import frozen
+
 from teak_async.errors import DeadlinePassed, Delivery, Outage, TeakError, TransportError
 
 TRIP = 5
@@ -14,6 +16,19 @@ FIRST_WAIT = 1.0
 """Seconds before the first probe, doubled for each further one."""
 MAX_WAIT = 60.0
 """Seconds between two probes at most, unless the server asks for more."""
+
+
+@frozen
+class OutageSoFar:
+    """An outage that a run waits out.
+
+    Attributes:
+        next_probe: seconds until the next probe; 0 while one is under way.
+        gives_up: seconds after which the run ends at the next probe that fails; 0 or less when they have passed.
+    """
+
+    next_probe: float
+    gives_up: float
 
 
 class CircuitBreaker:
@@ -40,6 +55,12 @@ class CircuitBreaker:
     def closed(self) -> bool:
         """Whether attempts may be made freely."""
         return self.next_probe is None
+
+    def outage(self, now: float) -> OutageSoFar | None:
+        """Return how long the run still waits; `None` while the server is not out."""
+        if self.next_probe is None:
+            return None
+        return OutageSoFar(max(self.next_probe - now, 0.0), self._began + self._outage - now)
 
     def admit(self, now: float) -> bool:
         """Say whether an attempt may be made; with an open breaker that one is the probe."""

@@ -12,7 +12,7 @@ from teak_async._notify import log
 from teak_async.errors import CertificateError, Forbidden, GameNotFound, JournalError, Outage, SessionClosed, TeakError
 from teak_async.models import Response
 
-from .breaker import CircuitBreaker
+from .breaker import CircuitBreaker, OutageSoFar
 from .hand import Hand, Player
 from .results import Results
 from .row_call import InvalidRow, RowCall
@@ -37,7 +37,12 @@ class Gate:
         self._timer: asyncio.Handle | None = None
 
     @property
-    def outage(self) -> TeakError | None:
+    def outage(self) -> OutageSoFar | None:
+        """What is known of the outage; `None` while the server is not out."""
+        return self._breaker.outage(asyncio.get_running_loop().time())
+
+    @property
+    def last_error(self) -> TeakError | None:
         """How the last attempt ended, while the server is out."""
         return self._last if isinstance(self._last, TeakError) and not self._breaker.closed else None
 

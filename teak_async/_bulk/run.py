@@ -33,6 +33,7 @@ from teak_async._limits.bucket import GRANTS_A_TURN
 from teak_async._limits.session_limits import Limits
 from teak_async.errors import JournalError, SessionClosed, TeakError
 
+from .breaker import OutageSoFar
 from .hand import Hand
 from .outcomes import BulkReport, FinishedRows, Outcome, Tally
 from .players import Players
@@ -110,7 +111,17 @@ class BulkRun(Coroutine[Any, Any, BulkReport]):
     @property
     def trouble(self) -> TeakError | None:
         """Why nothing is sent, or why a row was last attempted again, until one ends."""
-        return self._players.gate.outage or self._context.trouble
+        return self._players.gate.last_error or self._context.trouble
+
+    @property
+    def outage(self) -> OutageSoFar | None:
+        """When the next probe is made, and when the run gives up; `None` while the server is not out."""
+        return self._players.gate.outage
+
+    @property
+    def stopping(self) -> bool:
+        """Whether nothing new is sent any more."""
+        return self._players.stopping
 
     def __repr__(self) -> str:
         state = "not begun" if self._main is None else "ended" if self._tally.ended else "under way"

@@ -21,7 +21,7 @@ from teak_async.errors import LedgerUnavailable, Outage, TeakError
 from teak_async.models import State
 
 from .dry_run import describe_dry_run, dry_run_job
-from .errors import InputError, describe_refusal, fail, name_options, say
+from .errors import InputError, describe_refusal, fail, fit, name_options, say
 from .export import describe_export, export_rows
 from .failures import in_doubt_states, rows_of_user
 from .files import same_file
@@ -99,8 +99,8 @@ def run_file(
             say(f"nothing is sent after {deadline:%Y-%m-%d %H:%M:%S %Z}")
         if options.dry_run:
             dry_run = asyncio.run(dry_run_job(job, session.game_id))
-            typer.echo(opening(label, job.server, session.game_id, dry_run.input_description, options.journal))
-            typer.echo(describe_dry_run(dry_run))
+            typer.echo(opening(job.title, job.server, session.game_id, dry_run.input_description, options.journal))
+            typer.echo(fit(describe_dry_run(dry_run), sys.stdout))
             raise typer.Exit(dry_run.exit)
         if not sure:
             _confirm_removal(options)
@@ -247,7 +247,7 @@ def run_report(options: ReportOptions) -> None:
         raise fail(str(error)) from None
     except OSError as error:
         raise fail(f"{error.filename}: {describe_refusal(error)}") from None
-    typer.echo(json.dumps(report.as_dict()) if options.as_json else "\n".join(report.lines()))
+    typer.echo(json.dumps(report.as_dict()) if options.as_json else fit("\n".join(report.lines()), sys.stdout))
 
 
 def _check_alone(options: ReportOptions) -> None:

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import errno
 import re
+import shutil
+import sys
 from contextlib import suppress
+from typing import TextIO
 
 import typer
+
+from .wrap import wrap
 
 REMEDIES = {
     errno.ENOENT: "name one that is there",
@@ -45,4 +50,11 @@ def name_options(message: str) -> str:
 def say(message: str) -> None:
     """Write a line to standard error."""
     with suppress(OSError):  # the terminal may be lost; the exit code tells it, too
-        typer.echo(message, err=True)
+        typer.echo(fit(message, sys.stderr), err=True)
+
+
+def fit(text: str, stream: TextIO | None) -> str:
+    """Break lines at blanks where they go to a terminal. In a file a line stays a line."""
+    if stream is None or not stream.isatty():
+        return text
+    return wrap(text, shutil.get_terminal_size().columns - 1)

@@ -16,15 +16,17 @@ from contextlib import AbstractContextManager, ExitStack, asynccontextmanager, r
 from enum import IntEnum
 from pathlib import Path
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from teak_async._bulk.outcomes import BulkReport
 from teak_async._bulk.run import BulkRun
 from teak_async._client.deadline import Deadline
+from teak_async._journal.database import read_summary
 from teak_async._journal.row import Note
 from teak_async._session import TeakSession
 from teak_async.errors import Forbidden, GameNotFound, Outage
 
+from .counts import Counts
 from .failures import Failures, read_reasons
 from .lines import OffLoopStream
 from .logs import log_events
@@ -32,7 +34,7 @@ from .output import OutputError, ResultWriter, check_output
 from .progress import ProgressReporter, find_notes
 from .signals import INTERRUPTED, LISTENER
 from .source import RowSource
-from .summary import closing, count_left, counts_of, how_to_go_on, opening, resume_hint, summary
+from .summary import RunEnd, how_to_go_on, on_channels, opening, resume_hint
 
 
 class Exit(IntEnum):
@@ -86,8 +88,20 @@ class Job:
         return {
             "command": self.label,
             "file": Note(self.rows.name.encode(errors="backslashreplace").decode()),
+            **({"channels": Note(",".join(self.rows.channels))} if self.rows.channels else {}),
+            "limit": Note(self.limit),
             **self.rows.about,
         }
+
+    @property
+    def title(self) -> str:
+        """The command's name, with its channels."""
+        return self.label + on_channels(self.rows.channels)
+
+    @property
+    def unit(self) -> str:
+        """What is counted: `row`, or `call` where a row may be several."""
+        return "call" if self.rows.most_calls > 1 else "row"
 
 
 async def run_job(job: Job, session: TeakSession) -> tuple[Exit, BulkReport]:
@@ -128,8 +142,6 @@ async def _run(job: Job, session: TeakSession, interrupts: list[int], listening:
     resumed = job.journal is not None and job.journal.exists()
     job.rows.journal = job.journal if resumed else None
     total = await asyncio.to_thread(job.rows.count)
-    several = job.rows.most_calls > 1
-    unit = "call" if several else "row"
     if total == 0:
         job.rows.refuse_empty()
     run = session.bulk(
@@ -137,14 +149,21 @@ async def _run(job: Job, session: TeakSession, interrupts: list[int], listening:
         journal=job.journal,
         resend_in_doubt=job.resend_in_doubt,
         deadline=job.deadline,
-        about={**job.about, "server": Note(job.server), f"{unit}s": Note("" if total is None else total)},
+        about={
+            **job.about,
+            "server": Note(job.server),
+            # The length of a part says nothing of a journal that may have other parts, too.
+            f"{job.unit}s": Note("" if total is None or not job.rows.selects_all else total),
+        },
     )
     failures = Failures(job.max_failures)
-    progress = ProgressReporter(job.label, job.limit * job.rows.most_calls, total, quiet=job.quiet)
+    progress = ProgressReporter(job.label, job.limit, total, job.rows.channels, quiet=job.quiet)
+    earlier = 0
 
     def show() -> None:
         last = "" if failures.last is None else failures.last.message
-        progress.show(run.report, run.retries, find_notes(session.rates.values(), run.trouble, last))
+        notes = find_notes(session.rates.values(), run.trouble, last, run.outage)
+        progress.show(run.report, run.retries, notes, held=run.stopping or run.outage is not None)
 
     try:
         writer = ResultWriter(job.output, interrupts, progress.say_always, journaled=job.journal is not None)
@@ -154,49 +173,79 @@ async def _run(job: Job, session: TeakSession, interrupts: list[int], listening:
             # Only now, with the journal open: a run that cannot begin keeps the results of an earlier one.
             results.begin(run.stop, resumed=resumed)
             description = job.rows.description
-            progress.say(opening(job.label, job.server, session.game_id, description, job.journal, resumed=resumed))
+            progress.say(opening(job.title, job.server, session.game_id, description, job.journal, resumed=resumed))
             with progress, log_events(job.log_file, progress.say if job.verbose else None):
                 async with _show_progress(progress, show):
                     async for outcome in run:
                         await results.write(outcome)
+                        progress.count(outcome)
+                        # Without an attempt of this run, an earlier one left it in doubt.
+                        earlier += outcome.state == "in_doubt" and not outcome.attempts
                         failures.add(outcome)
                         if failures.too_many:
                             run.stop()
                 show()
     except Outage as outage:
-        raise Outage(f"{outage}; {summary(run.report, journal=job.journal)}; {resume_hint(job.journal)}") from None
+        end = await _end_of(job, run.report, total, resumed=resumed, earlier=earlier)
+        raise Outage("\n".join([str(outage), *end.summary(), resume_hint(job.journal)])) from None
     finally:
         run.close()  # if it never began
-    report = run.report
-    rows = job.rows.rows if several else None
     if total is None and job.rows.ended:
-        total = report.total
-    stopped = failures.too_many and count_left(total, counts_of(report), identify=job.label == "identify") != 0
-    said = summary(report, interrupted=bool(interrupts), unwritten=results.unwritten, journal=job.journal, rows=rows)
+        total = run.report.total
+    end = await _end_of(job, run.report, total, resumed=resumed, earlier=earlier)
+    await _say_end(job, evolve(end, interrupted=bool(interrupts), unwritten=results.unwritten), results, failures, progress)
+    return run.report
+
+
+async def _say_end(job: Job, end: RunEnd, results: ResultWriter, failures: Failures, progress: ProgressReporter) -> None:
+    """Say what the run did, why calls did not succeed, and how to go on.
+
+    Raises:
+        OutputError: when the results could not be written, unless a signal ended the run.
+    """
+    stopped = failures.too_many and end.left != 0
+    said, *others = end.summary()
     if stopped:
         said = f"stopped, since {failures.too_many}: {said}"
-    if results.problem and not interrupts:
-        raise OutputError(f"the results {results.problem}; {said}")
+    if results.problem and not end.interrupted:
+        raise OutputError("\n".join([f"the results {results.problem}; {said}", *others]))
     if results.problem or (results.unwritten and job.quiet):
         progress.say_always(f"the results {results.problem or 'were not read'}; {said}")
-    elif not job.quiet:
+    else:
         progress.say(said)
     if not job.quiet:
-        for line in await _closing(job, report, total, failures, ended_early=bool(interrupts or stopped)):
+        reasons = await _reasons(job, end.report, failures)
+        for line in [*others, *end.closing(reasons, ended_early=bool(end.interrupted or stopped))]:
             progress.say(line)
         if stopped:
             progress.say(how_to_go_on(job.journal))
-    return report
 
 
-async def _closing(job: Job, report: BulkReport, total: int | None, failures: Failures, *, ended_early: bool) -> list[str]:
-    """Say why rows did not succeed, and how to go on. With a journal, the reasons are those of all its runs."""
+async def _end_of(job: Job, report: BulkReport, total: int | None, *, resumed: bool, earlier: int) -> RunEnd:
+    """Count what a run and the journal that it went on with have. A read of the journal tells what earlier runs did."""
+    kept = None
+    if resumed and job.journal is not None:
+        states = (await asyncio.to_thread(read_summary, job.journal)).states
+        kept = Counts.of_journal(states, total if job.rows.selects_all else None)
+    return RunEnd(
+        report,
+        total,
+        job.title if job.rows.channels else "",
+        job.rows.rows if job.unit == "call" and job.rows.ended else None,
+        earlier,
+        kept,
+        job.journal,
+        identify=job.label == "identify",
+        unit=job.unit,
+    )
+
+
+async def _reasons(job: Job, report: BulkReport, failures: Failures) -> list[str]:
+    """Say why rows did not succeed. With a journal, the reasons are those of all its runs."""
     reasons = failures.reasons
     if job.journal is not None and (report.failed or report.failed_earlier or report.in_doubt or report.not_sent):
         reasons = await asyncio.to_thread(read_reasons, job.journal)
-    identify = job.label == "identify"
-    unit = "call" if job.rows.most_calls > 1 else "row"
-    return closing(report, total, reasons.lines(), job.journal, identify=identify, ended_early=ended_early, unit=unit)
+    return reasons.lines()
 
 
 def exit_code(report: BulkReport, *, interrupted: bool = False) -> Exit:

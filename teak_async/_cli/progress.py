@@ -6,8 +6,8 @@ Standard output has the results, so this module writes nothing there.
 from __future__ import annotations
 
 import sys
-from collections import deque
-from collections.abc import Iterable, Sequence
+from collections import Counter, deque
+from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -21,8 +21,11 @@ from rich.segment import ControlType
 from rich.table import Table
 from rich.text import Text
 
-from teak_async._bulk.outcomes import BulkReport
+from teak_async._bulk.breaker import OutageSoFar
+from teak_async._bulk.outcomes import BulkReport, Outcome
 from teak_async._limits.bucket import Rate
+
+from .wrap import wrap
 
 if TYPE_CHECKING:
     from typing import Self
@@ -67,12 +70,13 @@ class ProgressReporter:
 
     Args:
         label: the command's name.
-        limit: the limit, in requests per second.
-        total: rows of the input; `None` when that is not known.
+        limit: the limit, in requests per second, on each channel.
+        total: calls of the input; `None` when that is not known.
+        channels: the channels of the calls, where there are several.
         quiet: show nothing.
     """
 
-    def __init__(self, label: str, limit: int, total: int | None, *, quiet: bool = False) -> None:
+    def __init__(self, label: str, limit: int, total: int | None, channels: Sequence[str] = (), *, quiet: bool = False) -> None:
         self._label = label
         self._limit = limit
         self._total = total
@@ -82,6 +86,8 @@ class ProgressReporter:
         self._block: RenderableType = ""
         self._drawn: list[int] = []
         self._estimator = RateEstimator()
+        self._channels = {channel: RateEstimator() for channel in channels if len(channels) > 1}
+        self._sent: Counter[str] = Counter()
 
     @property
     def every(self) -> float:
@@ -99,13 +105,27 @@ class ProgressReporter:
             self._follow_resize()
             self._live.stop()
 
-    def show(self, report: BulkReport, retries: int = 0, notes: Sequence[str] = ()) -> None:
-        """Show the counts, and notes on what holds the run up."""
+    def count(self, outcome: Outcome) -> None:
+        """Count a call for the rate of its channel."""
+        if self._channels and outcome.attempts:
+            self._sent[str(getattr(outcome.request, "channel", ""))] += 1
+
+    def show(self, report: BulkReport, retries: int = 0, notes: Sequence[str] = (), *, held: bool = False) -> None:
+        """Show the counts, and notes on what holds the run up.
+
+        Args:
+            report: the counts so far.
+            retries: attempts beyond the first of each call.
+            notes: what holds the run up.
+            held: whether the run ends or waits, so that its rate says nothing about the time to go.
+        """
         if self._quiet:
             return
         rate = self._estimator.rate(report.elapsed, report.sent)
-        count = f"{self._label}: {report.total:,}" + ("" if self._total is None else f" of {self._total:,}")
-        figures = describe(report, self._limit, self._total, rate, retries)
+        rates = {name: channel.rate(report.elapsed, self._sent[name]) for name, channel in self._channels.items()}
+        ended = report.total - report.not_sent
+        count = f"{self._label}: {ended:,}" + ("" if self._total is None else f" of {self._total:,}")
+        figures = describe(report, self._limit, self._total, rate, retries, channels=rates, held=held)
         if self._live is None:
             self.say("; ".join([f"{count}, {figures}", *notes]))
             return
@@ -113,10 +133,10 @@ class ProgressReporter:
         head = Table.grid(padding=(0, 1), expand=True)
         head.add_column(no_wrap=True)
         head.add_column(ratio=1)
-        head.add_row(Text(count), ProgressBar(self._total, report.total) if self._total else "")
-        block: list[RenderableType] = [head, Text(figures), *(Text(note, no_wrap=True, overflow="ellipsis") for note in notes)]
+        head.add_row(Text(count), ProgressBar(self._total, ended) if self._total else "")
         # One column stays free: a line as wide as the terminal may wrap.
-        self._block = Constrain(Group(*block), self._console.width - 1)
+        width = self._console.width - 1
+        self._block = Constrain(Group(head, *(Text(wrap(line, width)) for line in (figures, *notes))), width)
         self._follow_resize()
         self._live.update(self._block, refresh=True)
         self._measure()
@@ -143,29 +163,57 @@ class ProgressReporter:
     def say_always(self, message: str) -> None:
         """Write a line, even if progress is not shown."""
         self._follow_resize()
+        if self._console.is_terminal:
+            message = wrap(message, self._console.width - 1)
         self._console.print(Text(message), soft_wrap=True)
         if self._live is not None:
             self._measure()
 
 
-def describe(report: BulkReport, limit: int, total: int | None, rate: float | None, retries: int = 0) -> str:
-    """Put the rate and the limit, the time to go, and the counts of rows that went wrong into words."""
-    parts = [f"at most {limit}/s" if rate is None else f"{rate:.0f}/s of {limit}/s"]
-    if total is not None and rate and report.total < total:
-        parts.append(f"{format_duration((total - report.total) / rate)} to go")
+def describe(
+    report: BulkReport,
+    limit: int,
+    total: int | None,
+    rate: float | None,
+    retries: int = 0,
+    *,
+    channels: Mapping[str, float | None] = {},
+    held: bool = False,
+) -> str:
+    """Put the rate beside the limit, the time to go, and the counts of calls that went wrong into words.
+
+    With several channels each has its own rate: no sum of limits can be reached where a channel has fewer calls.
+    """
+    each = f" on each of {len(channels)} channels" if channels else ""
+    if rate is None:
+        parts = [f"at most {limit}/s{each}"]
+    elif channels:
+        parts = [*(f"{name} {channel or 0:.0f}/s" for name, channel in channels.items())]
+        parts[-1] += f" of {limit}/s each"
+    else:
+        parts = [f"{rate:.0f}/s of {limit}/s"]
+    ended = report.total - report.not_sent
+    if total is not None and ended < total:
+        if held or report.not_sent:
+            parts.append(f"{total - ended:,} not sent")
+        elif rate:
+            parts.append(f"{format_duration((total - ended) / rate)} to go")
     parts += [f"{report.failed:,} failed", f"{report.in_doubt:,} in doubt"]
     parts += [f"{retries:,} retries"] if retries else []
-    parts += [f"{report.skipped:,} skipped"] if report.skipped else []
+    parts += [f"{report.skipped:,} finished before"] if report.skipped else []
     return ", ".join(parts)
 
 
-def find_notes(rates: Iterable[Rate], trouble: Exception | None, last_failure: str = "") -> list[str]:
+def find_notes(
+    rates: Iterable[Rate], trouble: Exception | None, last_failure: str = "", outage: OutageSoFar | None = None
+) -> list[str]:
     """Say what holds a run up, and why the last row failed.
 
     Args:
         rates: the rates of the session's buckets.
         trouble: why nothing is sent, or why the last retry was made; `None` for neither.
         last_failure: the reason of the last failed row; empty for none.
+        outage: what the run does while the server is out; `None` while it is not.
     """
     notes = [f"paused for {rate.paused:.0f} s after a 429" for rate in rates if rate.paused > 0.5]
     notes += [
@@ -173,7 +221,13 @@ def find_notes(rates: Iterable[Rate], trouble: Exception | None, last_failure: s
         for rate in rates
         if rate.shared_with_others
     ]
-    notes += [] if trouble is None else [f"retrying: {trouble}"]
+    if outage is not None:
+        probe = f"the next probe is in {format_duration(outage.next_probe)}" if outage.next_probe > 0 else "probing now"
+        ends = f"in {format_duration(outage.gives_up)}" if outage.gives_up > 0 else "after this probe"
+        notes.append(
+            f"the server is out: {probe}; the run goes on when one succeeds, and gives up {ends}; see whether it is up"
+        )
+    notes += [] if trouble is None else [f"{'last attempt' if outage else 'retrying'}: {trouble}"]
     return notes + ([f"last failure: {last_failure}"] if last_failure else [])
 
 

@@ -12,6 +12,9 @@ from typing import Any
 
 from attrs import define, field, frozen
 
+from teak_async._api.endpoints import ENDPOINTS
+from teak_async.models import Channel
+
 MAX_REASONS = 1000
 """Reasons that are told apart; further ones are counted together, by state."""
 SHOWN = 10
@@ -22,6 +25,9 @@ _TOKEN = re.compile(
 _NUMBER = re.compile(r"[+-]?\d+(?:[.,:]\d+)*")
 _MARK = "\0"
 _LINE = re.compile(r"line \d+: ")
+_BARE = [endpoint.name for (_, channel), endpoint in ENDPOINTS.items() if channel is Channel.DESKTOP_PUSH]
+_BARE_NAME = re.compile(rf"^({'|'.join(_BARE)}): ")
+"""The endpoints of the first channel, whose names do not have it. A person may not know that this is the channel."""
 
 
 def split_error(text: str) -> tuple[str, str]:
@@ -57,7 +63,8 @@ class Reason:
         """The message, for people."""
         parts = self.template.split(_MARK)
         shown = ("…" if value is None else value for value in self.values)
-        return "".join(part + value for part, value in zip(parts, (*shown, ""), strict=True))
+        message = "".join(part + value for part, value in zip(parts, (*shown, ""), strict=True))
+        return _BARE_NAME.sub(rf"\1 ({Channel.DESKTOP_PUSH}): ", message)
 
     @property
     def where(self) -> str:

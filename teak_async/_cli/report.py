@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,39 +14,44 @@ from rich.console import Console
 from rich.text import Text
 
 from teak_async._journal.database import JournalSummary, describe_time, read_summary
-from teak_async._journal.history import PastRow, is_in_use, read_seconds
+from teak_async._journal.history import PastRow, count_whole_rows, is_in_use, read_channels, read_seconds
 
+from .counts import Counts
 from .errors import InputError, describe_refusal
 from .failures import read_reasons, state_of, why
-from .pace import Seconds, describe_pace, find_pauses
+from .pace import Seconds, describe_pace, find_pace, find_pauses, present_rate
+from .progress import format_duration
 from .reasons import Reasons, split_error
-from .summary import count_left, count_rows, doubt_hint, resume_hint, retry_hint
+from .summary import count_rows, doubt_hint, left_to_do, on_channels, resume_hint, retry_hint
+from .wrap import wrap
 
-COUNTS = ("succeeded", "failed", "failed_but_done", "in_doubt", "being_sent", "not_sent")
-"""The counts of `report`, by their names in JSON. The text writes spaces in place of the underscores."""
-ONLY_IF_ANY = {"failed_but_done": ", counted above: the responses cannot be understood", "being_sent": ""}
-"""The counts that the text leaves out when they are 0, each with its explanation in the text."""
 PICTURE_WIDTH = 110
 """Columns of the picture."""
 
 
 @frozen
 class RunReport:
-    """All that a journal has on its run."""
+    """All that a journal has on its run.
+
+    Attributes:
+        journal: its path.
+        summary: the description of the run, and its calls by state.
+        reasons: why calls did not succeed.
+        seconds: when calls ended.
+        running: whether a run goes on.
+        now: Unix time.
+        channels: the calls of each channel by state, where there are several.
+        whole_rows: rows of which every call in the journal succeeded, where a row may be several.
+    """
 
     journal: Path
     summary: JournalSummary
     reasons: Reasons
     seconds: Seconds
     running: bool
-
-    @property
-    def counts(self) -> Mapping[str, int]:
-        """The rows that were read, by state, and how many of the failed ones were done."""
-        counts: dict[str, int] = dict.fromkeys(COUNTS, 0)
-        for state, count in self.summary.states.items():
-            counts[state_of(state, running=self.running)] += count
-        return {**counts, "failed_but_done": self.summary.failed_done}
+    now: float
+    channels: Mapping[str | None, Mapping[str, int]]
+    whole_rows: int
 
     @property
     def unit(self) -> str:
@@ -53,63 +59,131 @@ class RunReport:
         return "call" if "calls" in self.summary.about else "row"
 
     @property
-    def read(self) -> int:
-        """Rows or calls that the journal has."""
-        return sum(self.summary.states.values())
-
-    @property
     def total(self) -> int | None:
         """Rows or calls of the input; `None` if the run did not count them."""
         return int(text) if (text := self.summary.about.get(f"{self.unit}s", "")) else None
 
     @property
+    def counts(self) -> Counts:
+        """The calls of the input by how they ended."""
+        return Counts.of_journal(self.summary.states, self.total, running=self.running)
+
+    @property
+    def read(self) -> int:
+        """Rows or calls that the journal has."""
+        return sum(self.summary.states.values())
+
+    @property
     def left(self) -> int | None:
         """Rows or calls that the next run sends; `None` if the total is not known."""
-        return count_left(self.total, self.counts, identify=self.identifies)
+        return self.counts.left(identify=self.identifies)
+
+    @property
+    def seconds_to_go(self) -> float | None:
+        """Seconds that a running run takes at its present rate; `None` where nobody can know."""
+        rate = present_rate(self.seconds, self.now) if self.running else 0.0
+        return self.counts.not_sent / rate if rate and self.total is not None else None
 
     @property
     def identifies(self) -> bool:
         """Whether the calls are identifies, which count twice when they are sent twice."""
         return self.summary.about.get("command") == "identify"
 
+    @property
+    def succeeded_whole(self) -> int | None:
+        """Rows of which every call succeeded; `None` while calls may be missing in the journal."""
+        return self.whole_rows if self.unit == "call" and self.total == self.read else None
+
     def as_dict(self) -> dict[str, Any]:
         """Return it as plain data, ready for JSON."""
-        about = {**self.summary.about, f"{self.unit}s": self.total}
-        now = {"last_written": self.summary.last_written, "running": self.running}
-        why = {"reasons": self.reasons.as_list(), "pauses": [pause.as_dict() for pause in find_pauses(self.seconds)]}
-        read = {"rows_read": self.summary.rows} | ({"calls_read": self.read} if self.unit == "call" else {})
-        return {**about, **now, **read, **self.counts, "left_to_do": self.left, **why}
+        about, counts = self.summary.about, self.counts
+        limit = int(about["limit"]) if about.get("limit") else None
+        channels = {name or "": Counts.of_journal(states, None, running=self.running) for name, states in self.channels.items()}
+        return {
+            **about,
+            f"{self.unit}s": self.total,
+            "limit": limit,
+            "last_written": self.summary.last_written,
+            "running": self.running,
+            "rows_read": self.summary.rows,
+            **({"calls_read": self.read} if self.unit == "call" else {}),
+            **_as_dict(counts),
+            "failed_but_done": self.summary.failed_done,
+            "not_sent_in_journal": counts.kept,
+            "left_to_do": self.left,
+            "seconds_to_go": None if self.seconds_to_go is None else round(self.seconds_to_go),
+            **({"by_channel": {name: _as_dict(of_one) for name, of_one in channels.items()}} if channels else {}),
+            **({"rows_succeeded_whole": self.succeeded_whole} if self.unit == "call" else {}),
+            "reasons": self.reasons.as_list(),
+            "pace": find_pace(self.seconds).as_dict(),
+            "pauses": [pause.as_dict() for pause in find_pauses(self.seconds)],
+        }
 
     def lines(self) -> list[str]:
         """Return the report as text."""
         about, counts = self.summary.about, self.counts
         server = f" at {about['server']}" if "server" in about else ""
         file = f" of {about['file']}" if "file" in about else ""
-        length = "" if self.total is None else f" ({count_rows(self.total, self.unit)})"
         written = f", last written {self.summary.last_written}" if self.summary.last_written else ""
         member = f", as {about['member']}" if "member" in about else ""
+        channels = on_channels([name for name in about.get("channels", "").split(",") if name])
         lines = [
-            f"{about.get('command', 'bulk run')} for game {about.get('game_id')}{server}{file}{length}",
+            f"{about.get('command', 'bulk run')}{channels} for game {about.get('game_id')}{server}{file}",
             f"begun {about.get('begun')}{written}; {f'running{member}' if self.running else 'not running'}",
-            f"{count_rows(self.summary.rows)} read{'' if self.unit == 'row' else f', {count_rows(self.read, self.unit)}'}:",
+            f"{self._describe_read()}:",
+            f"  {counts.succeeded:>9,} succeeded",
+            f"  {counts.failed:>9,} failed",
+            f"  {counts.in_doubt:>9,} in doubt",
+            f"  {counts.not_sent:>9,} not sent{self._describe_unsent()}",
         ]
-        lines += [
-            f"  {count:>9,} {name.replace('_', ' ')}{ONLY_IF_ANY.get(name, '')}"
-            for name, count in counts.items()
-            if count or name not in ONLY_IF_ANY
-        ]
+        if counts.being_sent:
+            lines.insert(-1, f"  {counts.being_sent:>9,} being sent")
+        if done := self.summary.failed_done:
+            lines.insert(5, f"  {done:>9,} failed but done, counted above: the responses cannot be understood")
+        if self.channels:
+            lines.append("by channel:")
+            lines += [
+                f"  {name or 'cannot be sent'}: {Counts.of_journal(states, None, running=self.running).describe()}"
+                for name, states in self.channels.items()
+            ]
+        if self.succeeded_whole is not None:
+            lines.append(f"every call succeeded of {self.succeeded_whole:,} of {count_rows(self.summary.rows)}")
         reasons = self.reasons.lines()
         lines += ["why:", *reasons] if reasons else []
-        if self.left:
-            how = "the run goes on" if self.running else resume_hint(self.journal)
-            lines.append(f"left to do: {self.left:,} of {count_rows(self.total or 0, self.unit)}; {how}")
-        elif self.left is None and not self.running:
-            lines.append(f"left to do: the rows after these, if there are any; {resume_hint(self.journal)}")
-        if counts["failed"] > counts["failed_but_done"]:
-            lines.append(f"the failed {self.unit}s are not sent again: {retry_hint(self.journal)}")
-        if self.identifies and not self.running and counts["in_doubt"]:
+        lines += self._describe_rest()
+        if counts.failed > self.summary.failed_done:
+            lines += retry_hint(self.journal, self.unit)
+        if self.identifies and not self.running and counts.in_doubt:
             lines.append(doubt_hint(self.journal))
-        return lines + describe_pace(self.seconds)
+        return lines + describe_pace(self.seconds, self.unit, about.get("limit", ""))
+
+    def _describe_read(self) -> str:
+        rows = f"{count_rows(self.summary.rows)}, " if self.unit == "call" else ""
+        if self.total is None or self.total <= self.read:
+            return f"{rows}{count_rows(self.read, self.unit)} in the journal"
+        return f"{count_rows(self.total, self.unit)}, {self.read:,} of them in the journal"
+
+    def _describe_unsent(self) -> str:
+        if self.total is None:
+            return " of these"
+        kept, others = self.counts.kept, self.counts.not_sent - self.counts.kept
+        return f" ({kept:,} in the journal, {others:,} not yet)" if others else ""
+
+    def _describe_rest(self) -> list[str]:
+        if self.left is None:
+            rest = f"left to do: the rows after these, if there are any; {resume_hint(self.journal)}"
+            return [] if self.running else [rest]
+        if not self.left:
+            return []
+        about = f", for about {format_duration(self.seconds_to_go)} at the present rate" if self.seconds_to_go else ""
+        how = f"the run goes on{about}" if self.running else resume_hint(self.journal)
+        return left_to_do(self.left, self.total, 0, self.unit, how)
+
+
+def _as_dict(counts: Counts) -> dict[str, int]:
+    """Return counts by their names in JSON."""
+    names = ("succeeded", "failed", "in_doubt", "being_sent", "not_sent")
+    return {name: getattr(counts, name) for name in names}
 
 
 def read_report(journal: Path) -> RunReport:
@@ -119,7 +193,18 @@ def read_report(journal: Path) -> RunReport:
         JournalError: when the file is no journal.
     """
     running = is_in_use(journal)  # first: all that a run has written before its end is read below
-    return RunReport(journal, read_summary(journal), read_reasons(journal, running=running), read_seconds(journal), running)
+    summary = read_summary(journal)
+    several = "calls" in summary.about
+    return RunReport(
+        journal,
+        summary,
+        read_reasons(journal, running=running),
+        read_seconds(journal),
+        running,
+        time.time(),
+        read_channels(journal) if several else {},
+        count_whole_rows(journal) if several else 0,
+    )
 
 
 def save_picture(report: RunReport, path: Path) -> None:
@@ -130,7 +215,7 @@ def save_picture(report: RunReport, path: Path) -> None:
     """
     console = Console(record=True, file=io.StringIO(), width=PICTURE_WIDTH, highlight=False)
     for line in report.lines():
-        console.print(Text(line))
+        console.print(Text(wrap(line, PICTURE_WIDTH)))
     try:
         console.save_svg(str(path), title=f"teak-async report {report.journal.name}")
     except OSError as error:

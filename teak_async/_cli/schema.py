@@ -63,6 +63,7 @@ class RowSchema:
         options: name and value of the options that decide what a row asks.
         limit: the figure of `Limits` that holds for each of the calls.
         only_ids: keep nothing of a row but the user_id in the journal and the results.
+        channels: the channels of the calls; empty where calls have none.
     """
 
     command: str
@@ -73,6 +74,7 @@ class RowSchema:
     options: tuple[tuple[str, str], ...] = ()
     limit: str = "subscription"
     only_ids: bool = False
+    channels: tuple[str, ...] = ()
 
 
 def identify_schema() -> RowSchema:
@@ -146,4 +148,4 @@ def _subscription_schema(command: str, channels: Sequence[str], call_on: Callabl
     keys = dict.fromkeys(call.key for call in calls)
     options = () if tuple(channels) == CHANNELS[:1] else (("channel", ",".join(channels)),)
     needed = tuple(_EMAIL if key == "email" else _USER_ID for key in keys)
-    return RowSchema(command, tuple(keys), calls, needed, options=options)
+    return RowSchema(command, tuple(keys), calls, needed, options=options, channels=tuple(channels))

@@ -93,6 +93,16 @@ class RowSource(ABC):
         return len(self._schema.calls)
 
     @property
+    def channels(self) -> tuple[str, ...]:
+        """The channels of the calls; empty where calls have none."""
+        return self._schema.channels
+
+    @property
+    def selects_all(self) -> bool:
+        """Whether `--rows` leaves nothing out."""
+        return self._reading.part is ALL
+
+    @property
     def findings(self) -> Findings:
         """The odd values that were read so far."""
         return self._maker.findings
@@ -194,8 +204,7 @@ class RowSource(ABC):
             InputError: when they do not.
         """
         if not self._reading.allow_empty:
-            whole = self._reading.part is ALL
-            missing = "no rows; did the export fail?" if whole else "--rows selects no row of it."
+            missing = "no rows; did the export fail?" if self.selects_all else "--rows selects no row of it."
             raise InputError(f"{self.name}: {missing} --allow-empty accepts it")
 
     def _end(self) -> None:

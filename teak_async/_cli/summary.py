@@ -2,35 +2,109 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import shlex
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+
+from attrs import frozen
 
 from teak_async._bulk.outcomes import BulkReport
 
+from .counts import Counts
 from .progress import RATE_WINDOW, format_duration
+from .wrap import COMMAND
 
 NO_JOURNAL = "no journal: after an interruption only the results tell which rows were sent (--journal FILE keeps one)"
 
 
-def opening(label: str, server: str, game_id: str, description: str, journal: Path | None, *, resumed: bool = False) -> str:
-    """Return the first line of a run: command, game, server, input and journal."""
+def opening(title: str, server: str, game_id: str, description: str, journal: Path | None, *, resumed: bool = False) -> str:
+    """Return the first line of a run: command and channels, game, server, input and journal."""
     kept = NO_JOURNAL if journal is None else f"journal {journal}" + (", which goes on" if resumed else "")
-    return f"{label} for game {game_id} at {server}; {description}; {kept}"
+    return f"{title} for game {game_id} at {server}; {description}; {kept}"
 
 
-def summary(
-    report: BulkReport, *, interrupted: bool = False, unwritten: int = 0, journal: Path | None = None, rows: int | None = None
-) -> str:
-    """Return the line that counts how the rows ended, or their calls if `rows` is given."""
-    counts = f"{report.succeeded:,} succeeded, {report.failed:,} failed, {report.in_doubt:,} in doubt"
-    counts += f", {report.not_sent:,} not sent" if report.not_sent else ""
-    skipped = f", {report.skipped:,} skipped" if report.skipped else ""
-    skipped += f", {report.failed_earlier:,} of which had failed" if report.failed_earlier else ""
-    began = "interrupted: " if interrupted else ""
-    lost = f"; results not written: {unwritten:,}{' (the journal has them)' if journal else ''}" if unwritten else ""
-    rate = f" ({report.rate:.1f}/s)" if report.elapsed >= RATE_WINDOW else ""  # permits may burst in the first second
-    whole = count_rows(report.total) if rows is None else f"{count_rows(rows)}, {count_rows(report.total, 'call')}"
-    return f"{began}{whole}: {counts}{skipped} in {format_duration(report.elapsed)}{rate}{lost}"
+def on_channels(channels: Sequence[str]) -> str:
+    """Return the words that follow a command's name: ` on push and email`, or nothing where there are no channels."""
+    *others, last = channels or ("",)
+    return f" on {', '.join(others)}{' and ' if others else ''}{last}" if last else ""
+
+
+@frozen
+class RunEnd:
+    """A run that has ended, or broken off.
+
+    Attributes:
+        report: the counts of the run.
+        total: calls of the input; `None` if they were not counted.
+        title: the command with its channels, where calls have some.
+        rows: rows of the input, where a row may be several calls and all were read.
+        earlier: the calls in doubt that an earlier run left so.
+        kept: what the journal of a resumed run has; `None` for a run that did not resume another.
+        journal: the run's journal; `None` for none.
+        interrupted: whether a signal ended the run.
+        unwritten: results that were not written.
+        identify: whether the calls are identifies.
+        unit: `row`, or `call` where a row may be several.
+    """
+
+    report: BulkReport
+    total: int | None = None
+    title: str = ""
+    rows: int | None = None
+    earlier: int = 0
+    kept: Counts | None = None
+    journal: Path | None = None
+    interrupted: bool = False
+    unwritten: int = 0
+    identify: bool = False
+    unit: str = "row"
+
+    @property
+    def counts(self) -> Counts:
+        """The calls of the input by how they ended, in this run or an earlier one."""
+        return self.kept or Counts.of_run(self.report, self.total)
+
+    @property
+    def left(self) -> int | None:
+        """Calls that the next run sends; `None` if the total is not known."""
+        return Counts.of_run(self.report, self.total).left(identify=self.identify)
+
+    def summary(self) -> list[str]:
+        """Return the line that counts how the input's calls ended; of a resumed run, one line for the run and one for all."""
+        report, counts = self.report, self.counts
+        began = ("interrupted: " if self.interrupted else "") + (f"{self.title}: " if self.title else "")
+        rows = "" if self.rows is None else f"{count_rows(self.rows)}, "
+        whole = f"{rows}{count_rows(counts.known, self.unit)}: {counts.describe()}"
+        kept = " (the journal has them)" if self.journal else ""
+        lost = f"; results not written: {self.unwritten:,}{kept}" if self.unwritten else ""
+        rate = f" ({report.rate:.1f}/s)" if report.elapsed >= RATE_WINDOW else ""  # permits may burst in the first second
+        took = f"in {format_duration(report.elapsed)}{rate}{lost}"
+        if self.kept is None:
+            return [f"{began}{whole}, {took}"]
+        doubt = report.in_doubt - self.earlier
+        ended = count_rows(report.succeeded + report.failed + doubt, self.unit)
+        return [
+            f"{began}this run: {ended}: {report.succeeded:,} succeeded, {report.failed:,} failed, {doubt:,} in doubt, {took}",
+            f"the journal, of all runs: {whole}",
+        ]
+
+    def closing(self, reasons: Iterable[str], *, ended_early: bool = False) -> list[str]:
+        """Return the lines on why calls did not succeed, what is left to do, and how to go on.
+
+        Args:
+            reasons: a line for each reason.
+            ended_early: whether a signal or failures ended the run.
+        """
+        lines, report = list(reasons), self.report
+        if self.left or (self.left is None and (ended_early or report.not_sent)):
+            lines += left_to_do(self.left, self.total, report.not_sent, self.unit, resume_hint(self.journal))
+        if report.failed or report.failed_earlier:
+            lines += retry_hint(self.journal, self.unit)
+        if report.in_doubt and self.identify:
+            lines.append(doubt_hint(self.journal))
+        if self.journal is not None and (lines or self.kept is not None):
+            lines += ["what the journal has of all runs:", f"{COMMAND}teak-async report {shlex.quote(str(self.journal))}"]
+        return lines
 
 
 def count_rows(count: int, unit: str = "row") -> str:
@@ -38,61 +112,17 @@ def count_rows(count: int, unit: str = "row") -> str:
     return f"{count:,} {unit}{'' if count == 1 else 's'}"
 
 
-def closing(
-    report: BulkReport,
-    total: int | None,
-    reasons: Iterable[str],
-    journal: Path | None,
-    *,
-    identify: bool,
-    ended_early: bool = False,
-    unit: str = "row",
-) -> list[str]:
-    """Return the lines on why rows did not succeed, what is left to do, and how to go on.
-
-    Args:
-        report: the counts of the run.
-        total: rows or calls of the input; `None` if they were not counted.
-        reasons: a line for each reason.
-        journal: the run's journal; `None` for none.
-        identify: whether the calls are identifies.
-        ended_early: whether a signal or failures ended the run.
-        unit: `row`, or `call` where a row may be several.
-    """
-    lines = list(reasons)
-    left = count_left(total, counts_of(report), identify=identify)
-    if left or (left is None and (ended_early or report.not_sent)):
-        unsent = f"{count_rows(report.not_sent, unit)} and " if report.not_sent else ""
-        known = f"{unsent}the rows that were not read" if left is None else f"{left:,} of {count_rows(total or 0, unit)}"
-        lines.append(f"left to do: {known}; {resume_hint(journal)}")
-    if report.failed or report.failed_earlier:
-        lines.append(f"the failed {unit}s are not sent again: {retry_hint(journal)}")
-    if report.in_doubt and identify:
-        lines.append(doubt_hint(journal))
-    return lines
+def left_to_do(left: int | None, total: int | None, kept: int, unit: str, how: str) -> list[str]:
+    """Return the line on what the next run sends, with how to go on; see `Counts`."""
+    unsent = f"{count_rows(kept, unit)} and " if kept else ""
+    known = f"{unsent}the rows that were not read" if left is None else f"{left:,} of {count_rows(total or 0, unit)}"
+    return [f"left to do: {known}; {how}"]
 
 
 def doubt_hint(journal: Path | None) -> str:
     """Return what to do about sessions in doubt."""
     again = "repeat the command with --resend-in-doubt" if journal is not None else "run their lines by themselves"
     return f"sessions in doubt may be recorded or not: leave them, or {again}"
-
-
-def counts_of(report: BulkReport) -> dict[str, int]:
-    """Return the rows of a run by state."""
-    return {"succeeded": report.succeeded + report.skipped, "failed": report.failed, "in_doubt": report.in_doubt}
-
-
-def count_left(total: int | None, states: Mapping[str, int], *, identify: bool) -> int | None:
-    """Count the rows that the next run sends; `None` if the total is not known.
-
-    Args:
-        total: rows of the input.
-        states: rows by state.
-        identify: whether the calls are identifies, which the next run does not send again when they are in doubt.
-    """
-    ends = ("succeeded", "failed", "being_sent", *(("in_doubt",) if identify else ()))
-    return None if total is None else max(total - sum(states.get(state, 0) for state in ends), 0)
 
 
 def resume_hint(journal: Path | None) -> str:
@@ -109,8 +139,12 @@ def how_to_go_on(journal: Path | None) -> str:
     return "the same command goes on after the failed rows and counts from 0; --max-failures N sets how many may fail"
 
 
-def retry_hint(journal: Path | None) -> str:
+def retry_hint(journal: Path | None, unit: str) -> list[str]:
     """Return how to send failed rows again."""
-    if journal is not None:
-        return f"teak-async report {journal} --failed failed.csv; correct that file, and run it with a new journal"
-    return "take their lines out of the input, correct them, and run them by themselves"
+    again = f"the failed {unit}s are not sent again: "
+    if journal is None:
+        return [f"{again}take their lines out of the input, correct them, and run them by themselves"]
+    return [
+        f"{again}write them to a file, correct that file, and run it with a new journal:",
+        f"{COMMAND}teak-async report {shlex.quote(str(journal))} --failed failed.csv",
+    ]

@@ -8,6 +8,7 @@ Rules of this module:
 
 from __future__ import annotations
 
+import os
 import re
 import ssl
 
@@ -122,4 +123,8 @@ def _address(proxy: Proxy) -> str:
 def _words(error: BaseException) -> str:
     cause: BaseException = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
     name = type(cause).__name__
-    return f"{name}: {cause.strerror}" if isinstance(cause, OSError) and cause.strerror else name
+    if not isinstance(cause, OSError) or not cause.strerror:
+        return name
+    # asyncio's text repeats the address, once for each that the name stands for, and does not say what is wrong.
+    what = os.strerror(cause.errno) if cause.errno and "Connect call failed" in cause.strerror else cause.strerror
+    return f"{name}: {what}"

@@ -78,11 +78,34 @@ def _select(path: str | Path, where: str, *values: object) -> Iterator[PastRow]:
             yield PastRow(*columns)
 
 
-def read_seconds(path: str | Path) -> list[tuple[int, int, int]]:
-    """Return each second in which attempted rows were written, with the number of these rows and of their pauses."""
+def read_seconds(path: str | Path) -> list[tuple[int, int, int, int]]:
+    """Return each second in which attempted calls were written.
+
+    Returns:
+        For each second, in order: Unix time, the calls, those of the endpoint with most, and the rate-limited attempts.
+    """
+    by_call = """SELECT CAST(at AS INTEGER) AS second, count(*) AS calls, sum(pauses) AS pauses
+        FROM rows WHERE attempts > 0 GROUP BY second, call"""
+    select = f"SELECT second, sum(calls), max(calls), sum(pauses) FROM ({by_call}) GROUP BY second ORDER BY second"  # noqa: S608 - constants only
     with open_to_read(path) as connection:
-        select = "SELECT CAST(at AS INTEGER), count(*), sum(pauses) FROM rows WHERE attempts > 0 GROUP BY 1 ORDER BY 1"
         return connection.execute(select).fetchall()
+
+
+def read_channels(path: str | Path) -> dict[str | None, dict[str, int]]:
+    """Return the calls of each channel by state; `None` stands for those that could not be made."""
+    found: dict[str | None, dict[str, int]] = {}
+    with open_to_read(path) as connection:
+        for channel, state, count in connection.execute("SELECT channel, state, count(*) FROM rows GROUP BY 1, 2"):
+            found.setdefault(channel, {})[state] = count
+    return found
+
+
+def count_whole_rows(path: str | Path) -> int:
+    """Count the rows of which every call that the journal has succeeded."""
+    rows = "SELECT row FROM rows GROUP BY row HAVING min(state = 'succeeded')"
+    with open_to_read(path) as connection:
+        count: int = connection.execute(f"SELECT count(*) FROM ({rows})").fetchone()[0]  # noqa: S608 - constants only
+        return count
 
 
 def is_in_use(path: str | Path) -> bool:

@@ -70,7 +70,7 @@ async def test_email(tmp_path: Path) -> None:
         assert "@" not in ended.err
         assert "nowhere" not in ended.err
         again = await ask(server, "opt-out", source, "--channel", "email", "-j", tmp_path / "run.db")
-        assert "2 of which had failed" in again.err
+        assert ": 4 rows: 2 succeeded, 2 failed, 0 in doubt" in again.err
         other = await ask(server, "opt-out", source, "-j", tmp_path / "run.db")
         assert (other.code, "journal of another run" in other.err) == (2, True)
 
@@ -117,7 +117,8 @@ async def test_all_channels(tmp_path: Path) -> None:
         assert (report["rows_read"], report["calls_read"], report["calls"]) == (count + 4, calls, calls)
         assert (report["succeeded"], report["failed"], report["left_to_do"]) == (calls - 2, 2, 0)
         again = await ask(server, "opt-out", source, *options)
-        assert f"{calls:,} skipped, 2 of which had failed" in again.err
+        assert f"{count + 4:,} rows, {calls:,} calls: {calls - 2:,} succeeded, 2 failed" in again.err
+        assert ": this run: 0 calls: 0 succeeded, 0 failed, 0 in doubt, in " in again.err
         assert len(server.requests) == calls - 1
 
 
@@ -133,7 +134,7 @@ async def test_some_channels(tmp_path: Path) -> None:
         found = sorted((row["index"], row.get("part", 0), row["channel"]) for row in lines_of(ended))
         assert found == [(0, 0, "push"), (0, 1, "email"), (1, 0, "push")]
         same = await ask(server, "status", source, "--channel", "push", "--channel", "email", "-j", path)
-        assert "3 skipped" in same.err
+        assert "2 rows, 3 calls: 3 succeeded" in same.err
         other = await ask(server, "status", source, "--channel", "all", "-j", path)
         assert (other.code, "journal of another run" in other.err) == (2, True)
 
@@ -206,7 +207,7 @@ async def test_removal(tmp_path: Path) -> None:
         assert (b"Canary" in kept, b"p1" in kept) == (False, True)
         assert "Canary" not in ended.out + ended.err + (await ask(server, "report", path, "--row", 2)).out
         again = await ask(server, *arguments, "--yes")
-        assert "3 skipped, 1 of which had failed" in again.err
+        assert "3 rows: 2 succeeded, 1 failed" in again.err
         assert len(server.requests) == 2
 
 

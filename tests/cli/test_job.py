@@ -12,11 +12,12 @@ import pytest
 from support import FAST, WAIT, fast_sandbox, players_csv, session_on
 
 from teak_async import BulkReport, Forbidden, GameNotFound, Limits, Outage, RetryPolicy, State, TeakSession
+from teak_async._cli.counts import Counts
 from teak_async._cli.dry_run import DryRun
 from teak_async._cli.input import RowReader
 from teak_async._cli.job import Exit, Job, exit_code, run_job
 from teak_async._cli.schema import RowSchema, identify_schema, state_schema, status_schema
-from teak_async._cli.summary import summary
+from teak_async._cli.summary import RunEnd
 from teak_async.sandbox import IDENTIFY, Faults, Sandbox
 
 Result: TypeAlias = tuple[Exit, BulkReport, list[dict[str, Any]]]
@@ -189,7 +190,10 @@ async def test_interrupted_once(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert 20 <= report.succeeded == report.total - report.not_sent < 500
     shown = capsys.readouterr().err
     assert "interrupted: finishing what is on the wire; interrupt again to end without it" in shown
-    assert f"interrupted: {report.total} rows: {report.succeeded} succeeded, 0 failed, 0 in doubt" in shown
+    assert (
+        f"interrupted: 1,000 rows: {report.succeeded} succeeded, 0 failed, 0 in doubt, {1000 - report.succeeded} not sent"
+        in shown
+    )
 
 
 @pytest.mark.parametrize(
@@ -258,7 +262,7 @@ async def test_what_is_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str],
         )
         assert progress.startswith("some rows: 3 of 3, ")
         assert progress.endswith("at most 200/s, 0 failed, 0 in doubt")
-        assert last.startswith("3 rows: 3 succeeded, 0 failed, 0 in doubt in ")
+        assert last.startswith("3 rows: 3 succeeded, 0 failed, 0 in doubt, 0 not sent, in ")
 
 
 async def test_results_on_standard_output(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -278,7 +282,7 @@ async def test_total_failure(tmp_path: Path) -> None:
         session = session_on(server, limits=FAST, retry=RetryPolicy(max_attempts=2, initial_wait=0.01, outage=0))
     with pytest.raises(Outage, match="calls in a row failed: ConnectFailed: no connection") as outage:
         await run(tmp_path, session, players_csv(3))
-    assert "3 rows: 0 succeeded, 0 failed, 0 in doubt, 3 not sent" in str(outage.value)
+    assert "3 rows: 0 succeeded, 0 failed, 0 in doubt, 3 not sent, in " in str(outage.value)
     assert "with one, repeating the command goes on" in str(outage.value)
 
 
@@ -350,19 +354,32 @@ def test_a_dry_run_counts_what_the_deadline_leaves(time_left: float, late: int) 
 
 
 @pytest.mark.parametrize(
-    ("report", "interrupted", "line"),
+    ("end", "lines"),
     [
-        (counted(succeeded=1500, failed=2), False, "1,502 rows: 1,500 succeeded, 2 failed, 0 in doubt in 0:02"),
         (
-            counted(succeeded=1, in_doubt=1, skipped=4),
-            True,
-            "interrupted: 6 rows: 1 succeeded, 0 failed, 1 in doubt, 4 skipped in 0:02",
+            RunEnd(counted(succeeded=1500, failed=2), 1502),
+            ["1,502 rows: 1,500 succeeded, 2 failed, 0 in doubt, 0 not sent, in 0:02"],
+        ),
+        (
+            RunEnd(counted(succeeded=1, not_sent=17), 100, interrupted=True),
+            ["interrupted: 100 rows: 1 succeeded, 0 failed, 0 in doubt, 99 not sent, in 0:02"],
+        ),
+        (
+            RunEnd(counted(succeeded=1, not_sent=17), None, "opt-out on push"),
+            ["opt-out on push: 18 rows: 1 succeeded, 0 failed, 0 in doubt, 17 not sent, in 0:02"],
+        ),
+        (
+            RunEnd(counted(succeeded=1, in_doubt=3, skipped=4), 9, earlier=2, kept=Counts(4, 1, 3, total=9)),
+            [
+                "this run: 2 rows: 1 succeeded, 0 failed, 1 in doubt, in 0:02",
+                "the journal, of all runs: 9 rows: 4 succeeded, 1 failed, 3 in doubt, 1 not sent",
+            ],
         ),
     ],
 )
-def test_summary(report: BulkReport, interrupted: bool, line: str) -> None:
-    """A run's end is one line that adds up."""
-    assert summary(report, interrupted=interrupted) == line
+def test_summary(end: RunEnd, lines: list[str]) -> None:
+    """A run's end is one line that adds up; where a run goes on, one for itself and one for all."""
+    assert end.summary() == lines
 
 
 async def test_what_failed_in_an_earlier_run_still_counts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -374,4 +391,6 @@ async def test_what_failed_in_an_earlier_run_still_counts(tmp_path: Path, capsys
             code, report, _ = await run(tmp_path, session_on(server, limits=FAST), rows, journal=journal)
         assert code == Exit.SOME_FAILED
     assert (report.skipped, report.failed) == (2, 0)
-    assert "2 skipped, 1 of which had failed" in capsys.readouterr().err
+    shown = capsys.readouterr().err
+    assert "this run: 0 rows: 0 succeeded, 0 failed, 0 in doubt, in under 1 s" in shown
+    assert "the journal, of all runs: 2 rows: 1 succeeded, 1 failed, 0 in doubt, 0 not sent" in shown

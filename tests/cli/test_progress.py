@@ -100,7 +100,7 @@ def test_describe(so_far: BulkReport, total: int | None, shown: str) -> None:
 def test_what_went_before_and_again_is_told() -> None:
     """Retries and rows of an earlier run are named where there are any."""
     before = attrs.evolve(report(100), skipped=40)
-    assert describe(before, 200, None, before.rate, 7) == "100/s of 200/s, 0 failed, 0 in doubt, 7 retries, 40 skipped"
+    assert describe(before, 200, None, before.rate, 7) == "100/s of 200/s, 0 failed, 0 in doubt, 7 retries, 40 finished before"
 
 
 def test_trouble_is_named(plain: io.StringIO) -> None:

@@ -123,7 +123,7 @@ async def test_report_names_the_run(tmp_path: Path) -> None:
     assert "stopped, since 1 row failed (--max-failures 1): " in said
     assert "the same command goes on after the failed rows and counts from 0" in said
     lines = invoke("report", journal).out.splitlines()
-    assert re.fullmatch(rf"identify for game sandbox at http://\S+ of {tmp_path}/in.csv \(10 rows\)", lines[0])
+    assert re.fullmatch(rf"identify for game sandbox at http://\S+ of {tmp_path}/in.csv", lines[0])
     assert re.fullmatch(r"begun 20\S+Z, last written 20\S+Z; not running", lines[1])
     left = next(line for line in lines if line.startswith("left to do: "))
     assert left.endswith(f" of 10 rows; to go on, repeat the command with the same --journal {journal}")
@@ -367,11 +367,13 @@ async def test_picture(tmp_path: Path) -> None:
 
 def test_pace_and_pauses() -> None:
     """The plot spans the run, and a time without rows is a pause, also between two runs of the journal."""
-    seconds = [*((second, 200, 0) for second in range(30)), *((second, 100, 1) for second in range(90, 120))]
+    seconds = [*((second, 200, 120, 0) for second in range(30)), *((second, 100, 100, 1) for second in range(90, 120))]
     pauses = find_pauses(seconds)
     assert [(pause.began, pause.seconds) for pause in pauses] == [(30, 60)]
-    head, plot, pause, limited = describe_pace(seconds)
-    assert head == "rows a second, 00:00:00Z to 00:01:59Z, at most 200/s:"
+    pace, head, plot, pause, limited = describe_pace(seconds, "row", "200")
+    average = "150/s on average, at most 120 in a second; limit 200/s"
+    assert pace == f"pace: 9,000 rows ended in 1:00 at work, and 1:00 of pauses: {average}"
+    assert head == "rows a second, 00:00:00Z to 00:01:59Z, a bar is 2 s:"
     assert plot == "  " + "█" * 15 + " " * 30 + "▄" * 15
     assert (pause, limited) == ("  no row ended for 1:00 from 00:00:30Z on", "  rate-limited (429) 30 times")
     assert describe_pace([]) == []

@@ -1,0 +1,31 @@
+"""Breaks lines at blanks, for a terminal. Pure."""
+
+from __future__ import annotations
+
+import re
+import textwrap
+
+COMMAND = "    "
+"""The indent of a command to copy, which stands on a line of its own."""
+_LEAD = re.compile(r" +(?:[\d,]+ )?")
+
+
+def wrap(text: str, width: int) -> str:
+    """Break lines that are longer than `width` at blanks, with a hanging indent. A command to copy is not broken."""
+    return "\n".join(line if len(line) <= width else _wrap_line(line, width) for line in text.split("\n"))
+
+
+def _wrap_line(line: str, width: int) -> str:
+    if line.startswith(f"{COMMAND}teak-async "):
+        return line
+    lead = _LEAD.match(line)  # with the number of a reason
+    indent = 2 + (0 if lead is None else lead.end())
+    return textwrap.fill(
+        line,
+        max(width, indent + 20),
+        subsequent_indent=" " * indent,
+        expand_tabs=False,
+        replace_whitespace=False,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
