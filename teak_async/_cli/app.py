@@ -110,12 +110,13 @@ def identify(options: FileOptions, own: IdentifyOptions) -> None:
     run_file("identify", options, own=own)
 
 
-@app.command("opt-out", epilog=SEND_EPILOG, short_help="Stop the notifications of each row's player.")
+@app.command("opt-out", epilog=SEND_EPILOG, short_help="Stop desktop web push, or another --channel, for each row.")
 @expand_options
 def opt_out(options: FileOptions, category: Category = None, channel: Channels = None) -> None:
-    """Stop notifications for each row's user_id, or email: all of them, or those of --category or a column category.
+    """Stop desktop web push for each row's user_id, or with --channel mobile push, email, or all.
 
-    Repeating the command with the same --journal sends rows in doubt again, since a second opt-out does no harm.
+    It stops all notifications on the channel, or those of --category or of a column category. Repeating the command with the
+    same --journal sends rows in doubt again, since a second opt-out does no harm.
 
     \b
     teak-async opt-out players.csv --dry-run
@@ -128,10 +129,12 @@ def opt_out(options: FileOptions, category: Category = None, channel: Channels =
     run_file("opt-out", options, category, channels=channel)
 
 
-@app.command("opt-in", epilog=SEND_EPILOG, short_help="Allow the notifications of each row's player.")
+@app.command("opt-in", epilog=SEND_EPILOG, short_help="Allow desktop web push, or another --channel, for each row.")
 @expand_options
 def opt_in(options: FileOptions, category: Category = None, channel: Channels = None) -> None:
-    """Allow notifications for each row's user_id, or email: all of them, or those of --category or a column category.
+    """Allow desktop web push for each row's user_id, or with --channel mobile push, email, or all.
+
+    It allows all notifications on the channel, or those of --category or of a column category.
 
     \b
     teak-async opt-in players.csv -j in.db -o proof.jsonl
@@ -142,10 +145,10 @@ def opt_in(options: FileOptions, category: Category = None, channel: Channels = 
     run_file("opt-in", options, category, channels=channel)
 
 
-@app.command(epilog=SEND_EPILOG, short_help="Read the subscriptions of each row's player.")
+@app.command(epilog=SEND_EPILOG, short_help="Read desktop web push, or another --channel, for each row.")
 @expand_options
 def status(options: FileOptions, channel: Channels = None) -> None:
-    """Read the subscription of each row's user_id, or email, on each --channel.
+    """Read the desktop web push subscription of each row's user_id, or with --channel mobile push, email, or all.
 
     \b
     teak-async status players.csv -o states.jsonl

@@ -25,6 +25,13 @@ from .reasons import Reasons, split_error
 from .summary import count_rows, doubt_hint, left_to_do, on_channels, resume_hint, retry_hint
 from .wrap import wrap
 
+BECAME = {
+    "not_sent": "the server never got it",
+    "rejected": "the server did not do it",
+    "done": "the server did it",
+    "unknown": "the server may have done it",
+}
+"""What became of a call at the server, by its delivery."""
 PICTURE_WIDTH = 110
 """Columns of the picture."""
 
@@ -257,11 +264,11 @@ def describe_story(story: Mapping[str, Any]) -> str:
     channel = f" on {story['channel']}" if "channel" in story else ""
     what = f"{story['call']}{channel}{whom}" if story["call"] else f"a row{whom} that cannot be sent"
     state = story["state"].replace("_", " ")
-    delivery = "" if story["delivery"] is None else f", delivery {story['delivery'].replace('_', ' ')}"
+    became = f", {BECAME[story['delivery']]}" if story["delivery"] in BECAME and state != "succeeded" else ""
     limited = f", {story['rate_limited']:,} of them rate-limited" if story["rate_limited"] else ""
     cut_off = ", and perhaps one that was cut off" if story["state"] == "in_doubt" and not story["attempts"] else ""
     lines = [
-        f"{where}: {what}: {state}{delivery}",
+        f"{where}: {what}: {state}{became}",
         f"  attempts: {story['attempts']:,}{limited}{cut_off}; last written {story['last_written']}",
     ]
     errors = {name: story[name] for name in ("first_error", "error") if story[name] is not None}

@@ -19,10 +19,10 @@ def _wrap_line(line: str, width: int) -> str:
     if line.startswith(f"{COMMAND}teak-async "):
         return line
     lead = _LEAD.match(line)  # with the number of a reason
-    indent = 2 + (0 if lead is None else lead.end())
+    indent = min(2 + (0 if lead is None else lead.end()), width // 2)
     return textwrap.fill(
         line,
-        max(width, indent + 20),
+        width,
         subsequent_indent=" " * indent,
         expand_tabs=False,
         replace_whitespace=False,

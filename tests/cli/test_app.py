@@ -351,9 +351,9 @@ def test_without_arguments() -> None:
     ("command", "said"),
     [
         ("identify", ("user_id and client_ip or country_code", "run a file again only with the same --journal")),
-        ("opt-out", ("Stop notifications", "a column category")),
-        ("opt-in", ("Allow notifications", "a column category")),
-        ("status", ("Read the subscription of each row's user_id",)),
+        ("opt-out", ("Stop desktop web push for each row's user_id", "a column category")),
+        ("opt-in", ("Allow desktop web push for each row's user_id", "a column category")),
+        ("status", ("Read the desktop web push subscription of each row's user_id",)),
         ("exclude", ("Exclude each row's user_id from all marketing", "do not come back")),
         ("end-exclusion", ("End the exclusion of each row's user_id",)),
         ("sandbox", ("stand-in for Teak's server", "Ctrl-C ends it and shows what it saw", "0 takes a free one")),
@@ -843,7 +843,7 @@ async def test_a_journal_gives_failed_rows_back(tmp_path: Path) -> None:
         told = invoke("report", journal, "--failed", failed, "--in-doubt", doubt)
         counts = json.loads(invoke("report", journal, "--json").out)
     assert told.code == 0
-    assert "\n4 rows read:\n" in told.out
+    assert "\n4 rows in the journal:\n" in told.out
     assert failed.read_text().splitlines() == [
         "why,line,user_id,client_ip",
         "1 cell where the header has 2,3,broken",

@@ -3,11 +3,13 @@ from __future__ import annotations
 import io
 import re
 from types import SimpleNamespace
+from typing import Any
 
 import attrs
 import pytest
 
-from teak_async import BulkReport
+from teak_async import BulkReport, Channel, Outcome, SetSubscription, State
+from teak_async._bulk.breaker import OutageSoFar
 from teak_async._cli import progress as module
 from teak_async._cli.progress import (
     LIVE_EVERY,
@@ -19,7 +21,9 @@ from teak_async._cli.progress import (
     find_notes,
     format_duration,
 )
+from teak_async._cli.wrap import wrap
 from teak_async._limits.bucket import Rate
+from teak_async.errors import Delivery
 
 
 class Terminal(io.StringIO):
@@ -103,6 +107,77 @@ def test_what_went_before_and_again_is_told() -> None:
     assert describe(before, 200, None, before.rate, 7) == "100/s of 200/s, 0 failed, 0 in doubt, 7 retries, 40 finished before"
 
 
+@pytest.mark.parametrize(
+    ("options", "shown"),
+    [
+        ({}, "100/s of 200/s, 0:06 to go, 0 failed, 0 in doubt"),
+        ({"held": True}, "100/s of 200/s, 590 not sent, 0 failed, 0 in doubt"),
+        (
+            {"channels": {"push": 60.0, "email": 39.6}},
+            "push 60/s, email 40/s of 200/s each, 0:06 to go, 0 failed, 0 in doubt",
+        ),
+    ],
+)
+def test_rates(options: dict[str, Any], shown: str) -> None:
+    """Each channel has its own rate beside its limit, and a run that ends or waits has no time to go."""
+    assert describe(report(110), 200, 700, 100.0, **options) == shown
+
+
+def test_what_a_deadline_left_is_no_progress() -> None:
+    """Rows that were read and not sent belong to those that nobody has sent."""
+    left = attrs.evolve(report(100), total=700, not_sent=600)
+    assert describe(left, 200, 800, 100.0) == "100/s of 200/s, 700 not sent, 0 failed, 0 in doubt"
+
+
+@pytest.mark.parametrize(
+    ("outage", "said"),
+    [
+        (OutageSoFar(32.0, 540.0), "the next probe is in 0:32; the run goes on when one succeeds, and gives up in 9:00;"),
+        (OutageSoFar(0.0, -1.0), "probing now; the run goes on when one succeeds, and gives up after this probe;"),
+    ],
+)
+def test_an_outage_says_what_the_run_does(outage: OutageSoFar, said: str) -> None:
+    """It names the next probe and the end; the reason stands by itself."""
+    notes = find_notes([], ConnectionError("no connection"), outage=outage)
+    assert notes == [f"the server is out: {said} see whether it is up", "last attempt: no connection"]
+
+
+def test_channels_are_counted(plain: io.StringIO) -> None:
+    """Only calls that were attempted count for the rate of a channel."""
+    with ProgressReporter("opt-out", 300, None, ["push", "email"]) as meter:
+        for elapsed in (1, 3):
+            for number in range(40):
+                request = SetSubscription("p", State.OPT_OUT, channel=Channel.PUSH)
+                meter.count(Outcome(number, request, None, None, Delivery.DONE, attempts=number % 2))
+            meter.show(report(100 * elapsed))
+    assert plain.getvalue().splitlines()[-1] == "opt-out: 300, push 10/s, email 0/s of 300/s each, 0 failed, 0 in doubt"
+
+
+@pytest.mark.parametrize(
+    ("line", "wrapped"),
+    [
+        ("one two three four five six seven", "one two three four five\n  six seven"),
+        (
+            "      1,234 failed, first line 3: one two",
+            "      1,234 failed,\n            first line\n            3: one two",
+        ),
+        ("add --resend-in-doubt-and-more to the command", "add\n  --resend-in-doubt-and-more\n  to the command"),
+        ("    teak-async report run.db --failed failed.csv", "    teak-async report run.db --failed failed.csv"),
+        ("short\nlines", "short\nlines"),
+    ],
+)
+def test_lines_break_at_blanks(line: str, wrapped: str) -> None:
+    """What follows is indented, an option stays whole, and so does a command to copy."""
+    assert wrap(line, 24) == wrapped
+
+
+def test_messages_are_wrapped_on_a_terminal(terminal: io.StringIO, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    with ProgressReporter("identify", 200, None) as meter:
+        meter.say("left to do: 8,115 of 10,000 rows; to go on, repeat the command")
+    assert "left to do: 8,115 of 10,000 rows; to go\n  on, repeat the command\n" in terminal.getvalue().replace("\r", "")
+
+
 def test_trouble_is_named(plain: io.StringIO) -> None:
     """While rows are repeated, the reason stands beside the count."""
     with ProgressReporter("identify", 200, None) as meter:
@@ -156,7 +231,7 @@ def test_live_block(terminal: io.StringIO) -> None:
 
 @pytest.mark.parametrize("width", [40, 80, 120])
 def test_figures_fit_any_width(terminal: io.StringIO, monkeypatch: pytest.MonkeyPatch, width: int) -> None:
-    """The figures are whole, no line is longer than the terminal is wide, and a note is cut off rather than wrapped."""
+    """The figures are whole, no line is longer than the terminal is wide, and a note is broken at blanks."""
     monkeypatch.setenv("COLUMNS", str(width))
     rate = Rate(200, 65, 0, 0, 0, 3, 0.0, 2.0, shared_with_others=True, left=65, held=0)
     with ProgressReporter("identify", 200, 1_000_000) as meter:

@@ -17,7 +17,8 @@ from support import Ended, fast_sandbox
 from typer.testing import CliRunner
 
 from teak_async._cli.app import app
-from teak_async._cli.pace import describe_pace, find_pauses
+from teak_async._cli.pace import Seconds, describe_pace, find_pauses, present_rate
+from teak_async._cli.report import read_report
 from teak_async.sandbox import GAME_ID, SECRET_KEY, Sandbox
 
 ROWS = "user_id,country_code,timezone_id\n" + "".join(
@@ -186,12 +187,12 @@ async def test_the_story_of_a_row(tmp_path: Path) -> None:
     journal, _ = await run(tmp_path)
     failed = invoke("report", journal, "--row", 3).out
     assert failed.startswith(
-        "line 3: a row of p1 that cannot be sent: failed, delivery not sent\n  attempts: 0; last written 20"
+        "line 3: a row of p1 that cannot be sent: failed, the server never got it\n  attempts: 0; last written 20"
     )
     assert "country_code: must be a two-letter ISO country, not 'XYZ'" in failed
     assert "as it stood in the input: p1,XYZ,Europe/Berlin" in failed
     done = invoke("report", journal, "--user", "p3").out
-    assert done.startswith("line 5: identify of p3: succeeded, delivery done\n  attempts: 1; ")
+    assert done.startswith("line 5: identify of p3: succeeded\n  attempts: 1; ")
     plain = json.loads(invoke("report", journal, "--user", "p2", "--json").out)
     assert (plain["line"], plain["state"], plain["delivery"]) == (4, "failed", "rejected")
     assert invoke("report", journal, "--user", "p1").out == failed
@@ -363,6 +364,45 @@ async def test_picture(tmp_path: Path) -> None:
     assert "succeeded" in picture
     refused = invoke("report", journal, "--svg", tmp_path / "run.svg")
     assert (refused.code, "exists already" in refused.err) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "rate"),
+    [
+        ([(second, 200, 200, 0) for second in range(100)], 200),  # the last second goes on
+        ([(second, 200, 200, 0) for second in range(95, 100)], 200),
+        ([(98, 200, 200, 0), (99, 50, 50, 0)], 0),
+        ([*((second, 200, 200, 0) for second in range(60)), *((second, 100, 100, 0) for second in range(95, 100))], 100),
+        ([(second, 200, 200, 0) for second in range(80)], 0),
+        ([], 0),
+    ],
+)
+def test_present_rate(seconds: Seconds, rate: float) -> None:
+    """It is that of the last ten seconds, or since the last pause; too few seconds say nothing."""
+    assert present_rate(seconds, 99.5) == rate
+
+
+async def test_a_running_run_says_how_long_it_takes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the present rate, for the rows that nobody has sent; one that is not running says how to go on."""
+    journal, _ = await run(tmp_path, "user_id,country_code\n" + "".join(f"p{number},DE\n" for number in range(60)), code=0)
+    with closing(sqlite3.connect(journal)) as connection, connection:
+        connection.execute("UPDATE rows SET at = 1000000 + row / 5")
+        connection.execute("UPDATE run SET value = 460 WHERE name = 'rows'")
+    monkeypatch.setattr("time.time", lambda: 1_000_012.5)
+    with closing(sqlite3.connect(f"{journal}-lock", isolation_level=None)) as lock:
+        lock.execute("BEGIN EXCLUSIVE")
+        running = read_report(journal)
+    assert "left to do: 400 of 460 rows; the run goes on, for about 1:20 at the present rate" in running.lines()
+    assert running.as_dict()["seconds_to_go"] == 80
+    assert read_report(journal).as_dict()["seconds_to_go"] is None
+    assert running.as_dict()["pace"] == {
+        "calls": 60,
+        "seconds_at_work": 12,
+        "seconds_paused": 0,
+        "mean_rate": 5.0,
+        "busiest_second": 5,
+    }
+    assert running.as_dict()["limit"] == 200
 
 
 def test_pace_and_pauses() -> None:
