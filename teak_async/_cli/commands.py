@@ -99,8 +99,8 @@ def run_file(
             say(f"nothing is sent after {deadline:%Y-%m-%d %H:%M:%S %Z}")
         if options.dry_run:
             dry_run = asyncio.run(dry_run_job(job, session.game_id))
-            typer.echo(opening(job.title, job.server, session.game_id, dry_run.input_description, options.journal))
-            typer.echo(fit(describe_dry_run(dry_run), sys.stdout))
+            first = opening(job.title, job.server, session.game_id, dry_run.input_description, options.journal)
+            typer.echo(fit(f"{first}\n{describe_dry_run(dry_run)}", sys.stdout))
             raise typer.Exit(dry_run.exit)
         if not sure:
             _confirm_removal(options)

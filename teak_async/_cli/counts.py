@@ -72,7 +72,16 @@ class Counts:
         """
         return None if self.total is None else self.not_sent + (0 if identify else self.in_doubt)
 
+    def describe_ended(self) -> str:
+        """Return the counts in words, without what was not sent."""
+        counts = f"{self.succeeded:,} succeeded, {self.failed:,} failed, {self.in_doubt:,} in doubt"
+        return f"{counts}{f', {self.being_sent:,} being sent' if self.being_sent else ''}"
+
     def describe(self) -> str:
         """Return the counts in words."""
-        counts = f"{self.succeeded:,} succeeded, {self.failed:,} failed, {self.in_doubt:,} in doubt"
-        return f"{counts}{f', {self.being_sent:,} being sent' if self.being_sent else ''}, {self.not_sent:,} not sent"
+        return f"{self.describe_ended()}, {self.not_sent:,} not sent"
+
+    def as_dict(self) -> dict[str, int]:
+        """Return those that ended by their names in JSON."""
+        names = ("succeeded", "failed", "in_doubt", "being_sent")
+        return {name: getattr(self, name) for name in names}

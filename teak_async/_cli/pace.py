@@ -107,7 +107,7 @@ def describe_pace(seconds: Seconds, unit: str = "row", limit: str = "") -> list[
         return []
     pace = find_pace(seconds)
     apart = f", and {format_duration(pace.paused)} of pauses" if pace.paused else ""
-    each = " of one kind" if unit == "call" else ""
+    each = " on a channel" if unit == "call" else ""
     most_allowed = f"; limit {limit}/s{' on each channel' if unit == 'call' else ''}" if limit else ""
     first, last = seconds[0][0], seconds[-1][0]
     step = ceil((last - first + 1) / WIDTH)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import io
 import json
 import time
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from attrs import frozen
+from attrs import evolve, frozen
 from rich.console import Console
 from rich.text import Text
 
@@ -114,12 +115,13 @@ class RunReport:
             "running": self.running,
             "rows_read": self.summary.rows,
             **({"calls_read": self.read} if self.unit == "call" else {}),
-            **_as_dict(counts),
+            **counts.as_dict(),
+            "not_sent": counts.not_sent,
             "failed_but_done": self.summary.failed_done,
             "not_sent_in_journal": counts.kept,
             "left_to_do": self.left,
             "seconds_to_go": None if self.seconds_to_go is None else round(self.seconds_to_go),
-            **({"by_channel": {name: _as_dict(of_one) for name, of_one in channels.items()}} if channels else {}),
+            **({"by_channel": {name: of_one.as_dict() for name, of_one in channels.items()}} if channels else {}),
             **({"rows_succeeded_whole": self.succeeded_whole} if self.unit == "call" else {}),
             "reasons": self.reasons.as_list(),
             "pace": find_pace(self.seconds).as_dict(),
@@ -150,7 +152,7 @@ class RunReport:
         if self.channels:
             lines.append("by channel:")
             lines += [
-                f"  {name or 'cannot be sent'}: {Counts.of_journal(states, None, running=self.running).describe()}"
+                f"  {name or 'cannot be sent'}: {Counts.of_journal(states, None, running=self.running).describe_ended()}"
                 for name, states in self.channels.items()
             ]
         if self.succeeded_whole is not None:
@@ -174,7 +176,7 @@ class RunReport:
         if self.total is None:
             return " of these"
         kept, others = self.counts.kept, self.counts.not_sent - self.counts.kept
-        return f" ({kept:,} in the journal, {others:,} not yet)" if others else ""
+        return f" ({kept:,} in the journal, {others:,} not yet)" if kept and others else ""
 
     def _describe_rest(self) -> list[str]:
         if self.left is None:
@@ -184,13 +186,7 @@ class RunReport:
             return []
         about = f", for about {format_duration(self.seconds_to_go)} at the present rate" if self.seconds_to_go else ""
         how = f"the run goes on{about}" if self.running else resume_hint(self.journal)
-        return left_to_do(self.left, self.total, 0, self.unit, how)
-
-
-def _as_dict(counts: Counts) -> dict[str, int]:
-    """Return counts by their names in JSON."""
-    names = ("succeeded", "failed", "in_doubt", "being_sent", "not_sent")
-    return {name: getattr(counts, name) for name in names}
+        return [left_to_do(self.left, self.total, 0, self.unit, how)]
 
 
 def read_report(journal: Path) -> RunReport:
@@ -202,6 +198,10 @@ def read_report(journal: Path) -> RunReport:
     running = is_in_use(journal)  # first: all that a run has written before its end is read below
     summary = read_summary(journal)
     several = "calls" in summary.about
+    channels = read_channels(journal) if several else {}
+    if several:
+        # Of one read, so that the counts add up while a run goes on.
+        summary = evolve(summary, states=sum(map(Counter, channels.values()), Counter[str]()))
     return RunReport(
         journal,
         summary,
@@ -209,7 +209,7 @@ def read_report(journal: Path) -> RunReport:
         read_seconds(journal),
         running,
         time.time(),
-        read_channels(journal) if several else {},
+        channels,
         count_whole_rows(journal) if several else 0,
     )
 

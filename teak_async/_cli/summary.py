@@ -97,7 +97,7 @@ class RunEnd:
         """
         lines, report = list(reasons), self.report
         if self.left or (self.left is None and (ended_early or report.not_sent)):
-            lines += left_to_do(self.left, self.total, report.not_sent, self.unit, resume_hint(self.journal))
+            lines.append(left_to_do(self.left, self.total, report.not_sent, self.unit, resume_hint(self.journal)))
         if report.failed or report.failed_earlier:
             lines += retry_hint(self.journal, self.unit)
         if report.in_doubt and self.identify:
@@ -112,11 +112,11 @@ def count_rows(count: int, unit: str = "row") -> str:
     return f"{count:,} {unit}{'' if count == 1 else 's'}"
 
 
-def left_to_do(left: int | None, total: int | None, kept: int, unit: str, how: str) -> list[str]:
+def left_to_do(left: int | None, total: int | None, kept: int, unit: str, how: str) -> str:
     """Return the line on what the next run sends, with how to go on; see `Counts`."""
     unsent = f"{count_rows(kept, unit)} and " if kept else ""
     known = f"{unsent}the rows that were not read" if left is None else f"{left:,} of {count_rows(total or 0, unit)}"
-    return [f"left to do: {known}; {how}"]
+    return f"left to do: {known}; {how}"
 
 
 def doubt_hint(journal: Path | None) -> str:

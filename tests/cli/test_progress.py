@@ -163,11 +163,12 @@ def test_channels_are_counted(plain: io.StringIO) -> None:
         ),
         ("add --resend-in-doubt-and-more to the command", "add\n  --resend-in-doubt-and-more\n  to the command"),
         ("    teak-async report run.db --failed failed.csv", "    teak-async report run.db --failed failed.csv"),
+        ("  ▁▂▃▄  ▅▆▇█  ▁▂▃▄  ▅▆▇█", "  ▁▂▃▄  ▅▆▇█  ▁▂▃▄  ▅▆▇█"),
         ("short\nlines", "short\nlines"),
     ],
 )
 def test_lines_break_at_blanks(line: str, wrapped: str) -> None:
-    """What follows is indented, an option stays whole, and so does a command to copy."""
+    """What follows is indented, an option stays whole, and so do a command to copy and a plot."""
     assert wrap(line, 24) == wrapped
 
 
