@@ -214,7 +214,7 @@ async def _say_end(job: Job, end: RunEnd, results: ResultWriter, failures: Failu
     else:
         progress.say(said)
     if not job.quiet:
-        reasons = await _reasons(job, end.report, failures)
+        reasons = await _reasons(end, failures)
         for line in [*others, *end.closing(reasons, ended_early=bool(end.interrupted or stopped))]:
             progress.say(line)
         if stopped:
@@ -240,11 +240,11 @@ async def _end_of(job: Job, report: BulkReport, total: int | None, *, resumed: b
     )
 
 
-async def _reasons(job: Job, report: BulkReport, failures: Failures) -> list[str]:
+async def _reasons(end: RunEnd, failures: Failures) -> list[str]:
     """Say why rows did not succeed. With a journal, the reasons are those of all its runs."""
-    reasons = failures.reasons
-    if job.journal is not None and (report.failed or report.failed_earlier or report.in_doubt or report.not_sent):
-        reasons = await asyncio.to_thread(read_reasons, job.journal)
+    reasons, counts = failures.reasons, end.counts
+    if end.journal is not None and (counts.failed or counts.in_doubt or counts.not_sent):
+        reasons = await asyncio.to_thread(read_reasons, end.journal)
     return reasons.lines()
 
 

@@ -67,7 +67,10 @@ class RunEnd:
     @property
     def left(self) -> int | None:
         """Calls that the next run sends; `None` if the total is not known."""
-        return Counts.of_run(self.report, self.total).left(identify=self.identify)
+        of_run = Counts.of_run(self.report, self.total)
+        # A resumed run may have ended before it had read all that an earlier one sent. A journal may have other parts, too.
+        counts = of_run if self.kept is None or self.kept.total is None else self.kept
+        return counts.left(identify=self.identify)
 
     def summary(self) -> list[str]:
         """Return the line that counts how the input's calls ended; of a resumed run, one line for the run and one for all."""
@@ -95,12 +98,12 @@ class RunEnd:
             reasons: a line for each reason.
             ended_early: whether a signal or failures ended the run.
         """
-        lines, report = list(reasons), self.report
-        if self.left or (self.left is None and (ended_early or report.not_sent)):
-            lines.append(left_to_do(self.left, self.total, report.not_sent, self.unit, resume_hint(self.journal)))
-        if report.failed or report.failed_earlier:
+        lines, counts, left = list(reasons), self.counts, self.left
+        if left or (left is None and (ended_early or self.report.not_sent)):
+            lines.append(left_to_do(left, self.total, self.report.not_sent, self.unit, resume_hint(self.journal)))
+        if counts.failed:
             lines += retry_hint(self.journal, self.unit)
-        if report.in_doubt and self.identify:
+        if counts.in_doubt and self.identify:
             lines.append(doubt_hint(self.journal))
         if self.journal is not None and (lines or self.kept is not None):
             lines += ["what the journal has of all runs:", f"{COMMAND}teak-async report {shlex.quote(str(self.journal))}"]

@@ -382,6 +382,24 @@ def test_summary(end: RunEnd, lines: list[str]) -> None:
     assert end.summary() == lines
 
 
+def test_a_resumed_run_that_ends_at_once_has_all_that_the_journal_has() -> None:
+    """It has not read again what an earlier run sent; that is not left to do, and its failures stand."""
+    end = RunEnd(
+        counted(skipped=500),
+        10_000,
+        kept=Counts(5_000, 7, 3, total=10_000),
+        journal=Path("run.db"),
+        interrupted=True,
+        identify=True,
+    )
+    lines = end.closing([], ended_early=True)
+    assert lines[0].startswith("left to do: 4,990 of 10,000 rows; to go on, repeat the command")
+    assert "    teak-async report run.db --failed failed.csv" in lines
+    assert any(line.startswith("sessions in doubt may be recorded or not") for line in lines)
+    part = RunEnd(counted(succeeded=40, not_sent=5), 100, kept=Counts(5_040, 0, 0, kept=5))
+    assert part.left == 60
+
+
 async def test_what_failed_in_an_earlier_run_still_counts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A repeated command that has nothing left to do says that rows had failed, and its exit code does."""
     journal = tmp_path / "run.db"
