@@ -17,6 +17,8 @@ from teak_async.models import Channel
 
 MAX_REASONS = 1000
 """Reasons that are told apart; further ones are counted together, by state."""
+WORDS = {"in_doubt": "in doubt", "not_sent": "of those not sent"}
+"""States in words. Of the calls that nobody has sent, most have no reason: the run ended before it came to them."""
 SHOWN = 10
 """Reasons shown to a person."""
 _TOKEN = re.compile(
@@ -120,7 +122,7 @@ class Reasons:
         """Describe each reason in a line."""
         reasons = self.ordered()
         lines = [
-            f"  {reason.count:>9,} {reason.state.replace('_', ' ')}, first {reason.where}: {reason.message}"
+            f"  {reason.count:>9,} {WORDS.get(reason.state, reason.state)}, first {reason.where}: {reason.message}"
             for reason in reasons
         ]
         more = len(lines) - SHOWN

@@ -77,7 +77,8 @@ class RunEnd:
         report, counts = self.report, self.counts
         began = ("interrupted: " if self.interrupted else "") + (f"{self.title}: " if self.title else "")
         rows = "" if self.rows is None else f"{count_rows(self.rows)}, "
-        whole = f"{rows}{count_rows(counts.known, self.unit)}: {counts.describe()}"
+        read = " read" if self.kept is None and self.total is None else ""  # and nobody knows how many there are
+        whole = f"{rows}{count_rows(counts.known, self.unit)}{read}: {counts.describe()}"
         kept = " (the journal has them)" if self.journal else ""
         lost = f"; results not written: {self.unwritten:,}{kept}" if self.unwritten else ""
         rate = f" ({report.rate:.1f}/s)" if report.elapsed >= RATE_WINDOW else ""  # permits may burst in the first second

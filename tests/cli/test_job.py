@@ -366,7 +366,7 @@ def test_a_dry_run_counts_what_the_deadline_leaves(time_left: float, late: int) 
         ),
         (
             RunEnd(counted(succeeded=1, not_sent=17), None, "opt-out on push"),
-            ["opt-out on push: 18 rows: 1 succeeded, 0 failed, 0 in doubt, 17 not sent, in 0:02"],
+            ["opt-out on push: 18 rows read: 1 succeeded, 0 failed, 0 in doubt, 17 not sent, in 0:02"],
         ),
         (
             RunEnd(counted(succeeded=1, in_doubt=3, skipped=4), 9, earlier=2, kept=Counts(4, 1, 3, total=9)),
