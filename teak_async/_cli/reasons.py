@@ -38,6 +38,11 @@ def split_error(text: str) -> tuple[str, str]:
     return kind, _LINE.sub("", message, count=1) if _LINE.match(message) else message
 
 
+def name_channel(message: str) -> str:
+    """Name the channel in a message on the first one, as messages on the others do."""
+    return _BARE_NAME.sub(rf"\1 ({Channel.DESKTOP_PUSH}): ", message)
+
+
 @define
 class Reason:
     """One reason for which rows did not succeed.
@@ -65,8 +70,7 @@ class Reason:
         """The message, for people."""
         parts = self.template.split(_MARK)
         shown = ("…" if value is None else value for value in self.values)
-        message = "".join(part + value for part, value in zip(parts, (*shown, ""), strict=True))
-        return _BARE_NAME.sub(rf"\1 ({Channel.DESKTOP_PUSH}): ", message)
+        return name_channel("".join(part + value for part, value in zip(parts, (*shown, ""), strict=True)))
 
     @property
     def where(self) -> str:
