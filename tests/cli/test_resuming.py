@@ -20,7 +20,7 @@ from teak_async._cli.job import Job, run_job
 from teak_async._cli.schema import RowSchema, identify_schema, state_schema
 from teak_async._cli.selection import read_part
 from teak_async._cli.source import Reading
-from teak_async._journal import database
+from teak_async._journal import earlier_run
 from teak_async.models import State
 from teak_async.sandbox import Sandbox
 
@@ -31,7 +31,7 @@ LINES = ["user_id,country_code", *(f"p{number},US" for number in range(300)), "b
 @pytest.fixture(autouse=True)
 def chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     """The journal is read in chunks of which a file has several."""
-    for module in (database, finished):
+    for module in (earlier_run, finished):
         monkeypatch.setattr(module, "FINISHED_CHUNK", 60)
     monkeypatch.setattr(source, "FINISHED_AT_ONCE", 25)
 
@@ -121,7 +121,7 @@ async def test_other_options(tmp_path: Path, reading: Reading) -> None:
     file = write(tmp_path / "p.csv", LINES)
     async with fast_sandbox() as server:
         await run(server, file)
-        with pytest.raises(JournalError, match="the journal of another run: its options is"):
+        with pytest.raises(JournalError, match="the journal of another run: its options are"):
             await run(server, file, reading)
 
 
@@ -130,7 +130,7 @@ async def test_another_category(tmp_path: Path) -> None:
     async with fast_sandbox() as server:
         server.add_player("p1")
         await run(server, file, schema=state_schema(State.OPT_OUT, "sales"), label="opt-out")
-        with pytest.raises(JournalError, match="its options is '--category sales', not '--category events'"):
+        with pytest.raises(JournalError, match="its options are '--category sales', not '--category events'"):
             await run(server, file, schema=state_schema(State.OPT_OUT, "events"), label="opt-out")
 
 
