@@ -282,3 +282,72 @@ if teak is not None:
     assert process.returncode == 0, said.decode()
     seen = server.seen[IDENTIFY]
     assert (seen.requests, seen.rate_limited) == (180, 0)
+
+
+def run_on_disk(kind: str, folder: Path, program: str) -> subprocess.CompletedProcess[str]:
+    """Run a program with a small disk of its own mounted at a folder, or as it is."""
+    command = [sys.executable, "-c", program, str(folder), kind]
+    if kind == "full disk":
+        mount = 'mount -t tmpfs -o size=64k none "$1" && shift && exec "$@"'
+        command = ["unshare", "--map-root-user", "--mount", "sh", "-c", mount, "sh", str(folder), *command]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+    except FileNotFoundError:
+        return subprocess.CompletedProcess(command, 1)
+
+
+@pytest.mark.parametrize(("kind", "remedy"), [("full disk", "its disk is full: make room"), ("largest file", "at a limit")])
+def test_nothing_stops_while_there_is_no_room(kind: str, remedy: str, tmp_path: Path) -> None:
+    """One warning names the remedy; bulk work and live calls go on, and when there is room the ledger is back."""
+    program = """
+import asyncio, logging, resource, sys
+from pathlib import Path
+from teak_async import Identify, TeakSession
+from teak_async.events import LedgerLost, LedgerRegained
+from teak_async.sandbox import Sandbox
+
+disk, told = Path(sys.argv[1]), {LedgerLost: asyncio.Event(), LedgerRegained: asyncio.Event()}
+
+def hear(event):
+    if type(event) in told:
+        told[type(event)].set()
+        print(type(event).__name__, getattr(event, "reason", ""))
+
+def leave_room(bytes):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (bytes, resource.RLIM_INFINITY))
+
+def fill():
+    if sys.argv[2] == "largest file":
+        return leave_room(4096)
+    with (disk / "other").open("wb", buffering=0) as other:
+        try:
+            while other.write(b"x" * 512):
+                pass
+        except OSError:
+            pass
+
+async def main():
+    async with Sandbox() as server:
+        names = {"base_url": server.url, "game_id": server.game_id, "secret_key": server.secret_key}
+        async with TeakSession(**names, share=disk / "ledger.db", on_event=hear) as teak:
+            await teak.bulk(Identify(f"a{number}", country_code="US") for number in range(250))
+            fill()
+            report = await teak.bulk(Identify(f"b{number}", country_code="US") for number in range(250))
+            await teak.identify("c", country_code="US")
+            await told[LedgerLost].wait()
+            (disk / "other").unlink(missing_ok=True)
+            leave_room(resource.RLIM_INFINITY)
+            await told[LedgerRegained].wait()
+            print(report.succeeded, server.summary()["paths"]["/v2/identify"]["rate_limited"])
+
+logging.basicConfig(format="%(levelname)s %(message)s", stream=sys.stdout, level=logging.WARNING)
+asyncio.run(asyncio.wait_for(main(), 60))
+"""
+    if run_on_disk(kind, tmp_path, "").returncode:
+        pytest.skip("it mounts a small disk, which this user may not")
+    ended = run_on_disk(kind, tmp_path, program)
+    assert ended.returncode == 0, ended.stderr
+    said = ended.stdout.splitlines()
+    assert sorted(line.split()[0] for line in said) == ["250", "LedgerLost", "LedgerRegained", "WARNING"], ended.stdout
+    assert all(remedy in line for line in said[:2])
+    assert said[-1] == "250 0"
