@@ -142,7 +142,7 @@ class Game:
 
     def count_opted_out(self) -> dict[str, int]:
         """Count those that are opted out of a whole channel: players on push, addresses on email."""
-        counts = dict.fromkeys((DESKTOP_PUSH, "push"), 0)
+        counts: dict[str, int] = dict.fromkeys((DESKTOP_PUSH, "push"), 0)
         for player in self.players.values():
             for channel, subscription in player.channels.items():
                 counts[channel] += subscription.state == "opt_out"
