@@ -147,9 +147,16 @@ def _describe(exchange: Exchange, epoch: float, secret: str, known: frozenset[st
         "status": None if answer is None else answer[0],
         "done": received.done,
         "fault": received.fault,
-        "parameters": _mask(json.dumps(received.parameters, ensure_ascii=False), forms),
+        "parameters": _mask(_write(received.parameters), forms),
         "answer": None if answer is None else _mask(answer[1].decode(errors="replace"), forms),
     }
+
+
+def _write(parameters: dict[str, Any]) -> str:
+    try:
+        return json.dumps(parameters, ensure_ascii=False)
+    except RecursionError:
+        return "nested too deep to be shown"
 
 
 def _forms_of(secret: str) -> frozenset[str]:

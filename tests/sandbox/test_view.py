@@ -143,6 +143,15 @@ def test_a_secret_that_is_no_text(seen: Seen) -> None:
     assert len(look(seen.view(), 1001.0)["new"]) == 2
 
 
+def test_deep_parameters(seen: Seen) -> None:
+    """Parameters that are nested too deep to be written do not end the page."""
+    deep: list[Any] = []
+    for _ in range(5000):
+        deep = [deep]
+    seen.receive(1000.0, user_id="p", deep=deep)
+    assert look(seen.view(), 1001.0)["new"][0]["parameters"] == "nested too deep to be shown"
+
+
 def test_long_texts_are_cut(seen: Seen) -> None:
     """A long answer is kept and shown in part."""
     seen.receive(1000.0, body="x" * 1_000_000, much="y" * 100_000)

@@ -320,6 +320,7 @@ function showLink(text, className) {
 
 function connect() {
   source?.close();
+  if (document.hidden) return;
   source = new EventSource(`/sandbox/events?find=${encodeURIComponent($("find").value)}`);
   source.addEventListener("about", (event) => {
     about = JSON.parse(event.data);
@@ -350,5 +351,5 @@ function connect() {
 }
 
 // A page that nobody sees asks for nothing.
-document.addEventListener("visibilitychange", () => (document.hidden ? source.close() : connect()));
+document.addEventListener("visibilitychange", connect);
 connect();
