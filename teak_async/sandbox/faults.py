@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from random import Random
 from typing import Literal
 
@@ -49,14 +50,22 @@ class Faults:
     def __attrs_post_init__(self) -> None:
         if wrong := [one.name for one in fields(Faults) if one.name != "seed" and not getattr(self, one.name) >= 0]:
             raise ValueError(f"{', '.join(wrong)} must be 0 or more")
-        if sum(getattr(self, name) for name in DRAWN) > 1:
+        if self._share > 1:
             raise ValueError("the shares of the faults add up to more than 1")
         if self.spike > 1:
             raise ValueError("spike is a share, of at most 1")
 
+    @cached_property
+    def _share(self) -> float:
+        """Of the requests, the share that goes wrong."""
+        share: float = sum(getattr(self, name) for name in DRAWN)
+        return share
+
     def draw(self, random: Random) -> Fault | None:
         """Draw what goes wrong with one request."""
         point = random.random()
+        if point >= self._share:
+            return None
         for name in DRAWN:
             point -= getattr(self, name)
             if point < 0:
