@@ -186,7 +186,7 @@ class RunReport:
             return []
         about = f", for about {format_duration(self.seconds_to_go)} at the present rate" if self.seconds_to_go else ""
         how = f"the run goes on{about}" if self.running else resume_hint(self.journal)
-        return [left_to_do(self.left, self.total, 0, self.unit, how)]
+        return [left_to_do(self.counts, self.left, self.unit, how)]
 
 
 def read_report(journal: Path) -> RunReport:

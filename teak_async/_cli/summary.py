@@ -65,12 +65,15 @@ class RunEnd:
         return self.kept or Counts.of_run(self.report, self.total)
 
     @property
+    def selected(self) -> Counts:
+        """The calls of the part of the input that the run was asked for."""
+        # A resumed run may have ended before it had read all that an earlier one sent. A journal may have other parts, too.
+        return Counts.of_run(self.report, self.total) if self.kept is None or self.kept.total is None else self.kept
+
+    @property
     def left(self) -> int | None:
         """Calls that the next run sends; `None` if the total is not known."""
-        of_run = Counts.of_run(self.report, self.total)
-        # A resumed run may have ended before it had read all that an earlier one sent. A journal may have other parts, too.
-        counts = of_run if self.kept is None or self.kept.total is None else self.kept
-        return counts.left(identify=self.identify)
+        return self.selected.left(identify=self.identify)
 
     def summary(self) -> list[str]:
         """Return the line that counts how the input's calls ended; of a resumed run, one line for the run and one for all."""
@@ -101,7 +104,7 @@ class RunEnd:
         """
         lines, counts, left = list(reasons), self.counts, self.left
         if left or (left is None and (ended_early or self.report.not_sent)):
-            lines.append(left_to_do(left, self.total, self.report.not_sent, self.unit, resume_hint(self.journal)))
+            lines.append(left_to_do(self.selected, left, self.unit, resume_hint(self.journal)))
         if counts.failed:
             lines += retry_hint(self.journal, self.unit)
         if counts.in_doubt and self.identify:
@@ -116,11 +119,20 @@ def count_rows(count: int, unit: str = "row") -> str:
     return f"{count:,} {unit}{'' if count == 1 else 's'}"
 
 
-def left_to_do(left: int | None, total: int | None, kept: int, unit: str, how: str) -> str:
-    """Return the line on what the next run sends, with how to go on; see `Counts`."""
-    unsent = f"{count_rows(kept, unit)} and " if kept else ""
-    known = f"{unsent}the rows that were not read" if left is None else f"{left:,} of {count_rows(total or 0, unit)}"
-    return f"left to do: {known}; {how}"
+def left_to_do(counts: Counts, left: int | None, unit: str, how: str) -> str:
+    """Return the line on what the next run sends, with how to go on.
+
+    Args:
+        counts: the calls of the input.
+        left: how many the next run sends; `None` if the length of the input is not known.
+        unit: `row`, or `call` where a row may be several.
+        how: how to go on.
+    """
+    if left is None:
+        unsent = f"{count_rows(counts.not_sent, unit)} and " if counts.not_sent else ""
+        return f"left to do: {unsent}the rows that were not read; {how}"
+    parts = f" ({counts.not_sent:,} not sent, {counts.in_doubt:,} in doubt)" if left != counts.not_sent else ""
+    return f"left to do: {left:,} of {count_rows(counts.total or 0, unit)}{parts}; {how}"
 
 
 def doubt_hint(journal: Path | None) -> str:

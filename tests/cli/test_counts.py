@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from attrs import evolve
 from support import FAST, WAIT, fast_sandbox, players_csv, session_on
 
-from teak_async import Limits, Outage, RetryPolicy
+from teak_async import BulkReport, Limits, Outage, RetryPolicy
 from teak_async._cli.counts import Counts
 from teak_async._cli.input import RowReader
 from teak_async._cli.job import Job, run_job
@@ -26,6 +27,7 @@ from teak_async._cli.report import read_report
 from teak_async._cli.schema import CHANNELS, identify_schema, state_schema
 from teak_async._cli.selection import read_part
 from teak_async._cli.source import Reading
+from teak_async._cli.summary import RunEnd
 from teak_async.models import State
 from teak_async.sandbox import IDENTIFY, Faults, Sandbox
 
@@ -83,7 +85,10 @@ class Judge:
         identify = self.schema.command == "identify"
         left = said["not sent"] + (0 if identify else said["in doubt"])
         assert (plain[f"{unit}s"], plain["left_to_do"]) == (self.total, left)
-        assert any(f"left to do: {left:,} of {self.total:,} {unit}s; " in line for line in self.said) == (left > 0) or any(
+        parts = f" ({said['not sent']:,} not sent, {said['in doubt']:,} in doubt)" if left != said["not sent"] else ""
+        rest = f"left to do: {left:,} of {self.total:,} {unit}s{parts}; "
+        assert any(line.startswith(rest) for line in report.lines()) == (left > 0)
+        assert any(line.startswith(rest) for line in self.said) == (left > 0) or any(
             line.startswith("the server is out") for line in self.said
         )
         last = {
@@ -206,6 +211,13 @@ async def test_a_part_of_the_input(folder: Path, capsys: pytest.CaptureFixture[s
         assert "50 rows: 50 succeeded" in said
         assert "the journal, of all runs: 150 rows: 150 succeeded" in said
         assert read_report(folder / "run.db").as_dict()["left_to_do"] is None
+
+
+def test_what_is_left_adds_up() -> None:
+    """A set in doubt is sent again, beside what nobody has sent."""
+    end = RunEnd(BulkReport(5, 2, 0, 3, 0, 0, 0, 5, 1.0, 5.0, None), 20)
+    assert end.closing([])[0].startswith("left to do: 18 of 20 rows (15 not sent, 3 in doubt); ")
+    assert evolve(end, identify=True).closing([])[0].startswith("left to do: 15 of 20 rows; ")
 
 
 def test_counts() -> None:
