@@ -206,7 +206,8 @@ class Sandbox:
         body = await request.read()
         raw = request.raw_path.split("?")[0]
         endpoint, in_path = self._route(raw)
-        await self._wait_one_way()
+        if seconds := self._faults.one_way(self._random):
+            await asyncio.sleep(seconds)
         call = Call("" if endpoint is None else endpoint.channel, _read_parameters(request, body) | in_path)
         now = time.monotonic()  # the server has the request now, after the simulated way up
         if endpoint is None:
@@ -215,13 +216,15 @@ class Sandbox:
             fault = self._draw_fault(endpoint.path)
             status, content = self._judge(endpoint, request.method, call, fault, now)
         answer = _make_answer(status, content, fault)
-        parameters = {name: value for name, value in call.parameters.items() if name not in ("game_id", "secret_key")}
+        parameters = {**call.parameters}
+        parameters.pop("game_id", None)
+        secret = parameters.pop("secret_key", None)
         path = raw if endpoint is None else endpoint.path
         received = Received(path, call.user_id, now, status, status in (200, 201), fault, parameters)
         if endpoint is not None:
             self.requests.append(received)
         if self._recording is not None:
-            self._recording.add(received, request.method, answer, call.parameters.get("secret_key"))
+            self._recording.add(received, request.method, answer, secret)
         return await self._respond(request, answer, fault)
 
     async def _serve_summary(self, _: web.BaseRequest) -> web.StreamResponse:
@@ -247,10 +250,6 @@ class Sandbox:
                 return endpoint, in_path
         return None, {}
 
-    async def _wait_one_way(self) -> None:
-        if seconds := self._faults.one_way(self._random):
-            await asyncio.sleep(seconds)
-
     def _draw_fault(self, path: str) -> Fault | None:
         if self._next[path]:
             return self._next[path].popleft()
@@ -273,7 +272,8 @@ class Sandbox:
     async def _respond(self, request: web.BaseRequest, answer: Answer | None, fault: Fault | None) -> web.Response:
         if fault == "stall":
             await asyncio.sleep(self._faults.stall_for)
-        await self._wait_one_way()
+        if seconds := self._faults.one_way(self._random):
+            await asyncio.sleep(seconds)
         if answer is None:
             _cut_connection(request, hard=fault == "reset")
             return web.Response()
@@ -282,13 +282,13 @@ class Sandbox:
 
 
 def _make_answer(status: int, content: dict[str, Any], fault: Fault | None) -> Answer | None:
-    if fault in ("reset", "response_lost"):
-        return None
+    if fault is None or fault in ("stall", "rate_limited"):
+        return status, json.dumps(content).encode(), "application/json"
     if fault in ("error_before", "error_after"):
         return 500 if fault == "error_before" else 502, b"<h1>It broke</h1>", "text/html"
     if fault == "not_json":
         return status, b"<h1>Welcome to the hotel</h1>", "text/html"
-    return status, json.dumps(content).encode(), "application/json"
+    return None
 
 
 def _describe_player(player: Player) -> dict[str, Any]:
