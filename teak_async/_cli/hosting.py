@@ -11,7 +11,8 @@ import typer
 from teak_async.sandbox import GAME_ID, SECRET_KEY, Faults, Sandbox
 
 from .demo import ended_by_signal, name_player, run_demo
-from .errors import fail
+from .errors import fail, say
+from .logs import log_events
 from .options import FaultOptions, ServerOptions
 from .signals import LISTENER
 
@@ -54,7 +55,7 @@ def _read_limits(given: list[str] | None) -> dict[str, int]:
 
 
 async def _serve(server: Sandbox) -> None:
-    with ended_by_signal() as ended:
+    with log_events(None, say), ended_by_signal() as ended:
         async with server:
             typer.echo(f"Teak sandbox at {server.url}; open it to see what arrives; Ctrl-C ends it. In another shell:")
             typer.echo(f"  export TEAK_BASE_URL={server.url} TEAK_GAME_ID={GAME_ID} TEAK_SECRET_KEY={SECRET_KEY}")

@@ -572,6 +572,17 @@ async def test_sandbox(tmp_path: Path) -> None:
     assert ended.out.splitlines()[-1] == f"5 players, 3 sessions; opted out: {opted_out}"
 
 
+async def test_a_sandbox_for_others() -> None:
+    """A sandbox that listens beyond this machine warns of it."""
+    async with started(NOWHERE, "sandbox", "--port", 0, "--host", "0.0.0.0") as process:  # noqa: S104 - what it warns of
+        assert process.stdout is not None
+        await asyncio.wait_for(process.stdout.readline(), WAIT)
+        process.send_signal(signal.SIGINT)
+        ended = await finish(process)
+    assert ended.code == 0
+    assert re.fullmatch(r"http://0\.0\.0\.0:\d+ is open to the network: all who reach it .*\n", ended.err)
+
+
 async def test_sandbox_with_faults(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each option of the sandbox is the fault of its name."""
     made: list[Any] = []
