@@ -52,6 +52,7 @@ class _Thread(Generic[Item]):
                     return
                 ready.append(item)
                 if 0 < self.wanted <= len(ready):
+                    self.wanted = 0  # before the loop wakes: it may take long, and each item would wake it again
                     self._wake()
         except Exception as error:  # noqa: BLE001 - `read_ahead` raises it again
             failure = error
