@@ -5,11 +5,12 @@ from __future__ import annotations
 import compileall
 import os
 from collections.abc import AsyncIterator
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+import typer.testing
 from hypothesis import settings
 from support import FAST, MANY, ROOT, make_loop, session_on
 
@@ -19,6 +20,9 @@ from teak_async.sandbox import Sandbox
 settings.register_profile("many", max_examples=150, deadline=None)
 settings.register_profile("few", max_examples=25, deadline=None)
 settings.load_profile("many" if MANY else "few")
+
+# Typer makes the whole command anew for each call of a test.
+vars(typer.testing)["_get_command"] = cache(typer.main.get_command)
 
 LOOP = os.environ.get("TEST_LOOP", "asyncio")
 
