@@ -156,9 +156,14 @@ class Hand:
                 admitted.append(player)
         return admitted
 
-    def waiting_rows(self) -> list[RowCall]:
-        """Return the rows of players for whom there was no room."""
-        return [row for bucket in self._buckets.values() for player in bucket.waiting for row in player.queue]
+    @property
+    def has_waiting(self) -> bool:
+        """Whether players wait for room."""
+        return any(bucket.waiting for bucket in self._buckets.values())
+
+    def unbegun_rows(self) -> list[RowCall]:
+        """Return the rows in hand that have not begun."""
+        return [row for player in self._players.values() for row in player.queue]
 
     @staticmethod
     def _enter_bucket(player: Player, bucket: _Bucket) -> None:

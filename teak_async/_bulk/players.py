@@ -151,9 +151,10 @@ class Players:
     def _use_room(self) -> None:
         if self.stopping:
             return
-        for player in self._hand.admit_waiting():
+        admitted = self._hand.admit_waiting()
+        for player in admitted:
             self._start(player)
-        if self._room is not None and not self._room.done() and self._hand.has_room:
+        if self._room is not None and not self._room.done() and (admitted or self._hand.has_room):
             self._room.set_result(None)
 
     def _start(self, player: Player) -> None:
@@ -165,6 +166,8 @@ class Players:
     def stop(self) -> None:
         """Send nothing new, and finish what is on the wire."""
         self.stopping = True
+        if self._room is not None and not self._room.done():
+            self._room.set_result(None)
         for task, row in self._tasks.items():
             row.call.stopping = True
             if not row.call.on_wire:
@@ -176,10 +179,14 @@ class Players:
             task.cancel()
 
     async def wait(self) -> None:
-        """Wait until no row is in flight."""
-        while self._tasks:
-            await asyncio.wait(self._tasks)
-        self._results.leave(self._hand.waiting_rows())
+        """Wait until no row is in flight, and none waits for room."""
+        while self._tasks or (self._hand.has_waiting and not self.stopping):
+            if self._tasks:
+                await asyncio.wait(self._tasks)
+            else:  # the reader has to take outcomes before there is room
+                self._room = asyncio.get_running_loop().create_future()
+                await self._room
+        self._results.leave(self._hand.unbegun_rows())
         self.gate.close()
 
     async def _run_player(self, player: Player) -> None:
@@ -216,7 +223,6 @@ class Players:
             self._results.fail(error)
         finally:
             if goes_on:  # else the player waits for room, or another task sends its rows already
-                self._results.leave(queue)
                 player.running = False
 
     def _ends_run(self, error: TeakError) -> bool:

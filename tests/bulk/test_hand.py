@@ -143,6 +143,37 @@ def test_a_slow_reader_slows_the_input(wire: Callable[[Serve], None], monkeypatc
     assert read["many"] <= 103
 
 
+@pytest.mark.parametrize("journal", [False, True])
+async def test_a_slow_reader_gets_every_outcome(path: Path, *, journal: bool) -> None:
+    """Players that wait for room, which only the reader makes, are not left when no row is in flight."""
+    names = [f"p{number}" for number in range(15)]
+    async with Sandbox(subscription=5) as server, session_on(server, limits=Limits(subscription=5)) as teak:
+        for name in names:
+            server.add_player(name)
+        requests = [SetSubscription(name, "opt_out", channel=one) for name in names for one in ("push", "desktop_push")]
+        seen = []
+        async with teak.bulk(requests, journal=path if journal else None) as run:
+            async for outcome in run:
+                seen.append(outcome.index)
+                await asyncio.sleep(0.12)
+        assert sorted(seen) == list(range(30))
+        assert (run.report.total, run.report.succeeded) == (30, 30)
+        # One bucket's reader left in the middle: what began is done, and the rest is counted.
+        read = 0
+
+        async def source() -> AsyncIterator[Request]:
+            nonlocal read
+            for request in (*requests[:2], *[SetSubscription("p0", "opt_in") for _ in range(20)]):
+                read += 1
+                yield request
+            await asyncio.Event().wait()
+
+        async with teak.bulk(source()) as left:
+            async for _ in left:
+                break
+        assert left.report.total == read
+
+
 # The hand alone
 
 LIMITS = Limits(identify=4, subscription=6)
@@ -189,7 +220,8 @@ def test_each_row_has_its_turn(asked: list[tuple[str, int]], chance: random.Rand
             assert len({player.name for player in running}) == len(running) <= 4 + 6
         assert sorted(place for places in begun.values() for place in places) == list(range(len(asked)))
         assert all(places == sorted(places) for places in begun.values())
-        assert hand.waiting_rows() == []
+        assert hand.unbegun_rows() == []
+        assert not hand.has_waiting
 
 
 def test_a_bucket_that_pauses_stops_no_other() -> None:
