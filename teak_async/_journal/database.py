@@ -62,9 +62,11 @@ CREATE TABLE rows (
     PRIMARY KEY (row, part)
 );
 """
+LOCK_TIMEOUT = 0.05
+"""Seconds to wait for the lock of a journal: a report looks for a moment whether it is held."""
 OWN_NAMES = ("begun", "holder", "log", "member")
 """The journal's own names in the table `run`. The holder is the member of a shared limit that makes the run; one that is there
-when the run is over was killed."""
+when the run is over was killed, or lost its journal."""
 _FIELDS = [column.name for column in fields(JournalRow)]
 _COLUMNS = ", ".join("row" if name == "index" else name for name in _FIELDS)
 _ROW = f"({', '.join('?' * len(_FIELDS))})"
@@ -123,7 +125,7 @@ def acquire_lock(file: Path, path: Path) -> sqlite3.Connection:
     """
     try:
         # A transaction on a SQLite file: every system ends it with the process. Beside `file`, so that links share one lock.
-        lock = sqlite3.connect(f"{file}-lock", timeout=0, isolation_level=None)
+        lock = sqlite3.connect(f"{file}-lock", timeout=LOCK_TIMEOUT, isolation_level=None)
     except sqlite3.Error as error:
         raise JournalError(f"{path}: cannot be written: {error}") from None
     try:
@@ -229,6 +231,7 @@ def _prepare(connection: sqlite3.Connection, path: Path, about: dict[str, str]) 
         raise JournalError(f"{path}: {problem}; name a file on a local disk")
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA wal_autocheckpoint = 0")
+    connection.execute("INSERT OR REPLACE INTO run VALUES ('member', ?)", (f"{socket.gethostname()}:{os.getpid()}",))
     checkpoint(connection)
 
 
@@ -288,9 +291,8 @@ def check_run(path: Path, found: Mapping[str, str], about: Mapping[str, str]) ->
 
 
 def write_notes(connection: sqlite3.Connection, about: Mapping[str, str]) -> None:
-    """Write who runs the run now, and what it says of itself otherwise than the run before."""
+    """Write what a run says of itself otherwise than the run before."""
     notes = {name: value for name, value in about.items() if isinstance(value, Note)}
-    notes["member"] = Note(f"{socket.gethostname()}:{os.getpid()}")
     connection.executemany("INSERT OR REPLACE INTO run VALUES (?, ?)", notes.items())
 
 

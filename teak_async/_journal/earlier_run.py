@@ -24,8 +24,6 @@ RECENT = 2.0
 """Seconds after which a request of an earlier run no longer counts against a limit."""
 CHANGES = {endpoint.name: endpoint for endpoint in ENDPOINTS.values() if endpoint.effect is not Effect.READ}
 """The calls that change something, by their names."""
-SETS = tuple(name for name, endpoint in CHANGES.items() if endpoint.effect is Effect.SET)
-"""Names of the calls that overwrite something."""
 
 
 @frozen
@@ -38,13 +36,15 @@ class PastCall:
     category: str | None
 
     def is_overtaken_by(self, other: PastCall) -> bool:
-        """Return whether doing this set again would undo the other call, which came later and was done."""
+        """Return whether doing this again would undo the other call, which came later and was done."""
         if self.place >= other.place:
             return False
-        targets = CHANGES[self.call].target, CHANGES[other.call].target
-        if EVERYTHING in targets:
+        mine, its = CHANGES[self.call], CHANGES[other.call]
+        if EVERYTHING in (mine.target, its.target):
             return True
-        return (targets[0], self.channel, self.category) == (targets[1], other.channel, other.category)
+        if its.effect is Effect.RECORD:
+            return mine.target == "address"  # an identify may have brought another one
+        return (mine.target, self.channel, self.category) == (its.target, other.channel, other.category)
 
 
 def read_resume_point(connection: sqlite3.Connection) -> tuple[int, Counter[str], frozenset[Place], str]:
@@ -57,17 +57,18 @@ def read_resume_point(connection: sqlite3.Connection) -> tuple[int, Counter[str]
 
 
 def read_overtaken(connection: sqlite3.Connection) -> frozenset[Place]:
-    """Find sets that may have been done, and whose player has a later call that was done and that they would undo."""
+    """Find calls that may have been done, and whose player has a later call that was done and that they would undo."""
     # One pass over the rows for each select, and no index: such rows are few.
-    doubtful = f"state IN ('intent', 'in_doubt') AND call IN ({_listed(SETS)})"
+    changes = f"call IN ({_listed(CHANGES)})"
+    doubtful = f"state IN ('intent', 'in_doubt') AND {changes}"
     select = "SELECT user_id, row, part, call, channel, category FROM rows WHERE"
     done: dict[str, list[PastCall]] = {}
     of_these = f"user_id IN (SELECT user_id FROM rows WHERE {doubtful})"  # noqa: S608 - constants only
-    for user_id, *columns in connection.execute(f"{select} {DONE} AND call IN ({_listed(CHANGES)}) AND {of_these}"):
+    for user_id, *columns in connection.execute(f"{select} {DONE} AND {changes} AND {of_these}"):
         done.setdefault(user_id, []).append(_past_call(*columns))
-    sets = [(user_id, _past_call(*columns)) for user_id, *columns in connection.execute(f"{select} {doubtful}")]
+    calls = [(user_id, _past_call(*columns)) for user_id, *columns in connection.execute(f"{select} {doubtful}")]
     return frozenset(
-        call.place for user_id, call in sets if any(call.is_overtaken_by(other) for other in done.get(user_id, ()))
+        call.place for user_id, call in calls if any(call.is_overtaken_by(other) for other in done.get(user_id, ()))
     )
 
 

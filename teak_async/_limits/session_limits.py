@@ -17,6 +17,7 @@ import logging
 import threading
 import time
 from collections.abc import Mapping
+from itertools import count
 from typing import Protocol
 from weakref import WeakSet
 
@@ -175,6 +176,7 @@ class SessionLimits:
         self._owner = owner
         self.member: Membership | None = member if owner is None else owner.member
         self.loop: asyncio.AbstractEventLoop | None = None
+        self._number = next(_NUMBERS)
 
     def open(self) -> None:
         """Make the buckets, or share the owner's, on the running loop.
@@ -216,7 +218,7 @@ class SessionLimits:
         if self.member is not None:
             await self.member.close()
         else:
-            self._leave_behind()
+            self._leave_behind(asyncio.get_running_loop())
 
     def abandon(self) -> None:
         """Stop what runs for a session that nobody closed."""
@@ -230,35 +232,37 @@ class SessionLimits:
 
     def close(self) -> None:
         """End the calls that wait for a permit."""
+        if self.loop is not None and self.member is None and self._owner is None:
+            self._leave_behind(self.loop)  # again when all is over: until then, requests may be on the wire
         self.loop = None
         for handle in self.buckets.values():
             handle.close()
         with _LOCK:
             _OPEN.discard(self)
 
-    def _leave_behind(self) -> None:
-        """Keep what the server may still count, for the session that this program opens next."""
-        now, system = asyncio.get_running_loop().time(), time.monotonic()
+    def _leave_behind(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Keep what the server may still count, for the sessions that this program opens next."""
+        now, system = loop.time(), time.monotonic()
         with _LOCK:
             for key in [key for key, left in _LEFT.items() if left.expires < system]:
                 del _LEFT[key]
             for path, handle in self.buckets.items():
-                window, key = handle.bucket.window, (self.game_id, self.server, path)
+                window = handle.bucket.window
                 stamps, paused_until = window.latest_stamps(now), window.paused_until
-                if (older := _LEFT.get(key)) is not None and older.is_of(now - system):
-                    stamps, paused_until = [*older.stamps, *stamps], max(older.paused_until, paused_until)
                 expires = system + max(paused_until, max(stamps, default=now) + HOLD) - now
-                _LEFT[key] = _Left(now - system, expires, stamps, paused_until)
+                what = self.game_id, self.server, path
+                _LEFT[self._number, path] = _Left(what, now - system, expires, stamps, paused_until)
 
     def _take_up(self) -> None:
-        """Count what sessions that were closed before have left at the server."""
-        now, system = asyncio.get_running_loop().time(), time.monotonic()
+        """Count what sessions that were closed, or are being closed, have left at the server."""
+        clock = asyncio.get_running_loop().time() - time.monotonic()
         with _LOCK:
-            for path, handle in self.buckets.items():
-                left = _LEFT.pop((self.game_id, self.server, path), None)
-                if left is not None and left.is_of(now - system):
-                    handle.bucket.window.charge(left.stamps)
-                    handle.bucket.window.paused_until = left.paused_until
+            for left in _LEFT.values():
+                game_id, server, path = left.what
+                if (game_id, server) == (self.game_id, self.server) and abs(left.clock - clock) < SAME_CLOCK:
+                    window = self.buckets[path].bucket.window
+                    window.charge(left.stamps)
+                    window.paused_until = max(window.paused_until, left.paused_until)
 
     @property
     def alive(self) -> bool:
@@ -268,29 +272,28 @@ class SessionLimits:
 
 @frozen
 class _Left:
-    """What closed sessions left of a bucket. Instants are of their loop's clock.
+    """What a closed session left of a bucket. Instants are of its loop's clock.
 
     Attributes:
-        clock: that clock less the system's.
+        what: the game, the server and the path.
+        clock: that clock less the system's. Most loops have the system's, and keep the time of the step that they are in.
         expires: by the system's clock, when nothing of it counts any more.
         stamps: until when the server may have stamped each request that it still counts.
         paused_until: when the pause ends.
     """
 
+    what: tuple[str, str, str]
     clock: float
     expires: float
     stamps: list[float]
     paused_until: float
 
-    def is_of(self, clock: float) -> bool:
-        """Whether it is of this clock: most loops have the system's, and keep the time of the step that they are in."""
-        return abs(self.clock - clock) < SAME_CLOCK
-
 
 SAME_CLOCK = 0.1
 """Seconds by which two loops with one clock may differ."""
-_LEFT: dict[tuple[str, str, str], _Left] = {}
-"""Game, server and path → what is left of it."""
+_NUMBERS = count()
+_LEFT: dict[tuple[int, str], _Left] = {}
+"""A session's number, and path → what it left of it."""
 _OPEN: WeakSet[SessionLimits] = WeakSet()
 """Those of the process that have buckets of their own."""
 _LOCK = threading.Lock()

@@ -3,8 +3,8 @@
 Rules of this module:
 
 - Nothing is computed while nobody looks: each reader is one request, whose handler counts while it is connected.
-- A page of another origin, or of a host name that was turned to this address, reads and changes nothing. An address as host
-  name cannot be turned, so each one is let in.
+- A page of another origin, or of a host name that was turned to this address, gets neither page nor events nor controls. An
+  address as host name cannot be turned, so each one is let in. The API and the counts in JSON answer everybody, as a server's.
 - The page shows what clients sent, so it may run only its own script, which writes text and no HTML.
 """
 
@@ -67,7 +67,7 @@ class Page:
     def __init__(self, sandbox: Sandbox, recording: Recording, host: str) -> None:
         self._sandbox = sandbox
         self._recording = recording
-        self._hosts = {"localhost", host}
+        self._hosts = {"localhost", host.lower()}  # as a URL has it
         self._run = secrets.token_hex(8)
         self._initial = sandbox.settings
         handlers: Mapping[str, Handler] = {
@@ -134,17 +134,17 @@ class Page:
         try:
             given = json.loads(await request.read())
             self._control(given)
-        except (ValueError, TypeError, AttributeError, OverflowError) as error:
+        except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
             return _respond_text(400, str(error))
         return web.Response(status=204, headers=HEADERS)
 
     def _control(self, given: Mapping[str, Any]) -> None:
-        sandbox = self._sandbox
-        if given.get("reset"):
+        sandbox, reset = self._sandbox, bool(given.get("reset"))
+        changed = (self._initial if reset else sandbox.settings).changed(given.get("settings", {}))
+        if reset:
             sandbox.apply(self._initial)
             sandbox.forget_pending()
         if "settings" in given:
-            changed = sandbox.settings.changed(given["settings"])
             if (changed.limits, changed.window) != (sandbox.settings.limits, sandbox.settings.window):
                 sandbox.set_limits(changed.limits, window=changed.window)
             if changed.faults != sandbox.settings.faults:

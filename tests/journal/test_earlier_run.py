@@ -48,6 +48,10 @@ SESSION = Identify("p1", country_code="US")
         (ClearDeliveryFault(MAIL), SetEmailSubscription(MAIL, "opt_in"), False),
         (ClearDeliveryFault(MAIL), ClearDeliveryFault(MAIL), True),
         (SetEmailAddress("p1", MAIL), RemoveEmailAddress("p1"), True),
+        (SetEmailAddress("p1", MAIL), SESSION, True),
+        (SESSION, SetEmailAddress("p1", MAIL), False),
+        (SESSION, SESSION, False),
+        (SESSION, REMOVED, True),
         (BLOCKED, EXCLUDED, True),
         (BLOCKED, OUT, False),
         # The data of a player who is there again must not be lost; and a removed one's states are no new player's.
@@ -59,7 +63,7 @@ SESSION = Identify("p1", country_code="US")
     ids=repr,
 )
 async def test_what_a_later_call_overtakes(path: Path, doubtful: Request, later: Request, *, overtaken: bool) -> None:
-    """A set is made again unless that would undo what was done since; the earlier of two in doubt is made again."""
+    """A call is made again unless that would undo what was done since; the earlier of two in doubt is made again."""
     journal = await Journal.open(path, ABOUT)
     for index, (request, state) in enumerate([(later, "succeeded"), (doubtful, "in_doubt"), (doubtful, "intent")]):
         await journal.record_result(JournalRow.of(index, request, None).with_state(state))

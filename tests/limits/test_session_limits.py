@@ -283,6 +283,24 @@ async def test_a_pause_outlives_its_session() -> None:
             assert stranger.rates[IDENTIFY].in_window == 0
 
 
+async def test_all_sessions_that_follow_count_what_was_left() -> None:
+    """Two that split the limit, and one that opens while the one before closes."""
+    async with Sandbox(identify=40) as server:
+        async with session_on(server, limits=Limits(identify=40)) as first:
+            await first.bulk(identifies(40))
+        halves = [session_on(server, limits=Limits(identify=20)) for _ in range(2)]
+        async with halves[0], halves[1]:
+            await asyncio.gather(*(half.bulk(identifies(100 * n + 20, start=100 * n)) for n, half in enumerate(halves, 1)))
+        last = await session_on(server, limits=Limits(identify=40)).open()
+        await last.bulk(identifies(330, start=300))
+        closing = asyncio.create_task(last.close())
+        await asyncio.sleep(0)
+        async with session_on(server, limits=Limits(identify=40)) as next_one:
+            await next_one.bulk(identifies(440, start=400))
+        await closing
+        assert (server.seen[IDENTIFY].requests, server.seen[IDENTIFY].rate_limited) == (150, 0)
+
+
 async def test_another_clock_takes_nothing_up() -> None:
     """A loop with a time of its own cannot read the instants of another one."""
 
