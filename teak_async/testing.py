@@ -22,6 +22,7 @@ import asyncio
 import sys
 import threading
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
+from concurrent.futures import Future
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -243,13 +244,20 @@ def _run_in_thread(work: Coroutine[Any, Any, _T], loop: asyncio.AbstractEventLoo
 @pytest.fixture(scope="session")
 def _teak_loop() -> Iterator[asyncio.AbstractEventLoop]:
     """The loop of the servers, in a thread of its own."""
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever, name="teak_sandbox", daemon=True)
+    begun: Future[asyncio.AbstractEventLoop] = Future()
+    over = asyncio.Event()
+
+    async def serve() -> None:
+        begun.set_result(asyncio.get_running_loop())
+        await over.wait()
+
+    # At its end `asyncio.run` cancels what the servers still do for clients that have gone.
+    thread = threading.Thread(target=asyncio.run, args=(serve(),), name="teak_sandbox", daemon=True)
     thread.start()
+    loop = begun.result(PATIENCE)
     yield loop
-    loop.call_soon_threadsafe(loop.stop)
+    loop.call_soon_threadsafe(over.set)
     thread.join()
-    loop.close()
 
 
 @pytest.fixture

@@ -195,6 +195,22 @@ def test_where_anyio_runs_each_test_on_trio_too(stranger: pytest.Pytester) -> No
     stranger.runpytest_subprocess(*options).assert_outcomes(passed=9)
 
 
+def test_it_ends_in_silence(stranger: pytest.Pytester) -> None:
+    """Nothing complains at the end of a suite about requests that the server was at when their clients gave up."""
+    stranger.makepyfile(
+        HEAD
+        + """
+def test_given_up(teak_session, teak_sandbox):
+    teak_sandbox.fail_next("identify", "stall")
+    with pytest.raises(TeakError):
+        asyncio.run(teak_session.identify("p1", country_code="US", deadline=0.3))
+"""
+    )
+    ran = stranger.runpytest_subprocess("-p", "teak_async.testing", "-p", "no:cacheprovider")
+    ran.assert_outcomes(passed=1)
+    assert ran.stderr.lines == []
+
+
 @pytest.mark.parametrize(
     "use",
     [
