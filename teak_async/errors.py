@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 
 
 class Delivery(StrEnum):
-    """What became of a call at the server."""
+    """What became of a call at the server. A read, which changes nothing, has the delivery of its last attempt."""
 
     NOT_SENT = "not_sent"
     """No byte of it can have been processed."""
@@ -35,7 +35,7 @@ class TeakError(Exception):
         delivery: what became of the call (see `Delivery`).
         status: the HTTP status of the response, where there was one.
         retry_after: seconds that the response asked to wait; `None` where it did not say.
-        attempts: how many attempts were made before the call gave up; 0 when there was none.
+        attempts: how many attempts were begun before the call gave up, with those that sent nothing; 0 when there was none.
     """
 
     default_delivery: ClassVar[Delivery] = Delivery.UNKNOWN
@@ -167,12 +167,15 @@ class ConnectionLost(TransportError):
     """The connection ended after the request was sent and before its response was whole."""
 
 
-class TimedOut(TransportError):
+class TimedOut(TransportError, TimeoutError):
     """The time for connecting (`NOT_SENT`) or for the response (`UNKNOWN`) ran out."""
 
 
 class DeadlinePassed(TimedOut):
-    """The caller's deadline passed before the call was sent."""
+    """The caller's deadline passed before the call was sent, or sent again.
+
+    A set of which an earlier attempt may have been done is `UNKNOWN`.
+    """
 
     default_delivery = Delivery.NOT_SENT
 

@@ -24,7 +24,7 @@ TREE = {
     "ConnectFailed": (("TransportError",), Delivery.NOT_SENT),
     "CertificateError": (("ConnectFailed",), Delivery.NOT_SENT),
     "ConnectionLost": (("TransportError",), Delivery.UNKNOWN),
-    "TimedOut": (("TransportError",), Delivery.UNKNOWN),
+    "TimedOut": (("TransportError", "TimeoutError"), Delivery.UNKNOWN),
     "DeadlinePassed": (("TimedOut",), Delivery.NOT_SENT),
     "Outage": (("TeakError",), Delivery.NOT_SENT),
     "JournalError": (("TeakError",), Delivery.NOT_SENT),
