@@ -323,8 +323,8 @@ class TeakSession(SessionParts):
 
         Args:
             user_id: the game's own player id: text, or a whole number.
-            client_ip: the player's IPv4 or IPv6 address, for the country. This or `country_code` is needed.
-            country_code: two letters (ISO 3166-1), in place of `client_ip`.
+            client_ip: the player's address, for the country. This or `country_code` is needed: `127.0.0.1` if neither is known.
+            country_code: two letters (ISO 3166-1), in place of `client_ip`, which wins if both are given.
             timezone_id: IANA name such as `Europe/Paris`. Default: the server takes UTC.
             email: stored for the player. Default: none.
             deep_link: a link that the response returns resolved. Default: none.

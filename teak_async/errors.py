@@ -15,7 +15,14 @@ from typing import Any, ClassVar
 
 
 class Delivery(StrEnum):
-    """What became of a call at the server. A read, which changes nothing, has the delivery of its last attempt."""
+    """What became of a call at the server. A read, which changes nothing, has the delivery of its last attempt.
+
+    Attributes:
+        NOT_SENT: no byte of it can have been processed.
+        REJECTED: the response says that it was not done.
+        DONE: the server did it.
+        UNKNOWN: it may have been done, or not; nobody on this side can tell.
+    """
 
     NOT_SENT = "not_sent"
     """No byte of it can have been processed."""
@@ -211,6 +218,6 @@ class BacklogFull(TeakError):
 
 
 class SessionClosed(TeakError):
-    """The session is closed, or was never opened; the call was not sent."""
+    """The session is not open, or belongs to another event loop, thread or process; the call was not sent."""
 
     default_delivery = Delivery.NOT_SENT

@@ -1,4 +1,4 @@
-"""The pytest plugin: a Teak server for every test, and a session on it. Installed with the package, it needs only pytest.
+"""The pytest plugin: a Teak server for a test that asks, and a session on it. Installed with the package, it needs only pytest.
 
     async def test_arrival(teak_session, teak_sandbox):
         await teak_session.identify("p1", country_code="US")
@@ -10,7 +10,7 @@ test's session opens itself with that call. It closes at the end of that loop or
 
 Rules of this module:
 
-- Each test has a server of its own, without limits and faults until the test sets some.
+- Each test that asks has a server of its own, without limits and faults until the test sets some.
 - A test reads and changes its server on the server's loop, between two of its steps.
 - While a test has its server, `TeakSession()` and the command line go there too, by the three environment variables.
 - Every run of pytest where the package is installed imports this module, so functions import the server.
@@ -113,15 +113,16 @@ class TeakSandbox:
         """Let shares of all requests go wrong, or make the network slow; see `teak_async.sandbox.Faults`."""
         self._run_on_loop(lambda: self._server.set_faults(faults))
 
-    def set_limits(self, **limits: int) -> None:
-        """Respond 429 to requests beyond these limits per second, in a sliding window that begins now.
+    def set_limits(self, *, window: str | None = None, **limits: int) -> None:
+        """Respond 429 to requests beyond these limits per second, counted from now on.
 
         Args:
+            window: the limit model, `sliding` or `fixed`; left out, it stays as it is, `sliding` at first.
             limits: by the names of `teak_async.Limits`, such as `identify=200`; one that is left out is never reached.
         """
         from .sandbox import LIMITS  # noqa: PLC0415 - every run of pytest imports this module
 
-        self._run_on_loop(lambda: self._server.set_limits({**dict.fromkeys(LIMITS, PLENTY), **limits}))
+        self._run_on_loop(lambda: self._server.set_limits(window=window, **{**dict.fromkeys(LIMITS, PLENTY), **limits}))
 
     def session(
         self,

@@ -141,7 +141,7 @@ def _documented_error(endpoint: Endpoint, status: int, content: dict[str, Any]) 
     if status in (400, 422):
         return InvalidRequest(what, errors=errors, delivery=Delivery.REJECTED, status=status)
     if status == 403 and "authorization" in errors:
-        return Forbidden(f"{what} (is TEAK_SECRET_KEY this game's?)", status=status)
+        return Forbidden(f"{what} (is the Server Secret, TEAK_SECRET_KEY, this game's?)", status=status)
     if status == 404:
         if "game_id" in errors:
             return GameNotFound(_describe_unknown_game(endpoint, words), status=status)
@@ -172,7 +172,7 @@ def _read_unknown_game(content: dict[str, Any]) -> str | None:
 
 
 def _describe_unknown_game(endpoint: Endpoint, words: str) -> str:
-    return f"{endpoint.name}: {words} (is TEAK_GAME_ID right?)"
+    return f"{endpoint.name}: {words} (is the App ID, TEAK_GAME_ID, right?)"
 
 
 def _join_messages(errors: Mapping[str, tuple[str, ...]]) -> str:

@@ -76,10 +76,10 @@ class Lifetime:
         loop = running_loop()
         if loop is not self.loop:
             ended = self.loop is not None and self.loop.is_closed()
-            which = "one that has ended" if ended else "another one"
+            which = ", which has ended" if ended else ""
             raise SessionClosed(
-                f"the session belongs to another event loop than this, {which}: open a session on each loop, and give each its"
-                " part of the limits with limits=Limits(...)"
+                f"the session belongs to another event loop{which}: open a session on each loop, and give each its part of the"
+                " limits with limits=Limits(...)"
             )
 
 

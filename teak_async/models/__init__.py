@@ -8,6 +8,8 @@ Rules of this package:
 - A request is invalid only where Teak documents it as impossible. The server judges what merely looks odd.
 - A field of a response is `None` only where the API documents it as optional.
 - An email address is in no `repr`.
+- A signature's `PlainText` is text, or what has one: an `Enum`, a `UUID`, an address of `ipaddress`, a time zone; `PlainId`
+  is a whole number, too.
 """
 
 from .base import AddressRequest as AddressRequest

@@ -81,14 +81,22 @@ class _EmailStateChange(Change):
 
 @frozen
 class EmailChange(_EmailStateChange):
-    """The response to `SetEmailSubscription`, with `categories` as `EmailStatus` has them."""
+    """The response to `SetEmailSubscription`, with `categories` as `EmailStatus` has them.
+
+    `previous_state` is the state before this call. When `repeated`, an earlier attempt may have set it, so it may be this
+    call's own.
+    """
 
     categories: Mapping[str, State] = field(hash=False)
 
 
 @frozen
 class EmailCategoryChange(_EmailStateChange):
-    """The response to `SetEmailCategorySubscription`, with the identifier of the `category`."""
+    """The response to `SetEmailCategorySubscription`, with the identifier of the `category`.
+
+    `previous_state` is the state before this call. When `repeated`, an earlier attempt may have set it, so it may be this
+    call's own.
+    """
 
     category: str
 
@@ -119,6 +127,7 @@ class EmailAddressChange(Change):
         action: what was done; `NONE` when nothing was to be done, and also when `repeated` and an earlier attempt did it.
         previous_email: the player's address before, where it changed.
         previous_player_ids: the players that had the address before, where it moved.
+        repeated: whether an earlier attempt may have made the change.
     """
 
     action: EmailAction

@@ -71,6 +71,7 @@ class ExclusionChange(Change):
         action: whether it was created or updated.
         purged_channels: what was forgotten of the player. Nothing when `repeated` and an earlier attempt forgot it.
         previous_expire_at: when it would have ended before it was updated.
+        repeated: whether an earlier attempt may have made the change.
     """
 
     exclusion: Exclusion
@@ -85,6 +86,7 @@ class ExclusionEnd(Change):
 
     Attributes:
         exclusion: the one that ended, where the server says it.
+        repeated: whether an earlier attempt may have made the change.
     """
 
     exclusion: Exclusion | None = None
@@ -113,6 +115,7 @@ class PlayerRemoval(Change):
     Attributes:
         user_id: the player.
         found: whether Teak had data of the player. False when `repeated` and an earlier attempt removed them.
+        repeated: whether an earlier attempt may have removed the data.
     """
 
     user_id: str

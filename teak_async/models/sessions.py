@@ -47,9 +47,9 @@ class Identify(PlayerRequest[PlayerSession]):
 
     Args:
         user_id: the game's own player id; a number is taken as its text.
-        client_ip: the player's address, also as an `ipaddress` object, for country lookup; wins over `country_code`.
-            `127.0.0.1` when neither is known.
-        country_code: two-letter ISO country; in place of `client_ip`.
+        client_ip: the player's address, also as an `ipaddress` object, for country lookup. This or `country_code` is needed:
+            give `127.0.0.1` when neither is known.
+        country_code: two letters (ISO 3166-1), in place of `client_ip`, which wins if both are given.
         timezone_id: IANA name such as `Europe/Paris`, or a `ZoneInfo`; the server takes UTC when left out.
         email: stored for the player.
         deep_link: comes back resolved in the response.

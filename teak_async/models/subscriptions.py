@@ -69,7 +69,8 @@ class _StateChange(Change):
 class SubscriptionChange(_StateChange):
     """The response to `SetSubscription`, with `categories` as `SubscriptionStatus` has them.
 
-    `previous_state` is the state before this call. When `repeated`, it may be this call's own, set by an earlier attempt.
+    `previous_state` is the state before this call. When `repeated`, an earlier attempt may have set it, so it may be this
+    call's own.
     """
 
     categories: Mapping[str, State] = field(hash=False)
@@ -79,7 +80,8 @@ class SubscriptionChange(_StateChange):
 class CategorySubscriptionChange(_StateChange):
     """The response to `SetCategorySubscription`, with the identifier of the `category`.
 
-    `previous_state` is the state before this call. When `repeated`, it may be this call's own, set by an earlier attempt.
+    `previous_state` is the state before this call. When `repeated`, an earlier attempt may have set it, so it may be this
+    call's own.
     """
 
     category: str

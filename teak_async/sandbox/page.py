@@ -146,7 +146,7 @@ class Page:
             sandbox.forget_pending()
         if "settings" in given:
             if (changed.limits, changed.window) != (sandbox.settings.limits, sandbox.settings.window):
-                sandbox.set_limits(changed.limits, window=changed.window)
+                sandbox.set_limits(window=changed.window, **changed.limits)
             if changed.faults != sandbox.settings.faults:
                 sandbox.set_faults(changed.faults)
         if "fail_next" in given:

@@ -69,6 +69,8 @@ class Sandbox:
         subscription: on each channel, the limit of reading and setting together, and again of all categories together.
         limits: other limits that are not Teak's, by the names of `LIMITS`, such as `{"exclusions": 5}`.
         faults: what goes wrong, and how slow the network is.
+        game_id: Teak App ID that it knows.
+        secret_key: Teak Server Secret of that game.
         categories: the categories that every player starts with, opted in.
         host: address to listen on.
         port: 0 takes a free one.
@@ -76,6 +78,9 @@ class Sandbox:
         page: whether a web page at its address shows what happens, and lets its reader set limits and faults.
 
     Attributes:
+        url: its address, once it is open.
+        game_id: as given.
+        secret_key: as given.
         players: by user id.
         addresses: email address in small letters → its state.
         requests: the last 100,000 received.
@@ -171,12 +176,12 @@ class Sandbox:
         self._faults = faults
         self._random = random.Random(faults.seed)  # noqa: S311 - seeded, so a run can be repeated
 
-    def set_limits(self, limits: Mapping[str, int], *, window: str | None = None) -> None:
+    def set_limits(self, *, window: str | None = None, **limits: int) -> None:
         """Count against these limits from now on, and against Teak's where one is left out; earlier requests do not count.
 
         Args:
-            limits: requests per second, by the names of `LIMITS`.
             window: the limit model; left out, it stays as it is.
+            limits: requests per second, by the names of `LIMITS`, such as `identify=200`.
         """
         self.settings = evolve(self.settings, limits=limits, window=window or self.settings.window)
         self.limits = {endpoint.path: self.settings.limits[endpoint.limit] for endpoint in self._endpoints}
@@ -185,7 +190,7 @@ class Sandbox:
 
     def apply(self, settings: Settings) -> None:
         """Count and fail as these settings say from now on."""
-        self.set_limits(settings.limits, window=settings.window)
+        self.set_limits(window=settings.window, **settings.limits)
         self.set_faults(settings.faults)
 
     def summary(self) -> dict[str, Any]:

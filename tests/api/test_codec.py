@@ -434,7 +434,7 @@ def test_decoding_loses_nothing(made: tuple[type[Request], Response]) -> None:
             "identify.403",
             Forbidden,
             None,
-            "identify: authorization: is invalid (is TEAK_SECRET_KEY this game's?)",
+            "identify: authorization: is invalid (is the Server Secret, TEAK_SECRET_KEY, this game's?)",
         ),
         (
             Identify,
@@ -442,7 +442,7 @@ def test_decoding_loses_nothing(made: tuple[type[Request], Response]) -> None:
             "identify.404",
             GameNotFound,
             None,
-            "identify: Could not find game with id unknown_app_id (is TEAK_GAME_ID right?)",
+            "identify: Could not find game with id unknown_app_id (is the App ID, TEAK_GAME_ID, right?)",
         ),
         (
             Identify,

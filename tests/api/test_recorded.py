@@ -197,7 +197,7 @@ def test_recorded_successes(request_: Request, name: str, expected: Response) ->
             404,
             "game.404",
             GameNotFound,
-            "remove player: game_id: Unknown app id foo (is TEAK_GAME_ID right?)",
+            "remove player: game_id: Unknown app id foo (is the App ID, TEAK_GAME_ID, right?)",
         ),
         (
             GetEmailAddress("p1"),

@@ -148,7 +148,7 @@ async def test_a_repeated_row(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("credentials", "said"),
     [
-        (("sandbox", "a-wrong-secret"), "is TEAK_SECRET_KEY this game's?"),
+        (("sandbox", "a-wrong-secret"), "is the Server Secret, TEAK_SECRET_KEY, this game's?"),
         (("no-game", "a-wrong-secret"), "Could not find game with id no-game"),
     ],
 )

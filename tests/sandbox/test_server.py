@@ -479,7 +479,7 @@ async def test_other_limits_and_faults_meanwhile(ask: Plain, clock: SimpleNamesp
     async with Sandbox() as server:
         statuses = []
         for limit in (2, 1):
-            server.set_limits({"identify": limit})
+            server.set_limits(identify=limit)
             statuses += [(await ask.raw(server, "POST", IDENTIFY, user_id="p", **ADDRESS))[0] for _ in range(3)]
         server.set_faults(Faults(error_before=1.0))
         statuses += [(await ask.raw(server, "POST", IDENTIFY, user_id="p", **ADDRESS))[0]]

@@ -72,7 +72,7 @@ def test_each_request_counts_once(seen: Seen) -> None:
 @pytest.mark.parametrize(("fault", "refused"), [("stall", 1), ("reset", 0), ("error_before", 0), ("rate_limited", 0)])
 def test_faults_that_do_not_count(seen: Seen, fault: str, refused: int) -> None:
     """The limit models leave out what goes wrong before the limit is looked at, as the sandbox does."""
-    seen.sandbox.set_limits({"identify": 1})
+    seen.sandbox.set_limits(identify=1)
     for given in (fault, None):
         seen.receive(1000.0, fault=given)
     assert path_of(look(seen.view(), 1001.0), IDENTIFY)["minute"]["sliding"] == refused
@@ -99,7 +99,7 @@ def test_another_limit_meanwhile(seen: Seen) -> None:
     view = seen.view()
     seen.receive(1000.0)
     look(view, 1000.0)
-    seen.sandbox.set_limits({"identify": 1})
+    seen.sandbox.set_limits(identify=1)
     for _ in range(3):
         seen.receive(1000.5)
     told = path_of(look(view, 1002.0), IDENTIFY)
