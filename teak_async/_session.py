@@ -180,8 +180,8 @@ class TeakSession(SessionParts):
         """Close the session; `async with` does it.
 
         Submitted calls have `drain_timeout` seconds. Then calls that wait for a permit end with `SessionClosed`, and those on
-        the wire get their responses. `undelivered` has the submitted calls that failed meanwhile. End bulk runs before: they
-        end with `SessionClosed`.
+        the wire get their responses, but for cancelled ones. `undelivered` has the submitted calls that failed meanwhile. End
+        bulk runs before: they end with `SessionClosed`.
         """
         await self._close(None)
 
@@ -244,7 +244,7 @@ class TeakSession(SessionParts):
 
     @property
     def undelivered(self) -> tuple[tuple[Request, TeakError], ...]:
-        """The submitted calls that were under way as the session closed, and failed: the request, and what became of it."""
+        """The submitted calls under way as the session closed that failed, but for cancelled ones: each with its error."""
         return self._undelivered
 
     @property

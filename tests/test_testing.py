@@ -273,7 +273,9 @@ async def test_every_fault_is_a_line(
 async def test_shares_of_faults_and_limits(teak_sandbox: TeakSandbox) -> None:
     """A server that has time for all can be made strict, or bad, in the middle of a test."""
     teak = teak_sandbox.session(retry=RetryPolicy(max_attempts=1, max_rate_limited=0))
-    teak_sandbox.set_limits(identify=1)
+    with pytest.raises(ValueError, match="window must be one of"):
+        teak_sandbox.set_limits(window="hopping")
+    teak_sandbox.set_limits(window="sliding", identify=1)
     await teak.identify("p1", country_code="US")
     with pytest.raises(RateLimited):
         await teak.identify("p1", country_code="US")
