@@ -277,15 +277,17 @@ async def test_a_run_that_is_stopped_before_it_opens_sends_nothing(
     fast: TeakSession, server: Sandbox, path: Path, *, journal: bool
 ) -> None:
     """Whenever the stop comes: before the first step, while the journal is opened, or at the first row."""
-    for turns in (0, 1, 2, 5):
+    for turns in (-1, 0, 1, 2, 5):
         run = fast.bulk(identifies(50), journal=path if journal else None)
+        if turns < 0:
+            run.stop()
         task = asyncio.create_task(run)
         for _ in range(turns):
             await asyncio.sleep(0)
         run.stop()
         report = await task
         assert report.succeeded == len(server.players)
-        assert report.total == 0 or (turns and not journal)
+        assert report.total == 0 or (turns >= 0 and not journal)
         server.players.clear()
 
 
