@@ -19,6 +19,7 @@ class Counts:
         failed: those that certainly were not done, or whose response cannot be understood.
         in_doubt: those that may have been done.
         being_sent: those that a running run may have sent just now.
+        overtaken: of those in doubt, calls that no run makes again, since that would undo a later one.
         kept: those that were not sent, and that the journal or the run has nevertheless: it read them.
         total: calls of the input; `None` if nobody has counted them.
     """
@@ -27,6 +28,7 @@ class Counts:
     failed: int
     in_doubt: int
     being_sent: int = 0
+    overtaken: int = 0
     kept: int = 0
     total: int | None = None
 
@@ -37,7 +39,7 @@ class Counts:
         return cls(succeeded, failed, report.in_doubt, kept=report.not_sent, total=total)
 
     @classmethod
-    def of_journal(cls, states: Mapping[str, int], total: int | None, *, running: bool = False) -> Self:
+    def of_journal(cls, states: Mapping[str, int], total: int | None, *, running: bool = False, overtaken: int = 0) -> Self:
         """Return the counts of a journal's rows by state. An intent is being sent, or in doubt once the run has ended."""
         intents = states.get("intent", 0)
         return cls(
@@ -45,6 +47,7 @@ class Counts:
             states.get("failed", 0),
             states.get("in_doubt", 0) + (0 if running else intents),
             intents if running else 0,
+            overtaken,
             states.get("not_sent", 0),
             total,
         )
@@ -70,7 +73,7 @@ class Counts:
         Args:
             identify: whether they are identifies, which are not sent again when they are in doubt.
         """
-        return None if self.total is None else self.not_sent + (0 if identify else self.in_doubt)
+        return None if self.total is None else self.not_sent + (0 if identify else self.in_doubt - self.overtaken)
 
     def describe_ended(self) -> str:
         """Return the counts in words, without what was not sent."""

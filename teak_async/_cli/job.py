@@ -22,6 +22,7 @@ from teak_async._bulk.outcomes import BulkReport
 from teak_async._bulk.run import BulkRun
 from teak_async._client.deadline import Deadline
 from teak_async._journal.database import read_summary
+from teak_async._journal.earlier_run import count_overtaken
 from teak_async._journal.row import Note
 from teak_async._session import TeakSession
 from teak_async.errors import Forbidden, GameNotFound, Outage
@@ -226,7 +227,8 @@ async def _end_of(job: Job, report: BulkReport, total: int | None, *, resumed: b
     kept = None
     if resumed and job.journal is not None:
         states = (await asyncio.to_thread(read_summary, job.journal)).states
-        kept = Counts.of_journal(states, total if job.rows.selects_all else None)
+        overtaken = await asyncio.to_thread(count_overtaken, job.journal)
+        kept = Counts.of_journal(states, total if job.rows.selects_all else None, overtaken=overtaken)
     return RunEnd(
         report,
         total,

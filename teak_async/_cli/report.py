@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.text import Text
 
 from teak_async._journal.database import JournalSummary, describe_time, read_summary
+from teak_async._journal.earlier_run import count_overtaken
 from teak_async._journal.history import PastRow, count_whole_rows, is_in_use, read_channels, read_seconds
 
 from .counts import Counts
@@ -50,6 +51,7 @@ class RunReport:
         now: Unix time.
         channels: the calls of each channel by state, where there are several.
         whole_rows: rows of which every call in the journal succeeded, where a row may be several.
+        overtaken: calls in doubt that no run makes again.
     """
 
     journal: Path
@@ -60,6 +62,7 @@ class RunReport:
     now: float
     channels: Mapping[str | None, Mapping[str, int]]
     whole_rows: int
+    overtaken: int
 
     @property
     def unit(self) -> str:
@@ -74,7 +77,7 @@ class RunReport:
     @property
     def counts(self) -> Counts:
         """The calls of the input by how they ended."""
-        return Counts.of_journal(self.summary.states, self.total, running=self.running)
+        return Counts.of_journal(self.summary.states, self.total, running=self.running, overtaken=self.overtaken)
 
     @property
     def read(self) -> int:
@@ -211,6 +214,7 @@ def read_report(journal: Path) -> RunReport:
         time.time(),
         channels,
         count_whole_rows(journal) if several else 0,
+        count_overtaken(journal),
     )
 
 

@@ -72,6 +72,12 @@ def read_overtaken(connection: sqlite3.Connection) -> frozenset[Place]:
     )
 
 
+def count_overtaken(path: str | Path) -> int:
+    """Count the calls in doubt that no run makes again, since that would undo a later one."""
+    with open_to_read(path) as connection:
+        return len(read_overtaken(connection))
+
+
 def _listed(names: Iterable[str]) -> str:
     return ", ".join(f"'{name}'" for name in names)
 
