@@ -7,7 +7,7 @@ itself. A value shows as `…`, unless it is the same in all messages of the rea
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from attrs import define, field, frozen
@@ -26,6 +26,7 @@ _TOKEN = re.compile(
 )
 _NUMBER = re.compile(r"[+-]?\d+(?:[.,:]\d+)*")
 _MARK = "\0"
+_WHOLE = "\1"
 _LINE = re.compile(r"line \d+: ")
 _BARE = [endpoint.name for (_, channel), endpoint in ENDPOINTS.items() if channel is Channel.DESKTOP_PUSH]
 _BARE_NAME = re.compile(rf"^({'|'.join(_BARE)}): ")
@@ -118,19 +119,21 @@ class Reasons:
         return reason
 
     def ordered(self) -> list[Reason]:
-        """Return the reasons by state, the most frequent first."""
-        order: Mapping[str, int] = {"failed": 0, "in_doubt": 1, "not_sent": 2}
-        return sorted(self._found.values(), key=lambda reason: (order.get(reason.state, 3), -reason.count, reason.row))
+        """Return the reasons, the most frequent first."""
+        return sorted(self._found.values(), key=lambda reason: (-reason.count, reason.row))
 
     def lines(self) -> list[str]:
-        """Describe each reason in a line."""
+        """Describe the most frequent reasons in a line each. The first of each state is one of them, however rare."""
         reasons = self.ordered()
+        firsts = {reason.state: reason for reason in reversed(reasons)}
+        shown = sorted(reasons, key=lambda reason: reason is not firsts[reason.state])[:SHOWN]
         lines = [
             f"  {reason.count:>9,} {WORDS.get(reason.state, reason.state)}, first {reason.where}: {reason.message}"
             for reason in reasons
+            if any(reason is one for one in shown)
         ]
-        more = len(lines) - SHOWN
-        return lines if more <= 0 else [*lines[:SHOWN], f"  and {more:,} more reasons: report --json has all of them"]
+        more = len(reasons) - len(lines)
+        return [*lines, f"  and {more:,} more reason{'s' * (more > 1)}: report --json has all of them"] if more else lines
 
     def as_list(self) -> list[dict[str, Any]]:
         """Return them as plain data, ready for JSON."""
@@ -140,13 +143,17 @@ class Reasons:
 def _remove_values(message: str, values: Collection[str]) -> tuple[str, list[str]]:
     """Return a message with a mark in place of each value, and the values."""
     removed: list[str] = []
+    # A value of several tokens, such as an id with a blank, is one value all the same.
+    whole = max((value for value in values if value in message and not _TOKEN.fullmatch(value)), key=len, default="")
+    known = {*values, _WHOLE}
 
     def replace(found: re.Match[str]) -> str:
         token = found[0]
         core = token if token[0] in "'\"" else token.strip(".,:;()[]")
-        if not core or not ((token[0] in "'\"" and len(token) > 1) or core in values or _NUMBER.fullmatch(core)):
-            return token
-        removed.append(core)
+        if not core or not ((token[0] in "'\"" and len(token) > 1) or core in known or _NUMBER.fullmatch(core)):
+            return token.replace(_WHOLE, whole)
+        removed.append(core.replace(_WHOLE, whole))
         return token.replace(core, _MARK, 1)
 
-    return _TOKEN.sub(replace, message.replace(_MARK, " ")), removed
+    plain = message.replace(_MARK, " ").replace(_WHOLE, " ")
+    return _TOKEN.sub(replace, plain.replace(whole, _WHOLE) if whole else plain), removed

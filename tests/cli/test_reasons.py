@@ -21,13 +21,15 @@ def grouped(*messages: str, values: tuple[str, ...] = ()) -> list[tuple[int, str
         (("3 cells where the header has 2", "12 cells where the header has 2"), "… cells where the header has 2"),
         (("zone: Mars/Base is unknown", "zone: Pluto/Base is unknown"), "zone: … is unknown"),
         (("user_id: no player with id p1.", "user_id: no player with id p2."), "user_id: no player with id …."),
+        (("user_id: no player with id p 1.", "user_id: no player with id p1."), "user_id: no player with id …."),
+        (("user_id: no player with id O'Neil.", "user_id: no player with id p1."), "user_id: no player with id …."),
         (("a spreadsheet's mark, isn't it", "a spreadsheet's mark, isn't it"), "a spreadsheet's mark, isn't it"),
         (("no answer within 30 s", "no answer within 30 s"), "no answer within 30 s"),
     ],
 )
 def test_values_make_no_reason(messages: tuple[str, str], words: str) -> None:
     """What is quoted, a number, or a value of the row is taken out; what all rows have in common stays."""
-    values = ("p1", "p2", "Mars/Base", "Pluto/Base")
+    values = ("p1", "p2", "p 1", "O'Neil", "", "Mars/Base", "Pluto/Base")
     assert grouped(*messages, values=values) == [(2, words)]
 
 
@@ -75,3 +77,19 @@ def test_reasons_are_bounded() -> None:
         reasons.add("failed", f"InvalidRequest: {message}", 0, row)
     assert len(reasons.lines()) == SHOWN + 1
     assert reasons.lines()[-1] == "  and 2 more reasons: report --json has all of them"
+
+
+def test_no_state_is_hidden_by_many_reasons_of_another() -> None:
+    """The reasons come by their count, and the largest of each state is shown, however rare it is."""
+    reasons = Reasons()
+    for row, message in enumerate(f"word{number}" for number in range(SHOWN) for _ in range(3)):
+        reasons.add("failed", f"InvalidRequest: {message}", row + 2, row)
+    for row, message in ((100, "lost"), (101, "late"), (102, "late")):
+        reasons.add("in_doubt", f"TimedOut: {message}", row + 2, row)
+    reasons.add("not_sent", "TransportError: no connection", 105, 103)
+    *failed, doubt, unsent, more = reasons.lines()
+    assert len(failed) == SHOWN - 2
+    assert doubt == "          2 in doubt, first line 103: late"
+    assert unsent == "          1 of those not sent, first line 105: no connection"
+    assert more == "  and 3 more reasons: report --json has all of them"
+    assert [reason["count"] for reason in reasons.as_list()] == [3] * SHOWN + [2, 1, 1]
