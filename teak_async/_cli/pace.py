@@ -10,13 +10,11 @@ from typing import Any
 
 from attrs import frozen
 
-from .progress import RATE_WINDOW, format_duration
+from .progress import PAUSE, RATE_WINDOW, format_duration
 from .summary import count_rows
 
 WIDTH = 60
 """Bars of the plot at most."""
-PAUSE = 5
-"""Seconds without a call that make a pause."""
 ENOUGH = 2
 """Whole seconds that a rate takes at least."""
 SHOWN = 5

@@ -37,25 +37,35 @@ LIVE_EVERY = 0.1
 BURST = 1.0
 """Seconds at the beginning of a run in which more than the rate may be sent."""
 RATE_WINDOW = 10.0
-"""Seconds over which the rate is averaged: enough for a steady figure, and so few that a past outage does not spoil the time
-to go."""
+"""Seconds over which the rate is averaged: enough for a steady figure."""
+PAUSE = 5.0
+"""Seconds without a call that make a pause, such as an outage. It says nothing about the rate after it."""
 
 
 class RateEstimator:
-    """Estimates the rows sent per second, without the first second, in which permits may burst. Pure."""
+    """Estimates the rows sent per second, from the start or the last pause on. Permits may burst in the second after it. Pure."""
 
     def __init__(self) -> None:
         self._counts: deque[tuple[float, int]] = deque()
+        self._sent = 0
+        self._moved = 0.0
+        self._steady = BURST
 
     def rate(self, elapsed: float, sent: int) -> float | None:
-        """Return rows per second over about the last `RATE_WINDOW`; `None` until a second has been counted.
+        """Return rows per second over about the last `RATE_WINDOW`; 0 in a pause, `None` until a second has been counted.
 
         Args:
             elapsed: seconds since the run began.
             sent: rows sent since then.
         """
         counts = self._counts
-        if elapsed >= BURST:
+        if sent != self._sent:
+            self._sent, self._moved = sent, elapsed
+        elif elapsed - self._moved >= PAUSE:
+            counts.clear()
+            self._steady = elapsed + BURST
+            return 0.0
+        if elapsed >= self._steady:
             counts.append((elapsed, sent))
         while len(counts) > 2 and counts[1][0] <= elapsed - RATE_WINDOW:
             counts.popleft()
