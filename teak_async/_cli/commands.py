@@ -22,7 +22,7 @@ from teak_async.models import State
 
 from .dry_run import describe_dry_run, dry_run_job
 from .errors import InputError, describe_refusal, fail, fit, name_options, say
-from .export import describe_export, export_rows
+from .export import describe_export, describe_in_doubt, export_rows
 from .failures import in_doubt_states, rows_of_user
 from .files import same_file
 from .input import RowReader
@@ -238,9 +238,12 @@ def run_report(options: ReportOptions) -> None:
             _print_stories(options)
             return
         report = read_report(journal)
-        for path, chosen in ((failed, ("failed",)), (in_doubt, in_doubt_states(running=report.running))):
-            if path is not None:
-                say(describe_export(path, export_rows(journal, report.summary, path, *chosen), report.summary.about))
+        about = report.summary.about
+        if failed is not None:
+            say(describe_export(failed, export_rows(journal, report.summary, failed, "failed"), about))
+        if in_doubt is not None:
+            states = in_doubt_states(running=report.running)
+            say(describe_in_doubt(in_doubt, export_rows(journal, report.summary, in_doubt, *states), about, journal))
         if options.svg is not None:
             save_picture(report, options.svg)
     except (InputError, TeakError) as error:

@@ -27,7 +27,7 @@ from .failures import why
 from .reasons import name_channel, split_error
 from .records import find_delimiter, read_object
 from .schema import CHANNELS
-from .summary import count_rows
+from .summary import count_rows, doubt_hint, resume_hint
 
 _CELL = r'(?:"(?:[^"]|"")*"|[^{0}"]*)(?:{0}|$)'
 
@@ -80,11 +80,20 @@ def export_rows(journal: Path, summary: JournalSummary, path: Path, *states: str
     return Export(rows, missing, [name for name in CHANNELS if name in channels])
 
 
+def describe_in_doubt(path: Path, export: Export, about: Mapping[str, str], journal: Path) -> str:
+    """Say what was written, and how to send it again: a command for the file would do so behind the journal's back."""
+    again = doubt_hint(journal) if about.get("command") == "identify" else f"these may be done already; {resume_hint(journal)}"
+    return _describe_rows(path, export) + (f"; {again}" if export.rows else "")
+
+
+def _describe_rows(path: Path, export: Export) -> str:
+    missing = f"; rows that were too long for the journal are missing: {export.missing:,}" if export.missing else ""
+    return f"{path}: {count_rows(export.rows)}{missing}"
+
+
 def describe_export(path: Path, export: Export, about: Mapping[str, str]) -> str:
     """Say what was written, and with which command to run it, on a line of its own to be copied."""
-    said = f"{path}: {count_rows(export.rows)}"
-    if export.missing:
-        said += f"; rows that were too long for the journal are missing: {export.missing:,}"
+    said = _describe_rows(path, export)
     if not export.rows or "command" not in about:
         return said
     options = [("channel", name) for name in export.channels]

@@ -80,7 +80,7 @@ async def test_counts_and_reasons_add_up_after_a_kill(tmp_path: Path, running: b
         lock.execute("BEGIN EXCLUSIVE" if running else "BEGIN")
         told, counts = invoke("report", journal).out, json.loads(invoke("report", journal, "--json").out)
         story = json.loads(invoke("report", journal, "--row", 5, "--json").out)
-        invoke("report", journal, "--in-doubt", tmp_path / "doubt.csv")
+        written = invoke("report", journal, "--in-doubt", tmp_path / "doubt.csv").err
     found = {
         words.replace(" ", "_"): int(count)
         for count, words in re.findall(r"^ +(\d+) ([a-z ]+)(?:$|, counted)", told, re.MULTILINE)
@@ -92,6 +92,9 @@ async def test_counts_and_reasons_add_up_after_a_kill(tmp_path: Path, running: b
     assert sum(found.values()) - found["failed_but_done"] == counts["rows_read"] == 10
     for state in ("failed", "in_doubt"):
         assert sum(reason["count"] for reason in counts["reasons"] if reason["state"] == state) == counts[state]
+    remedy = "leave them, or repeat the command with --resend-in-doubt"
+    assert remedy in written
+    assert (remedy in told, "teak-async" in written) == (not running, False)
     assert story["state"] == ("being_sent" if running else "in_doubt")
     assert len((tmp_path / "doubt.csv").read_text().splitlines()) == 1 + counts["in_doubt"]
 
