@@ -49,7 +49,7 @@ class DryRun:
         rows: selected rows, where a row may be several calls; else `None`.
         time_left: seconds until the deadline.
         input_description: the input's name, its format and the columns left out.
-        findings: a line for each kind of odd value.
+        findings: a line for each kind of odd value, and of rows without a value for some channel.
         repeated: rows that repeat a player.
         first_repeated: the line of the first of these rows.
     """
@@ -178,7 +178,7 @@ async def _count_rows(job: Job, known: Iterator[tuple[Place, KnownRow]]) -> DryR
         limit=job.limit,
         time_left=inf if due is None else due.seconds_left(now),
         input_description=job.rows.description,
-        findings=tuple(job.rows.findings.lines()),
+        findings=(*job.rows.findings.lines(), *job.rows.partial.lines()),
         repeated=0 if seen is None else seen.repeated,
         first_repeated=0 if seen is None else seen.first,
     )

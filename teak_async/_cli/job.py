@@ -237,6 +237,7 @@ async def _end_of(job: Job, report: BulkReport, total: int | None, *, resumed: b
         earlier,
         kept,
         job.journal,
+        partial=job.rows.partial.lines() if job.rows.ended else (),
         identify=job.label == "identify",
         unit=job.unit,
     )

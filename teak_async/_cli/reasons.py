@@ -44,6 +44,11 @@ def name_channel(message: str) -> str:
     return _BARE_NAME.sub(rf"\1 ({Channel.DESKTOP_PUSH}): ", message)
 
 
+def describe_place(line: int, row: int) -> str:
+    """Name a row by its line; by its place, from 0, in an input without lines."""
+    return f"line {line:,}" if line else f"row {row:,}"
+
+
 @define
 class Reason:
     """One reason for which rows did not succeed.
@@ -76,7 +81,7 @@ class Reason:
     @property
     def where(self) -> str:
         """The first row's line, or its place."""
-        return f"line {self.line:,}" if self.line else f"row {self.row:,}"
+        return describe_place(self.line, self.row)
 
     def as_dict(self) -> dict[str, Any]:
         """Return it as plain data, ready for JSON."""

@@ -6,7 +6,7 @@ import io
 import json
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +16,15 @@ from rich.text import Text
 
 from teak_async._journal.database import JournalSummary, describe_time, read_summary
 from teak_async._journal.earlier_run import count_overtaken
-from teak_async._journal.history import PastRow, count_whole_rows, is_in_use, read_channels, read_seconds
+from teak_async._journal.history import PastRow, count_whole_rows, is_in_use, read_channels, read_partial_rows, read_seconds
 
 from .counts import Counts
 from .errors import InputError, describe_refusal
 from .failures import read_reasons, state_of, why
 from .pace import Seconds, describe_pace, find_pace, find_pauses, present_rate
 from .progress import format_duration
-from .reasons import Reasons, split_error
+from .reasons import Reasons, describe_place, split_error
+from .schema import describe_partial
 from .summary import count_rows, doubt_hint, left_to_do, on_channels, resume_hint, retry_hint
 from .wrap import wrap
 
@@ -52,6 +53,7 @@ class RunReport:
         channels: the calls of each channel by state, where there are several.
         whole_rows: rows of which every call in the journal succeeded, where a row may be several.
         overtaken: calls in doubt that no run makes again.
+        partial_rows: the channels of rows that lack some: names with commas, rows, and line and place of the first.
     """
 
     journal: Path
@@ -63,6 +65,7 @@ class RunReport:
     channels: Mapping[str | None, Mapping[str, int]]
     whole_rows: int
     overtaken: int
+    partial_rows: Sequence[tuple[str, int, int, int]]
 
     @property
     def unit(self) -> str:
@@ -103,7 +106,12 @@ class RunReport:
     @property
     def succeeded_whole(self) -> int | None:
         """Rows of which every call succeeded; `None` while calls may be missing in the journal."""
-        return self.whole_rows if self.unit == "call" and self.total == self.read else None
+        return self.whole_rows if self.is_whole else None
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether rows may be several calls, and the journal has all of them."""
+        return self.unit == "call" and self.total == self.read
 
     def as_dict(self) -> dict[str, Any]:
         """Return it as plain data, ready for JSON."""
@@ -125,7 +133,11 @@ class RunReport:
             "left_to_do": self.left,
             "seconds_to_go": None if self.seconds_to_go is None else round(self.seconds_to_go),
             **({"by_channel": {name: of_one.as_dict() for name, of_one in channels.items()}} if channels else {}),
-            **({"rows_succeeded_whole": self.succeeded_whole} if self.unit == "call" else {}),
+            **(
+                {"rows_succeeded_whole": self.succeeded_whole, "rows_partial": self._list_partial()}
+                if self.unit == "call"
+                else {}
+            ),
             "reasons": self.reasons.as_list(),
             "pace": find_pace(self.seconds).as_dict(),
             "pauses": [pause.as_dict() for pause in find_pauses(self.seconds)],
@@ -138,7 +150,7 @@ class RunReport:
         file = f" of {about['file']}" if "file" in about else ""
         written = f", last written {self.summary.last_written}" if self.summary.last_written else ""
         member = f", as {about['member']}" if "member" in about else ""
-        channels = on_channels([name for name in about.get("channels", "").split(",") if name])
+        channels = on_channels(channels_of(about))
         lines = [
             f"{about.get('command', 'bulk run')}{channels} for game {about.get('game_id')}{server}{file}",
             f"begun {about.get('begun')}{written}; {f'running{member}' if self.running else 'not running'}",
@@ -159,7 +171,12 @@ class RunReport:
                 for name, states in self.channels.items()
             ]
         if self.succeeded_whole is not None:
-            lines.append(f"every call succeeded of {self.succeeded_whole:,} of {count_rows(self.summary.rows)}")
+            lines.append(f"{self.succeeded_whole:,} of {count_rows(self.summary.rows)}: every call succeeded")
+        if self.is_whole:
+            lines += [
+                f"  {describe_partial(channels.split(','))}: {count:,}, the first in {describe_place(line, row)}"
+                for channels, count, line, row in self.partial_rows
+            ]
         reasons = self.reasons.lines()
         lines += ["why:", *reasons] if reasons else []
         lines += self._describe_rest()
@@ -168,6 +185,14 @@ class RunReport:
         if self.identifies and not self.running and counts.in_doubt:
             lines.append(doubt_hint(self.journal))
         return lines + describe_pace(self.seconds, self.unit, about.get("limit", ""))
+
+    def _list_partial(self) -> list[dict[str, Any]] | None:
+        """Return the rows that lack a channel, ready for JSON; `None` while calls may be missing in the journal."""
+        found = [
+            {"channels": channels.split(","), "count": count, "first": {"line": line, "index": row}}
+            for channels, count, line, row in self.partial_rows
+        ]
+        return found if self.is_whole else None
 
     def _describe_read(self) -> str:
         rows = f"{count_rows(self.summary.rows)}, " if self.unit == "call" else ""
@@ -215,7 +240,13 @@ def read_report(journal: Path) -> RunReport:
         channels,
         count_whole_rows(journal) if several else 0,
         count_overtaken(journal),
+        read_partial_rows(journal, len(channels_of(summary.about))) if several else (),
     )
+
+
+def channels_of(about: Mapping[str, str]) -> list[str]:
+    """Return the channels of a run by its description; none where calls have none."""
+    return [name for name in about.get("channels", "").split(",") if name]
 
 
 def save_picture(report: RunReport, path: Path) -> None:
@@ -263,7 +294,7 @@ def story_of(row: PastRow, *, running: bool, user_id: str | None = None) -> dict
 
 def describe_story(story: Mapping[str, Any]) -> str:
     """Return the story of a row as text."""
-    where = f"line {story['line']:,}" if story["line"] else f"row {story['index']:,}"
+    where = describe_place(story["line"], story["index"])
     whom = "" if story["user_id"] is None else f" of {story['user_id']}"
     channel = f" on {story['channel']}" if "channel" in story else ""
     what = f"{story['call']}{channel}{whom}" if story["call"] else f"a row{whom} that cannot be sent"

@@ -37,6 +37,11 @@ CHANNELS = (Channel.DESKTOP_PUSH.value, Channel.PUSH.value, EMAIL)
 """The order in which the calls of a row are numbered."""
 
 
+def describe_partial(channels: Sequence[str]) -> str:
+    """Name the rows that are calls on these channels only, since they have no value for the others."""
+    return f"rows without {'user_id' if EMAIL in channels else 'email'}, so on {' and '.join(channels)} only"
+
+
 @frozen
 class RowCallSchema:
     """A call that a command makes of a row, if the row has a value for `key`.

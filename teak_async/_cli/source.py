@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,8 @@ from .columns import ColumnMap
 from .errors import InputError
 from .finished import FINISHED_AT_ONCE, FinishedSources
 from .making import RowMaker
-from .schema import RowSchema
+from .reasons import describe_place
+from .schema import RowSchema, describe_partial
 from .selection import ALL, Part, RepeatCounter, SeenPlayers
 from .values import NO_VALUES, Findings
 
@@ -69,6 +70,7 @@ class RowSource(ABC):
         header: the header of a CSV; empty for other formats.
         seen: the players seen so far; `None` unless `reading` says to send each once, or to count repeated ones.
         rows: selected records read so far; each may be several calls.
+        partial: of these, those without a value for some channel. Those that fail are left out: their reasons name them.
         ended: whether the source gave all rows, or all that are selected.
         journal: the journal of the run that goes on; `None` for a new run. Rows that it has as finished, with the same text,
             are given as `FinishedRows`.
@@ -81,6 +83,7 @@ class RowSource(ABC):
         self.seen = SeenPlayers() if reading.once else RepeatCounter() if reading.count_repeated else None
         self.journal: Path | None = None
         self.rows = 0
+        self.partial = Findings()
         self._schema = schema
         self._reading = reading
         self._columns = ColumnMap(schema, reading.columns, reading.constants, reading.ignore_extra, in_query)
@@ -186,7 +189,10 @@ class RowSource(ABC):
                 continue
             yield from finished.take()
             self.rows += selected
-            for row in self._make_rows(line, source, record):
+            rows = self._make_rows(line, source, record)
+            if selected and len(rows) < len(self._schema.calls):
+                self._count_partial(rows, describe_place(line, index))
+            for row in rows:
                 chosen = selected
                 if seen is not None and not isinstance(row.request, InvalidRequest):
                     chosen = (seen.add(_subject_of(row.request), row.line) or not self._reading.once) and selected
@@ -196,6 +202,11 @@ class RowSource(ABC):
         yield from finished.take()
         if not found:
             self.refuse_empty()
+
+    def _count_partial(self, rows: Sequence[Row], place: str) -> None:
+        requests = [row.request for row in rows if not isinstance(row.request, InvalidRequest)]
+        if len(requests) == len(rows):
+            self.partial.add(describe_partial([str(getattr(request, "channel", "")) for request in requests]), place)
 
     def refuse_empty(self) -> None:
         """Raise the error of an input without rows, unless the options accept one.

@@ -43,6 +43,7 @@ class RunEnd:
         journal: the run's journal; `None` for none.
         interrupted: whether a signal ended the run.
         unwritten: results that were not written.
+        partial: lines on rows without a value for some channel, where all rows were read.
         identify: whether the calls are identifies.
         unit: `row`, or `call` where a row may be several.
     """
@@ -56,6 +57,7 @@ class RunEnd:
     journal: Path | None = None
     interrupted: bool = False
     unwritten: int = 0
+    partial: Sequence[str] = ()
     identify: bool = False
     unit: str = "row"
 
@@ -96,13 +98,13 @@ class RunEnd:
         ]
 
     def closing(self, reasons: Iterable[str], *, ended_early: bool = False) -> list[str]:
-        """Return the lines on why calls did not succeed, what is left to do, and how to go on.
+        """Return the lines on rows that lack a channel, why calls did not succeed, what is left to do, and how to go on.
 
         Args:
             reasons: a line for each reason.
             ended_early: whether a signal or failures ended the run.
         """
-        lines, counts, left = list(reasons), self.counts, self.left
+        lines, counts, left = [*(f"  {line}" for line in self.partial), *reasons], self.counts, self.left
         if left or (left is None and (ended_early or self.report.not_sent)):
             lines.append(left_to_do(self.selected, left, self.unit, resume_hint(self.journal)))
         if counts.failed:

@@ -100,6 +100,24 @@ def read_channels(path: str | Path) -> dict[str | None, dict[str, int]]:
     return found
 
 
+def read_partial_rows(path: str | Path, calls: int) -> list[tuple[str, int, int, int]]:
+    """Return the rows of fewer calls than others, without those of which a call could not be made.
+
+    Args:
+        path: of the journal.
+        calls: the calls of a row at most.
+
+    Returns:
+        For each set of channels: their names with commas, the rows, and line and place of the first.
+    """
+    in_order = "SELECT row, line, channel FROM rows ORDER BY row, part"
+    rows = f"SELECT row, line, group_concat(channel) AS channels FROM ({in_order}) GROUP BY row"  # noqa: S608 - constants only
+    partial = f"{rows} HAVING count(*) < ? AND count(channel) = count(*)"
+    with open_to_read(path) as connection:
+        select = f"SELECT channels, count(*), line, min(row) FROM ({partial}) GROUP BY channels"  # noqa: S608 - constants only
+        return connection.execute(select, (calls,)).fetchall()
+
+
 def count_whole_rows(path: str | Path) -> int:
     """Count the rows of which every call that the journal has succeeded."""
     rows = "SELECT row FROM rows GROUP BY row HAVING min(state = 'succeeded')"

@@ -98,6 +98,11 @@ async def test_all_channels(tmp_path: Path) -> None:
         calls = 3 * count + 2 + 1 + 1 + 3
         assert f"{count + 4:,} rows, {calls:,} calls: {calls - 1:,} to send" in dry.out
         assert f"{limit}/s on each channel" in dry.out
+        partial = [
+            f"  rows without email, so on desktop_push and push only: 1, the first in line {count + 2:,}",
+            f"  rows without user_id, so on email only: 1, the first in line {count + 3:,}",
+        ]
+        assert [line for line in dry.out.splitlines() if "without" in line and "only" in line] == partial
         ended = await ask(server, "opt-out", source, *options)
         assert ended.code == 1
         assert f"{count + 4:,} rows, {calls:,} calls: {calls - 2:,} succeeded, 2 failed" in ended.err
@@ -116,7 +121,9 @@ async def test_all_channels(tmp_path: Path) -> None:
         report = json.loads((await ask(server, "report", path, "--json")).out)
         assert (report["rows_read"], report["calls_read"], report["calls"]) == (count + 4, calls, calls)
         assert (report["succeeded"], report["failed"], report["left_to_do"]) == (calls - 2, 2, 0)
+        assert sorted(line for line in (await ask(server, "report", path)).out.splitlines() if line in partial) == partial
         again = await ask(server, "opt-out", source, *options)
+        assert [line for line in again.err.splitlines() if line in partial] == partial
         assert f"{count + 4:,} rows, {calls:,} calls: {calls - 2:,} succeeded, 2 failed" in again.err
         assert ": this run: 0 calls: 0 succeeded, 0 failed, 0 in doubt, in " in again.err
         assert len(server.requests) == calls - 1

@@ -183,7 +183,8 @@ async def test_several_channels(tmp_path: Path, capsys: pytest.CaptureFixture[st
         judge.schema = state_schema(State.OPT_OUT, None, CHANNELS)
         await asyncio.gather(judge.run(100), judge.after(100, interrupt))
         judge.check("call")
-        assert read_report(judge.journal).as_dict()["rows_succeeded_whole"] is None
+        unread = read_report(judge.journal).as_dict()
+        assert (unread["rows_succeeded_whole"], unread["rows_partial"]) == (None, None)
         assert any("opt-out on desktop_push, push and email" in line for line in judge.said[:1])
         await judge.run()
         assert judge.check("call") == {"succeeded": 801, "failed": 2, "in doubt": 0, "not sent": 0}
@@ -195,7 +196,11 @@ async def test_several_channels(tmp_path: Path, capsys: pytest.CaptureFixture[st
             "email": 201,
         }
         assert plain["rows_succeeded_whole"] == 300
-        assert "every call succeeded of 300 of 301 rows" in report.lines()
+        assert "300 of 301 rows: every call succeeded" in report.lines()
+        partial = "rows without email, so on desktop_push and push only: 100, the first in line 2"
+        assert f"  {partial}" in judge.said
+        assert f"  {partial}" in report.lines()
+        assert plain["rows_partial"] == [{"channels": ["desktop_push", "push"], "count": 100, "first": {"line": 2, "index": 0}}]
         assert any("set state (desktop_push): " in line for line in judge.said)
 
 
