@@ -25,10 +25,12 @@ class OutageSoFar:
     Attributes:
         next_probe: seconds until the next probe; 0 while one is under way.
         gives_up: seconds after which the run ends at the next probe that fails; 0 or less when they have passed.
+        lasted: seconds since the first of the attempts that failed had.
     """
 
     next_probe: float
     gives_up: float
+    lasted: float
 
 
 class CircuitBreaker:
@@ -60,7 +62,7 @@ class CircuitBreaker:
         """Return how long the run still waits; `None` while the server is not out."""
         if self.next_probe is None:
             return None
-        return OutageSoFar(max(self.next_probe - now, 0.0), self._began + self._outage - now)
+        return OutageSoFar(max(self.next_probe - now, 0.0), self._began + self._outage - now, now - self._began)
 
     def admit(self, now: float) -> bool:
         """Say whether an attempt may be made; with an open breaker that one is the probe."""

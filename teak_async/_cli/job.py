@@ -18,6 +18,7 @@ from pathlib import Path
 
 from attrs import evolve, frozen
 
+from teak_async._bulk.breaker import OutageSoFar
 from teak_async._bulk.outcomes import BulkReport
 from teak_async._bulk.run import BulkRun
 from teak_async._client.deadline import Deadline
@@ -32,7 +33,7 @@ from .failures import Failures, read_reasons
 from .lines import OffLoopStream
 from .logs import log_events
 from .output import OutputError, ResultWriter, check_output
-from .progress import ProgressReporter, find_notes
+from .progress import ProgressReporter, find_notes, format_duration
 from .signals import INTERRUPTED, LISTENER
 from .source import RowSource
 from .summary import RunEnd, how_to_go_on, on_channels, opening, resume_hint
@@ -160,11 +161,17 @@ async def _run(job: Job, session: TeakSession, interrupts: list[int], listening:
     failures = Failures(job.max_failures)
     progress = ProgressReporter(job.label, job.limit, total, job.rows.channels, quiet=job.quiet)
     earlier = 0
+    outage: OutageSoFar | None = None
 
     def show() -> None:
+        nonlocal outage
+        before, outage = outage, run.outage
+        if before is not None and outage is None:
+            progress.say(f"the server is back after {format_duration(before.lasted)}")
         last = "" if failures.last is None else failures.last.message
-        notes = find_notes(session.rates.values(), run.trouble, last, run.outage)
-        progress.show(run.report, run.retries, notes, held=run.stopping or run.outage is not None)
+        rates, resumable = session.rates.values(), job.journal is not None
+        notes = find_notes(rates, run.trouble, last, outage, stopping=run.stopping, resumable=resumable)
+        progress.show(run.report, run.retries, notes, held=run.stopping or outage is not None)
 
     try:
         writer = ResultWriter(job.output, interrupts, progress.say_always, journaled=job.journal is not None)
@@ -186,9 +193,9 @@ async def _run(job: Job, session: TeakSession, interrupts: list[int], listening:
                         if failures.too_many:
                             run.stop()
                 show()
-    except Outage as outage:
+    except Outage as error:
         end = await _end_of(job, run.report, total, resumed=resumed, earlier=earlier)
-        raise Outage("\n".join([str(outage), *end.summary(), resume_hint(job.journal)])) from None
+        raise Outage("\n".join([str(error), *end.summary(), resume_hint(job.journal)])) from None
     finally:
         run.close()  # if it never began
     if total is None and job.rows.ended:

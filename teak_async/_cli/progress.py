@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 from collections import Counter, deque
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,7 @@ from teak_async._bulk.breaker import OutageSoFar
 from teak_async._bulk.outcomes import BulkReport, Outcome
 from teak_async._limits.bucket import Rate
 
+from .counts import Counts
 from .wrap import wrap
 
 if TYPE_CHECKING:
@@ -43,7 +45,7 @@ PAUSE = 5.0
 
 
 class RateEstimator:
-    """Estimates the rows sent per second, from the start or the last pause on. Permits may burst in the second after it. Pure."""
+    """Estimates the rows sent per second since the last pause, but for its first second, in which permits may burst. Pure."""
 
     def __init__(self) -> None:
         self._counts: deque[tuple[float, int]] = deque()
@@ -93,6 +95,7 @@ class ProgressReporter:
         self._quiet = quiet
         self._console = Console(file=sys.stderr, highlight=False)
         self._live: Live | None = None
+        self._in_log = False
         self._block: RenderableType = ""
         self._drawn: list[int] = []
         self._estimator = RateEstimator()
@@ -108,9 +111,11 @@ class ProgressReporter:
         if not self._quiet and self._console.is_terminal and not self._console.is_dumb_terminal:
             self._live = Live(console=self._console, auto_refresh=False, redirect_stdout=False, redirect_stderr=False)
             self._live.start()
+        self._in_log = self._live is None
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._in_log = False
         if self._live is not None:
             self._follow_resize()
             self._live.stop()
@@ -171,7 +176,9 @@ class ProgressReporter:
             self.say_always(message)
 
     def say_always(self, message: str) -> None:
-        """Write a line, even if progress is not shown."""
+        """Write a line, even if progress is not shown. In a log, one between the counts begins with the time, as they do."""
+        if self._in_log:
+            message = f"{datetime.now(UTC):%H:%M:%SZ} {message}"
         self._follow_resize()
         if self._console.is_terminal:
             message = wrap(message, self._console.width - 1)
@@ -190,7 +197,7 @@ def describe(
     channels: Mapping[str, float | None] = {},
     held: bool = False,
 ) -> str:
-    """Put the rate beside the limit, the time to go, and the counts of calls that went wrong into words.
+    """Put the rate beside the limit, the time to go, and the calls that went wrong, in this run or an earlier one, into words.
 
     With several channels each has its own rate: no sum of limits can be reached where a channel has fewer calls.
     """
@@ -208,14 +215,21 @@ def describe(
             parts.append(f"{total - ended:,} not sent")
         elif rate:
             parts.append(f"{format_duration((total - ended) / rate)} to go")
-    parts += [f"{report.failed:,} failed", f"{report.in_doubt:,} in doubt"]
+    counts = Counts.of_run(report, total)
+    parts += [f"{counts.failed:,} failed", f"{counts.in_doubt:,} in doubt"]
     parts += [f"{retries:,} retries"] if retries else []
     parts += [f"{report.skipped:,} finished before"] if report.skipped else []
     return ", ".join(parts)
 
 
 def find_notes(
-    rates: Iterable[Rate], trouble: Exception | None, last_failure: str = "", outage: OutageSoFar | None = None
+    rates: Iterable[Rate],
+    trouble: Exception | None,
+    last_failure: str = "",
+    outage: OutageSoFar | None = None,
+    *,
+    stopping: bool = False,
+    resumable: bool = False,
 ) -> list[str]:
     """Say what holds a run up, and why the last row failed.
 
@@ -224,6 +238,8 @@ def find_notes(
         trouble: why nothing is sent, or why the last retry was made; `None` for neither.
         last_failure: the reason of the last failed row; empty for none.
         outage: what the run does while the server is out; `None` while it is not.
+        stopping: whether nothing new is sent any more, so not even a probe.
+        resumable: whether the run has a journal, so that the command may be repeated.
     """
     notes = [f"paused for {rate.paused:.0f} s after a 429" for rate in rates if rate.paused > 0.5]
     notes += [
@@ -231,13 +247,14 @@ def find_notes(
         for rate in rates
         if rate.shared_with_others
     ]
-    if outage is not None:
+    if outage is not None and not stopping:
         probe = f"the next probe is in {format_duration(outage.next_probe)}" if outage.next_probe > 0 else "probing now"
         ends = f"in {format_duration(outage.gives_up)}" if outage.gives_up > 0 else "after this probe"
+        now = "; if it is up, interrupt, and repeat the command" if resumable else ""
         notes.append(
-            f"the server is out: {probe}; the run goes on when one succeeds, and gives up {ends}; see whether it is up"
+            f"the server is out: {probe}; the run goes on when one succeeds, and gives up {ends}; see whether it is up{now}"
         )
-    notes += [] if trouble is None else [f"{'last attempt' if outage else 'retrying'}: {trouble}"]
+    notes += [] if trouble is None else [f"{'last attempt' if outage or stopping else 'retrying'}: {trouble}"]
     return notes + ([f"last failure: {last_failure}"] if last_failure else [])
 
 

@@ -443,7 +443,7 @@ async def test_standard_input() -> None:
     assert [(row["line"], row["delivery"]) for row in ended.rows] == [(1, "done"), (2, "not_sent")]
     assert '"user_id": "Жук"' in ended.out
     assert "\x1b" not in ended.err
-    assert [line.partition(",")[0] for line in ended.err.splitlines()] == [
+    assert [re.sub(r"^\S+Z ", "", line).partition(",")[0] for line in ended.err.splitlines()] == [
         "identify for game sandbox at " + server.url + "; standard input: JSON Lines",
         "identify: 2",
         "2 rows: 1 succeeded",

@@ -20,6 +20,7 @@ from attrs import evolve
 from support import FAST, WAIT, fast_sandbox, players_csv, session_on
 
 from teak_async import BulkReport, Limits, Outage, RetryPolicy
+from teak_async._cli import progress
 from teak_async._cli.counts import Counts
 from teak_async._cli.input import RowReader
 from teak_async._cli.job import Job, run_job
@@ -96,9 +97,9 @@ class Judge:
         }
         ended = Counter(state for state in last.values() if state != "not_sent")
         assert ended == Counter({state.replace(" ", "_"): said[state] for state in STATES[:3] if said[state]})
-        shown = [line for line in self.said if re.match(rf"{self.schema.command}: [\d,]+ of ", line)]
+        shown = [line for line in self.said if re.match(rf"\S+Z {self.schema.command}: [\d,]+ of ", line)]
         if shown:
-            of_input = re.match(r"\S+: ([\d,]+) of ([\d,]+)", shown[-1])
+            of_input = re.match(r"\S+Z \S+: ([\d,]+) of ([\d,]+)", shown[-1])
             assert of_input is not None
             assert int(of_input[1].replace(",", "")) <= self.total - said["not sent"]
         return said
@@ -121,7 +122,7 @@ async def test_interrupted_and_resumed(folder: Path, capsys: pytest.CaptureFixtu
         await asyncio.gather(judge.run(100), judge.after(40, interrupt))
         said = judge.check()
         assert said["succeeded"] == len(server.players) == server.seen[IDENTIFY].requests
-        shown = [line for line in judge.said if line.startswith("identify: ")]
+        shown = [line.partition(" ")[2] for line in judge.said if "Z identify: " in line]
         assert shown[-1].startswith(f"identify: {said['succeeded'] + said['failed']:,} of 2,001, ")
         assert f"{said['not sent']:,} not sent, " in shown[-1]
         assert " to go" not in shown[-1]
@@ -153,6 +154,22 @@ async def test_a_server_that_is_gone(folder: Path, capsys: pytest.CaptureFixture
     said = judge.check()
     assert said["not sent"] > 1000
     assert said["succeeded"] <= len(players) <= said["succeeded"] + said["in doubt"]
+
+
+async def test_a_server_that_comes_back(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A line says how long it was out; what an earlier run left is part of the progress of the next one."""
+    monkeypatch.setattr(progress, "PLAIN_EVERY", 0.05)
+    async with fast_sandbox() as server:
+        judge = Judge(folder, server, capsys, 2001)
+        server.fail_next("identify", *["error_after"] * 8)
+        await judge.run(1000)
+        said = judge.check()
+        assert any(re.fullmatch(r"\d\d:\d\d:\d\dZ the server is back after 0:0\d", line) for line in judge.said)
+        await judge.run()
+        shown = [line for line in judge.said if "Z identify: " in line][-1]
+        assert f", 1 failed, {said['in doubt']} in doubt, " in shown
 
 
 async def test_a_kill(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import signal
 from math import inf
 from pathlib import Path
@@ -260,7 +261,7 @@ async def test_what_is_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str],
         assert opening.endswith(
             "; no journal: after an interruption only the results tell which rows were sent (--journal FILE keeps one)"
         )
-        assert progress.startswith("some rows: 3 of 3, ")
+        assert re.match(r"\d\d:\d\d:\d\dZ some rows: 3 of 3, ", progress)
         assert progress.endswith("at most 200/s, 0 failed, 0 in doubt")
         assert last.startswith("3 rows: 3 succeeded, 0 failed, 0 in doubt, 0 not sent, in ")
 
