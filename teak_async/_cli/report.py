@@ -7,6 +7,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from teak_async._journal.history import PastRow, count_whole_rows, is_in_use, re
 from .counts import Counts
 from .errors import InputError, describe_refusal
 from .failures import read_reasons, state_of, why
-from .pace import Seconds, describe_pace, find_pace, find_pauses, present_rate
+from .pace import Pause, Seconds, describe_pace, find_pace, find_pauses, present_rate
 from .progress import format_duration
 from .reasons import Reasons, describe_place, split_error
 from .schema import describe_partial
@@ -93,9 +94,20 @@ class RunReport:
         return self.counts.left(identify=self.identifies)
 
     @property
+    def pauses(self) -> list[Pause]:
+        """The times in which no call ended."""
+        runs = [int(datetime.fromisoformat(run).timestamp()) for run in self.runs]
+        return find_pauses(self.seconds, runs, self.now if self.running else None)
+
+    @property
+    def runs(self) -> list[str]:
+        """When each run of the journal began, in ISO 8601."""
+        return self.summary.about.get("runs", "").split()
+
+    @property
     def seconds_to_go(self) -> float | None:
         """Seconds that a running run takes at its present rate; `None` where nobody can know."""
-        rate = present_rate(self.seconds, self.now) if self.running else 0.0
+        rate = present_rate(self.seconds, self.pauses, self.now) if self.running else 0.0
         return self.counts.not_sent / rate if rate and self.total is not None else None
 
     @property
@@ -120,6 +132,7 @@ class RunReport:
         channels = {name or "": Counts.of_journal(states, None, running=self.running) for name, states in self.channels.items()}
         return {
             **about,
+            "runs": self.runs,
             f"{self.unit}s": self.total,
             "limit": limit,
             "last_written": self.summary.last_written,
@@ -139,8 +152,8 @@ class RunReport:
                 else {}
             ),
             "reasons": self.reasons.as_list(),
-            "pace": find_pace(self.seconds).as_dict(),
-            "pauses": [pause.as_dict() for pause in find_pauses(self.seconds)],
+            "pace": find_pace(self.seconds, self.pauses).as_dict(),
+            "pauses": [pause.as_dict() for pause in self.pauses],
         }
 
     def lines(self) -> list[str]:
@@ -184,7 +197,7 @@ class RunReport:
             lines += retry_hint(self.journal, self.unit)
         if self.identifies and not self.running and counts.in_doubt:
             lines.append(doubt_hint(self.journal))
-        return lines + describe_pace(self.seconds, self.unit, about.get("limit", ""))
+        return lines + describe_pace(self.seconds, self.pauses, self.unit, about.get("limit", ""))
 
     def _list_partial(self) -> list[dict[str, Any]] | None:
         """Return the rows that lack a channel, ready for JSON; `None` while calls may be missing in the journal."""
@@ -213,7 +226,9 @@ class RunReport:
         if not self.left:
             return []
         about = f", for about {format_duration(self.seconds_to_go)} at the present rate" if self.seconds_to_go else ""
-        how = f"the run goes on{about}" if self.running else resume_hint(self.journal)
+        stands = [pause for pause in self.pauses if pause.until == "now"]
+        still = f"; nothing has ended for {format_duration(stands[0].seconds)}" if stands else ""
+        how = f"the run goes on{about}{still}" if self.running else resume_hint(self.journal)
         return [left_to_do(self.counts, self.left, self.unit, how)]
 
 

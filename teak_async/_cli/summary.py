@@ -86,7 +86,10 @@ class RunEnd:
         whole = f"{rows}{count_rows(counts.known, self.unit)}{read}: {counts.describe()}"
         kept = " (the journal has them)" if self.journal else ""
         lost = f"; results not written: {self.unwritten:,}{kept}" if self.unwritten else ""
-        rate = f" ({report.rate:.1f}/s)" if report.elapsed >= RATE_WINDOW else ""  # permits may burst in the first second
+        together = " on all channels together" if self.unit == "call" else ""
+        rate = (
+            f" ({report.rate:.1f}/s{together})" if report.elapsed >= RATE_WINDOW else ""
+        )  # permits may burst in the first second
         took = f"in {format_duration(report.elapsed)}{rate}{lost}"
         if self.kept is None:
             return [f"{began}{whole}, {took}"]

@@ -38,7 +38,7 @@ _SCHEMA = f"""
 PRAGMA application_id = {APPLICATION};
 PRAGMA user_version = {VERSION};
 CREATE TABLE run (  -- What the run is.
-    name TEXT PRIMARY KEY,  -- game_id, server, what the input is, begun (ISO 8601), member (host:process), log.
+    name TEXT PRIMARY KEY,  -- game_id, server, what the input is, begun (ISO 8601), member (host:process), log, runs.
     value TEXT
 ) WITHOUT ROWID;
 CREATE TABLE rows (
@@ -64,9 +64,9 @@ CREATE TABLE rows (
 """
 LOCK_TIMEOUT = 0.05
 """Seconds to wait for the lock of a journal: a report looks for a moment whether it is held."""
-OWN_NAMES = ("begun", "holder", "log", "member")
+OWN_NAMES = ("begun", "holder", "log", "member", "runs")
 """The journal's own names in the table `run`. The holder is the member of a shared limit that makes the run; one that is there
-when the run is over was killed, or lost its journal."""
+when the run is over was killed, or lost its journal. Of each run, `runs` has when it wrote its first row."""
 _FIELDS = [column.name for column in fields(JournalRow)]
 _COLUMNS = ", ".join("row" if name == "index" else name for name in _FIELDS)
 _ROW = f"({', '.join('?' * len(_FIELDS))})"
@@ -294,6 +294,8 @@ def write_notes(connection: sqlite3.Connection, about: Mapping[str, str]) -> Non
     """Write what a run says of itself otherwise than the run before."""
     notes = {name: value for name, value in about.items() if isinstance(value, Note)}
     connection.executemany("INSERT OR REPLACE INTO run VALUES (?, ?)", notes.items())
+    add = "INSERT INTO run VALUES ('runs', ?) ON CONFLICT (name) DO UPDATE SET value = value || ' ' || excluded.value"
+    connection.execute(add, (describe_time(time.time()),))
 
 
 def forget_holder(connection: sqlite3.Connection, about: Mapping[str, str]) -> None:

@@ -128,6 +128,7 @@ async def test_interrupted_and_resumed(folder: Path, capsys: pytest.CaptureFixtu
         assert " to go" not in shown[-1]
         await judge.run()
         assert judge.check() == {"succeeded": 2000, "failed": 1, "in doubt": 0, "not sent": 0}
+        assert len(read_report(judge.journal).runs) == 2
         here = next(line for line in judge.said if line.startswith("this run: "))
         assert counts_in(here) == {"succeeded": 2000 - said["succeeded"], "failed": 1 - said["failed"], "in doubt": 0}
         assert f"    teak-async report {judge.journal}" in judge.said
@@ -163,7 +164,8 @@ async def test_a_server_that_comes_back(
     monkeypatch.setattr(progress, "PLAIN_EVERY", 0.05)
     async with fast_sandbox() as server:
         judge = Judge(folder, server, capsys, 2001)
-        server.fail_next("identify", *["error_after"] * 8)
+        for _ in range(8):
+            server.fail_next("identify", "error_after")
         await judge.run(1000)
         said = judge.check()
         assert any(re.fullmatch(r"\d\d:\d\d:\d\dZ the server is back after 0:0\d", line) for line in judge.said)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from attrs import evolve
 from support import Ended, fast_sandbox
 from typer.testing import CliRunner
 
@@ -66,6 +67,7 @@ async def test_summary_and_report_have_the_same_words_and_numbers(tmp_path: Path
     assert "country_code: must be a two-letter ISO country, not 'XYZ'" in told
     assert "10 rows: 6 succeeded, 4 failed, 0 in doubt" in said
     assert (counts["rows"], counts["succeeded"], counts["failed"], counts["left_to_do"]) == (10, 6, 4, 0)
+    assert [re.fullmatch(r"20\S+Z", run) is not None for run in counts["runs"]] == [True]
 
 
 @pytest.mark.parametrize("running", [False, True])
@@ -382,7 +384,7 @@ async def test_picture(tmp_path: Path) -> None:
 )
 def test_present_rate(seconds: Seconds, rate: float) -> None:
     """It is that of the last ten seconds, or since the last pause; too few seconds say nothing."""
-    assert present_rate(seconds, 99.5) == rate
+    assert present_rate(seconds, find_pauses(seconds), 99.5) == rate
 
 
 async def test_a_running_run_says_how_long_it_takes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -391,6 +393,7 @@ async def test_a_running_run_says_how_long_it_takes(tmp_path: Path, monkeypatch:
     with closing(sqlite3.connect(journal)) as connection, connection:
         connection.execute("UPDATE rows SET at = 1000000 + row / 5")
         connection.execute("UPDATE run SET value = 460 WHERE name = 'rows'")
+        connection.execute("UPDATE run SET value = '1970-01-12T13:46:40Z' WHERE name = 'runs'")
     monkeypatch.setattr("time.time", lambda: 1_000_012.5)
     with closing(sqlite3.connect(f"{journal}-lock", isolation_level=None)) as lock:
         lock.execute("BEGIN EXCLUSIVE")
@@ -398,6 +401,9 @@ async def test_a_running_run_says_how_long_it_takes(tmp_path: Path, monkeypatch:
     assert "left to do: 400 of 460 rows; the run goes on, for about 1:20 at the present rate" in running.lines()
     assert running.as_dict()["seconds_to_go"] == 80
     assert read_report(journal).as_dict()["seconds_to_go"] is None
+    still = evolve(running, now=1_000_042.5)
+    assert "left to do: 400 of 460 rows; the run goes on; nothing has ended for 0:30" in still.lines()
+    assert still.as_dict()["pauses"] == [{"from": "1970-01-12T13:46:52Z", "seconds": 30, "until": "now"}]
     assert running.as_dict()["pace"] == {
         "calls": 60,
         "seconds_at_work": 12,
@@ -413,10 +419,31 @@ def test_pace_and_pauses() -> None:
     seconds = [*((second, 200, 120, 0) for second in range(30)), *((second, 100, 100, 1) for second in range(90, 120))]
     pauses = find_pauses(seconds)
     assert [(pause.began, pause.seconds) for pause in pauses] == [(30, 60)]
-    pace, head, plot, pause, limited = describe_pace(seconds, "row", "200")
-    average = "150/s on average, at most 120 in a second; limit 200/s"
-    assert pace == f"pace: 9,000 rows ended in 1:00 at work, and 1:00 of pauses: {average}"
+    pace, average, head, plot, pause, limited = describe_pace(seconds, pauses, "row", "200")
+    assert pace == "pace: 9,000 rows ended after an attempt, in 1:00 at work, and 1:00 of pauses:"
+    assert average == "  150/s on average, at most 120 in a second, without repetitions; limit 200/s"
     assert head == "rows a second, 00:00:00Z to 00:01:59Z, a bar is 2 s:"
     assert plot == "  " + "█" * 15 + " " * 30 + "▄" * 15
     assert (pause, limited) == ("  no row ended for 1:00 from 00:00:30Z on", "  rate-limited (429) 30 times")
-    assert describe_pace([]) == []
+    assert describe_pace([], []) == []
+
+
+def test_a_pause_says_what_ended_it() -> None:
+    """A time between two runs, however short, is no time at work, and the one that goes on is shown up to now."""
+    seconds = [(second, 10, 10, 0) for second in (*range(10), *range(13, 20), *range(50, 60))]
+    pauses = find_pauses(seconds, [0, 13, 40], 90.5)
+    assert [(pause.began, pause.seconds, pause.until) for pause in pauses] == [
+        (10, 3, "run"),
+        (20, 20, "run"),
+        (40, 10, "call"),
+        (60, 30, "now"),
+    ]
+    pace, _, head, plot, *lines = describe_pace(seconds, pauses, "call")
+    assert pace == "pace: 270 calls ended after an attempt, in 0:27 at work, and 1:03 of pauses:"
+    assert (head, len(plot)) == ("calls a second, 00:00:00Z to 00:01:29Z, a bar is 2 s:", 2 + 45)
+    assert lines == [
+        "  no call ended for 0:03 from 00:00:10Z on, until another run began",
+        "  no call ended for 0:20 from 00:00:20Z on, until another run began",
+        "  no call ended for 0:10 from 00:00:40Z on",
+        "  no call ended for 0:30 from 00:01:00Z on, up to now",
+    ]
