@@ -402,7 +402,7 @@ async def test_a_session_says_when_it_is_not_open(sandbox: Sandbox) -> None:
         await teak.open()
     await teak.close()
     await teak.close()
-    with pytest.raises(SessionClosed, match="read status: the session is closed"):
+    with pytest.raises(SessionClosed, match=r"read status \(desktop_push\): the session is closed"):
         await teak.desktop_push.status("p1")
     assert early.value.delivery is Delivery.NOT_SENT
     assert sandbox.seen[IDENTIFY].requests == 0
@@ -666,6 +666,6 @@ async def test_an_error_of_the_network_names_call_server_and_attempts() -> None:
         with pytest.raises(TeakError) as failed:
             await teak.desktop_push.opt_out("p1")
     said = str(failed.value)
-    assert said.startswith("set state: no connection to http://127.0.0.1:9: ConnectionRefusedError: ")
+    assert said.startswith("set state (desktop_push): no connection to http://127.0.0.1:9: ConnectionRefusedError: ")
     assert said.endswith(" (3 attempts)")
     assert failed.value.args == (said,)

@@ -89,7 +89,8 @@ class Endpoint:
     """One type of request on the wire. A row of the table is for all channels, and `on` makes the endpoint of one.
 
     Attributes:
-        name: its name in logs, messages, traces and journals; no other endpoint has it.
+        name: its name in logs, traces and journals; no other endpoint has it.
+        title: its name in messages, which names the channel always.
         method: HTTP method; parameters go into the body of a `POST`, and into the query of the others.
         template: path with the names of the request's fields as placeholders.
         limit: the figure of `Limits` that holds for its bucket.
@@ -111,18 +112,21 @@ class Endpoint:
     success: int
     statuses: tuple[str, ...] = ("ok",)
     target: str = field(default="", kw_only=True)
+    title: str = field(default="", kw_only=True)
     bucket: str = field(init=False)
     in_path: tuple[str, ...] = field(init=False)
 
     def __attrs_post_init__(self) -> None:
+        object.__setattr__(self, "title", self.title or self.name)
         object.__setattr__(self, "in_path", tuple(re.findall(r"{(\w+)}", self.template)))
         object.__setattr__(self, "bucket", re.sub(r"{(\w+)}", _placeholder, self.template))
 
     def on(self, channel: Channel) -> Endpoint:
         """Make the endpoint of one channel."""
         # The first channel keeps the bare names, which existing journals and dashboards have.
-        name = self.name if channel is Channel.DESKTOP_PUSH else f"{self.name} ({channel})"
-        return evolve(self, name=name, template=self.template.replace("{channel}", channel))
+        title = f"{self.name} ({channel})"
+        name = self.name if channel is Channel.DESKTOP_PUSH else title
+        return evolve(self, name=name, title=title, template=self.template.replace("{channel}", channel))
 
 
 def _placeholder(found: re.Match[str]) -> str:

@@ -86,11 +86,11 @@ def error_of_status(endpoint: Endpoint, status: int, headers: Mapping[str, str],
     """
     if 500 <= status < 600:
         # The server may have failed before the work or after it.
-        what = f"{endpoint.name}: the server failed with status {status}"
+        what = f"{endpoint.title}: the server failed with status {status}"
         return ServerError(what, status=status, retry_after=retry_after(headers, now))
     content = parse_object(body) or {}
     if status == 429:
-        what = f"{endpoint.name}: {_message_of(content) or 'rate-limited'}"
+        what = f"{endpoint.title}: {_message_of(content) or 'rate-limited'}"
         return RateLimited(what, retry_after=retry_after(headers, now), status=status)
     error = None if status in NOT_PROCESSED else _documented_error(endpoint, status, content)
     if error is not None:
@@ -121,7 +121,7 @@ def unexpected_response(
     """Make the error of a response that is none of the documented ones."""
     kind = headers.get("Content-Type", "no content type").partition(";")[0][:80]
     return UnexpectedResponse(
-        f"{endpoint.name}: status {status} ({kind}): {what}",
+        f"{endpoint.title}: status {status} ({kind}): {what}",
         delivery=delivery,
         status=status,
         retry_after=retry_after(headers, now),
@@ -137,7 +137,7 @@ def _documented_error(endpoint: Endpoint, status: int, content: dict[str, Any]) 
     if not errors:
         return None
     words = _join_messages(errors)
-    what = f"{endpoint.name}: {words}"
+    what = f"{endpoint.title}: {words}"
     if status in (400, 422):
         return InvalidRequest(what, errors=errors, delivery=Delivery.REJECTED, status=status)
     if status == 403 and "authorization" in errors:
@@ -172,7 +172,7 @@ def _read_unknown_game(content: dict[str, Any]) -> str | None:
 
 
 def _describe_unknown_game(endpoint: Endpoint, words: str) -> str:
-    return f"{endpoint.name}: {words} (is the App ID, TEAK_GAME_ID, right?)"
+    return f"{endpoint.title}: {words} (is the App ID, TEAK_GAME_ID, right?)"
 
 
 def _join_messages(errors: Mapping[str, tuple[str, ...]]) -> str:

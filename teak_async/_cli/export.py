@@ -24,7 +24,7 @@ from teak_async._journal.history import PastRow, iter_in_states
 from .columns import REPORTED, guess_parameter
 from .errors import InputError, describe_refusal
 from .failures import why
-from .reasons import name_channel, split_error
+from .reasons import split_error
 from .records import find_delimiter, read_object
 from .schema import CHANNELS
 from .summary import count_rows, doubt_hint, resume_hint
@@ -150,7 +150,7 @@ def _add_to_json(row: Sequence[PastRow]) -> bytes:
 
 
 def _columns_of(row: Sequence[PastRow]) -> tuple[str, int]:
-    reasons = [" ".join(name_channel(split_error(why(call) or call.first_error or "")[1]).split()) for call in row]
+    reasons = [" ".join(split_error(why(call) or call.first_error or "")[1].split()) for call in row]
     return "; ".join(dict.fromkeys(reasons)), row[0].line
 
 

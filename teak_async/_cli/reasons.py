@@ -12,9 +12,6 @@ from typing import Any
 
 from attrs import define, field, frozen
 
-from teak_async._api.endpoints import ENDPOINTS
-from teak_async.models import Channel
-
 MAX_REASONS = 1000
 """Reasons that are told apart; further ones are counted together, by state."""
 WORDS = {"in_doubt": "in doubt", "not_sent": "of those not sent"}
@@ -28,20 +25,12 @@ _NUMBER = re.compile(r"[+-]?\d+(?:[.,:]\d+)*")
 _MARK = "\0"
 _WHOLE = "\1"
 _LINE = re.compile(r"line \d+: ")
-_BARE = [endpoint.name for (_, channel), endpoint in ENDPOINTS.items() if channel is Channel.DESKTOP_PUSH]
-_BARE_NAME = re.compile(rf"^({'|'.join(_BARE)}): ")
-"""The endpoints of the first channel, whose names do not have it. A person may not know that this is the channel."""
 
 
 def split_error(text: str) -> tuple[str, str]:
     """Split an error of a journal into its class and its message, without the line number at the start of the message."""
     kind, _, message = text.partition(": ")
     return kind, _LINE.sub("", message, count=1) if _LINE.match(message) else message
-
-
-def name_channel(message: str) -> str:
-    """Name the channel in a message on the first one, as messages on the others do."""
-    return _BARE_NAME.sub(rf"\1 ({Channel.DESKTOP_PUSH}): ", message)
 
 
 def describe_place(line: int, row: int) -> str:
@@ -76,7 +65,7 @@ class Reason:
         """The message, for people."""
         parts = self.template.split(_MARK)
         shown = ("…" if value is None else value for value in self.values)
-        return name_channel("".join(part + value for part, value in zip(parts, (*shown, ""), strict=True)))
+        return "".join(part + value for part, value in zip(parts, (*shown, ""), strict=True))
 
     @property
     def where(self) -> str:

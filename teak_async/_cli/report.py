@@ -312,7 +312,7 @@ def describe_story(story: Mapping[str, Any]) -> str:
     where = describe_place(story["line"], story["index"])
     whom = "" if story["user_id"] is None else f" of {story['user_id']}"
     channel = f" on {story['channel']}" if "channel" in story else ""
-    what = f"{story['call']}{channel}{whom}" if story["call"] else f"a row{whom} that cannot be sent"
+    what = f"{story['call'].partition(' (')[0]}{channel}{whom}" if story["call"] else f"a row{whom} that cannot be sent"
     state = story["state"].replace("_", " ")
     became = f", {BECAME[story['delivery']]}" if story["delivery"] in BECAME and state != "succeeded" else ""
     limited = f", {story['rate_limited']:,} of them rate-limited" if story["rate_limited"] else ""

@@ -114,7 +114,7 @@ class Call:
             if isinstance(error, TransportError | SessionClosed | LedgerUnavailable):
                 # The other errors have Teak's words, and name the call already.
                 attempts = f" ({self.attempts} attempts)" if self.attempts > 1 else ""
-                error.message = f"{self.endpoint.name}: {error.message}{attempts}"
+                error.message = f"{self.endpoint.title}: {error.message}{attempts}"
             if certain and error.delivery is Delivery.UNKNOWN:
                 error.message += f"; but an earlier {'attempt' if self.uncertain else 'run'} may have done it"
             error.args = (error.message,)

@@ -254,7 +254,7 @@ class CallExecutor:
                 exchange.close_connection()
             result = error
         except Exception as error:  # noqa: BLE001 - the call must get its error, whatever the response is
-            what = f"{call.endpoint.name}: the response could not be understood ({type(error).__name__})"
+            what = f"{call.endpoint.title}: the response could not be understood ({type(error).__name__})"
             result = UnexpectedResponse(what, status=response.status)
         finally:
             on_wire = loop.time() - began

@@ -458,7 +458,7 @@ def test_decoding_loses_nothing(made: tuple[type[Request], Response]) -> None:
             "status.404.player",
             PlayerNotFound,
             None,
-            "read status: user_id: No player with id foo",
+            "read status (desktop_push): user_id: No player with id foo",
         ),
         (
             SetSubscription,
@@ -466,7 +466,7 @@ def test_decoding_loses_nothing(made: tuple[type[Request], Response]) -> None:
             "status.404.state",
             UnknownState,
             None,
-            "set state: state: Unknown state opted_in",
+            "set state (desktop_push): state: Unknown state opted_in",
         ),
         (
             SetSubscription,
@@ -475,8 +475,8 @@ def test_decoding_loses_nothing(made: tuple[type[Request], Response]) -> None:
             RateLimited,
             None,
             (
-                "set state: rate_limit: /v2/desktop_push/subscription_status may only be called 300 times per second. "
-                "Please wait a second and try again"
+                "set state (desktop_push): rate_limit: /v2/desktop_push/subscription_status may only be called 300 times per "
+                "second. Please wait a second and try again"
             ),
         ),
         (
@@ -486,7 +486,7 @@ def test_decoding_loses_nothing(made: tuple[type[Request], Response]) -> None:
             RateLimited,
             None,
             (
-                "set category state: rate_limit: /v2/desktop_push/subscription_status/:category_identifier "
+                "set category state (desktop_push): rate_limit: /v2/desktop_push/subscription_status/:category_identifier "
                 "may only be called 300 times per second. Please wait a second and try again"
             ),
         ),
@@ -627,7 +627,9 @@ def test_another_404(body: bytes) -> None:
 def test_an_undocumented_refusal_keeps_its_words() -> None:
     """A 4xx that is not documented says what the server said."""
     error = failure(SetSubscription, 409, b'{"errors": {"state": ["is frozen"]}}', Content_Type="application/json")
-    assert error.message.startswith("set state: status 409 (application/json): state: is frozen; it is not in Teak's shape")
+    assert error.message.startswith(
+        "set state (desktop_push): status 409 (application/json): state: is frozen; it is not in Teak's shape"
+    )
 
 
 @pytest.mark.parametrize("kind", REQUESTS)

@@ -118,6 +118,9 @@ async def test_all_channels(tmp_path: Path) -> None:
         assert min(last) > len(server.requests) * 0.9
         story = await ask(server, "report", path, "--row", 2, "--json")
         assert [json.loads(line)["channel"] for line in story.out.splitlines()] == ["desktop_push", "push", "email"]
+        told = (await ask(server, "report", path, "--row", 2)).out
+        places = re.findall("^line 2: (.*) of p0", told, re.MULTILINE)
+        assert places == ["set state on desktop_push", "set state on push", "set state on email"]
         report = json.loads((await ask(server, "report", path, "--json")).out)
         assert (report["rows_read"], report["calls_read"], report["calls"]) == (count + 4, calls, calls)
         assert (report["succeeded"], report["failed"], report["left_to_do"]) == (calls - 2, 2, 0)

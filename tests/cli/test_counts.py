@@ -220,7 +220,12 @@ async def test_several_channels(tmp_path: Path, capsys: pytest.CaptureFixture[st
         assert f"  {partial}" in judge.said
         assert f"  {partial}" in report.lines()
         assert plain["rows_partial"] == [{"channels": ["desktop_push", "push"], "count": 100, "first": {"line": 2, "index": 0}}]
-        assert any("set state (desktop_push): " in line for line in judge.said)
+        ghost = next(row for row in map(json.loads, judge.results.read_text().splitlines()) if row["state"] == "failed")
+        message = ghost["error"]["message"]
+        assert message.startswith(f"set state ({ghost['channel']}): ")
+        assert message.replace("ghost", "…") in [
+            reason["error"]["message"].replace("ghost", "…") for reason in plain["reasons"]
+        ]
 
 
 async def test_a_part_of_the_input(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -62,7 +62,10 @@ def test_what_an_earlier_attempt_leaves_in_doubt_is_said() -> None:
     assert str(take_in(call, ERRORS[REJECTED]())) == "invalid; but an earlier attempt may have done it"
     resumed = call_of("set", Lane.BULK)
     resumed.resent, resumed.stopping = True, True
-    assert str(take_in(resumed, ERRORS[NOT_SENT]())) == "set state: no connection; but an earlier run may have done it"
+    assert (
+        str(take_in(resumed, ERRORS[NOT_SENT]()))
+        == "set state (desktop_push): no connection; but an earlier run may have done it"
+    )
     assert str(take_in(call_of("set"), ERRORS[REJECTED]())) == "invalid"
 
 

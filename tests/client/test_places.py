@@ -169,19 +169,22 @@ async def test_errors_say_what_happened() -> None:
     with running(mute := Server(silent), lost := Server(hang_up)):
         async with session(mute.url, timeout=Timeout(connect=1, response=0.2)) as teak:
             with pytest.raises(
-                TimedOut, match=r"^read status: no response from http://\S+ within 0\.2 s \(Timeout\.response\)$"
+                TimedOut,
+                match=r"^read status \(desktop_push\): no response from http://\S+ within 0\.2 s \(Timeout\.response\)$",
             ):
                 await teak.desktop_push.status("p1")
         patience = Timeout(connect=0.1, response=0.1)
         async with aiohttp.ClientSession() as http, session(mute.url, http=http, timeout=patience) as teak:
             with pytest.raises(
                 TimedOut,
-                match=r"^read status: no response from http://\S+ within 0\.2 s \(Timeout\.connect \+ Timeout\.response\)$",
+                match=r"^read status \(desktop_push\): no response from http://\S+ within 0\.2 s "
+                r"\(Timeout\.connect \+ Timeout\.response\)$",
             ):
                 await teak.desktop_push.status("p1")
         async with session(mute.url.replace("http", "https"), timeout=Timeout(connect=0.1, response=5)) as teak:
             with pytest.raises(
-                TimedOut, match=r"^read status: no connection within 0\.1 s \(Timeout\.connect\) to https://127.0.0.1:\d+$"
+                TimedOut,
+                match=r"^read status \(desktop_push\): no connection within 0\.1 s \(Timeout\.connect\) to https://127.0.0.1:\d+$",
             ):
                 await teak.desktop_push.status("p1")
         async with session(lost.url) as teak:
@@ -190,7 +193,7 @@ async def test_errors_say_what_happened() -> None:
     async with session(lost.url) as teak:
         with pytest.raises(ConnectFailed) as failed:
             await teak.desktop_push.status("p1")
-    assert str(failed.value).startswith(f"read status: no connection to {lost.url}: ConnectionRefusedError: ")
+    assert str(failed.value).startswith(f"read status (desktop_push): no connection to {lost.url}: ConnectionRefusedError: ")
     assert failed.value.delivery is Delivery.NOT_SENT
 
 
