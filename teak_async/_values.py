@@ -125,8 +125,8 @@ _KINDS: tuple[tuple[str, str], ...] = (
     (r".*[/\\].*", "a path"),
     (r"(?=.*\b0\d)\d+(\.\d+){3}", "an address with leading zeros"),
     (r"\d+", "a whole number"),
-    (r"\d+(\.\d+)*\.?", "numbers and dots that are no IPv4 address"),
-    (r"[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*", "digits and colons that are no IPv6 address"),
+    (r"\d+(\.\d+)*\.?", "other numbers with dots"),
+    (r"[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*", "other digits with colons"),
     (r"[\w-]+(\.[\w-]+)*\.?:\d+", "a host name with a port"),
     (r"[\w-]+(\.[\w-]+)*\.?", "a host name"),
 )

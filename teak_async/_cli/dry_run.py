@@ -21,11 +21,15 @@ from teak_async._journal.row import JournalRow, KnownRow, Place
 from teak_async.errors import InvalidRequest
 from teak_async.models import Request
 
+from .failures import describe_error
 from .job import Exit, Job
 from .output import check_output
 from .progress import format_duration
+from .reasons import describe_place, split_error
 from .summary import count_rows
 
+FIRST_PROBLEMS = 5
+"""Problems of rows that cannot be sent that a dry run shows at most."""
 FIRST_ROWS = 3
 """Calls at most that a dry run shows as they would be sent."""
 SENT = (Disposition.SEND, Disposition.RESEND)
@@ -50,8 +54,8 @@ class DryRun:
         time_left: seconds until the deadline.
         input_description: the input's name, its format and the columns left out.
         findings: a line for each kind of odd value, and of rows without a value for some channel.
-        repeated: rows that repeat a player.
-        first_repeated: the line of the first of these rows.
+        repeated: rows, or calls where a row may be several, that repeat a player.
+        first_repeated: the line of the first of them.
     """
 
     calls: int
@@ -150,7 +154,8 @@ async def _count_rows(job: Job, known: Iterator[tuple[Place, KnownRow]]) -> DryR
                     counts[what] += 1
                 elif request is None:
                     invalid += 1
-                    problems += [str(row.request)] if len(problems) < 5 else []
+                    if len(problems) < FIRST_PROBLEMS:
+                        problems.append(f"{describe_place(row.line, place)}: {split_error(describe_error(row.request))[1]}")
                 if request is not None and what in SENT:
                     # Looked up once for each kind: a lookup for each row took a tenth of a dry run.
                     kind = type(request), getattr(request, "channel", None)
@@ -217,9 +222,9 @@ def describe_dry_run(dry_run: DryRun) -> str:
         lines.append(f"  and {dry_run.invalid - len(dry_run.first_problems):,} more")
     lines += [f"  {finding}" for finding in dry_run.findings]
     if dry_run.repeated:
-        lines.append(
-            f"  {dry_run.repeated:,} rows repeat a player of an earlier row; the first is line {dry_run.first_repeated:,}"
-        )
+        again = count_rows(dry_run.repeated, "row" if dry_run.rows is None else "call")
+        verb = "repeats" if dry_run.repeated == 1 else "repeat"
+        lines.append(f"  {again} {verb} a player of an earlier row; the first is line {dry_run.first_repeated:,}")
     lines += ["the first rows as they would be sent, without game_id and secret_key:"] if dry_run.first_rows else []
     lines += [f"  {row}" for row in dry_run.first_rows]
     if dry_run.exit is not Exit.SUCCEEDED:

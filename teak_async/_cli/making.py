@@ -98,9 +98,9 @@ class RowMaker:
         if found is not None:
             # Other values, such as an email, are personal.
             shown = f" {text[:60]!r}" if name == "user_id" or found.kind == NO_VALUE else ""
-            self.findings.add(found.kind, f"line {line}, {name}{shown}")
+            self.findings.add(found.kind, f"line {line:,}, {name}{shown}")
         elif type(value) is float and name == "user_id":
-            self.findings.add(FRACTION, f"line {line}, {name} {text}")
+            self.findings.add(FRACTION, f"line {line:,}, {name} {text}")
         return found
 
 

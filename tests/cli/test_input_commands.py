@@ -57,6 +57,10 @@ async def test_each_player_once(tmp_path: Path) -> None:
         assert "7 rows repeat a player of an earlier row; the first is line 12" in dry.out
         assert "before; the first" not in (await ask(server, "identify", source, "--dry-run", "--no-duplicates")).out
         ended = await ask(server, "identify", source, "--once")
+        source.write_text("user_id,country_code\np1,DE\np1,DE\n" + "p2,DE\n" * 1_000 + "p3,XYZ\n")
+        few = await ask(server, "identify", source, "--dry-run", "--rows", 2)
+        assert "  1 row repeats a player of an earlier row; the first is line 3" in few.out
+        assert "  line 1,004: country_code: must be" in (await ask(server, "identify", source, "--dry-run")).out
     assert (ended.code, len(ended.rows), set(sessions(server).values())) == (0, 10, {1})
 
 
