@@ -16,6 +16,7 @@ from typing import Any
 from xml.etree import ElementTree as ET
 
 import pytest
+from support import MANY
 
 from benchmarks import plot, processes, report
 from benchmarks.__main__ import TOPICS, main
@@ -47,6 +48,8 @@ SMALL: dict[str, dict[str, Any]] = {
     "kill": {"--times": 0},
 }
 """What makes each topic small: options of the command, and what its module is to have instead of its own."""
+SLOW = ("fleet", "journal", "kill")
+"""Those that start processes; tried in CI."""
 
 
 class InThread(threading.Thread):
@@ -72,7 +75,7 @@ def test_every_topic_is_tried() -> None:
 
 
 @pytest.mark.usefixtures("quick")
-@pytest.mark.parametrize("topic", SMALL)
+@pytest.mark.parametrize("topic", [topic for topic in SMALL if MANY or topic not in SLOW])
 def test_topics(topic: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """Each topic prints its tables and writes its figures."""
     module = import_module(f"benchmarks.{topic}")

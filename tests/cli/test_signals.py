@@ -337,7 +337,7 @@ def stuck_pipe() -> tuple[int, int]:
     return reader, writer
 
 
-@pytest.mark.parametrize(("number", "both"), pairs([signal.SIGTERM, signal.SIGINT], [False, True]))
+@pytest.mark.parametrize(("number", "both"), pairs([signal.SIGTERM, signal.SIGINT], [False, True])[: None if MANY else 1])
 async def test_results_that_nobody_reads(tmp_path: Path, path: Path, number: int, both: bool) -> None:
     """A run waits with a stuck output, says so, hears signals, and loses nothing that a resumed run needs."""
     reader, writer = stuck_pipe()
@@ -431,7 +431,7 @@ async def test_a_reader_that_goes_while_the_input_says_nothing(tmp_path: Path, n
     assert ("Broken pipe" in ended.err) is (number is None)
 
 
-@pytest.mark.parametrize("watched", [True, False], ids=["the terminal", "a file"])
+@pytest.mark.parametrize("watched", [True, False] if MANY else [True])
 async def test_a_lost_terminal(tmp_path: Path, path: Path, watched: bool) -> None:
     """When a session on another machine is lost, the run stops well, wherever its results go, and can be resumed."""
     leader, follower = pty.openpty()

@@ -90,6 +90,7 @@ def fleet_at(share: str) -> Iterator[Fleet]:
     assert (server.seen.rate_limited, busiest(server.seen.stamps) <= LIMIT) == (0, True)
 
 
+@one_of_two
 def test_members_come_and_go_within_one_limit(address: str) -> None:
     """Properly, and by a kill."""
     with fleet_at(address) as fleet:
