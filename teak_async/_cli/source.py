@@ -223,11 +223,6 @@ class RowSource(ABC):
             self.seen.close()
         self._release()
 
-    @property
-    def leaves_out(self) -> bool:
-        """Whether columns are left out."""
-        return bool(self._columns.left_out)
-
     def _describe_left_out(self) -> str:
         left = self._columns.left_out
         return (

@@ -37,13 +37,7 @@ class Lifetime:
         return bool(self._problem)
 
     def begin(self) -> None:
-        """Begin it on the running loop.
-
-        Raises:
-            SessionClosed: when it has begun before.
-        """
-        if self.loop is not None:
-            raise SessionClosed("a session is opened once; make another one")
+        """Begin it on the running loop."""
         self.loop = asyncio.get_running_loop()
         self._pid = os.getpid()
         self._problem = ""

@@ -159,8 +159,8 @@ class Member:
 
     def abandon(self) -> None:
         """Stop, for a session that nobody closed; the ledger takes back its permits."""
-        if self._task is not None and not self._loop.is_closed():
-            with suppress(RuntimeError):
+        if self._task is not None:
+            with suppress(RuntimeError):  # the loop is closed
                 self._loop.call_soon_threadsafe(self._task.cancel)
 
     def take_over(self, killed: str) -> None:

@@ -42,6 +42,10 @@ REMEDIES = {
 """The remedy, by the beginning of SQLite's name for an error."""
 NETWORK = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "fuse.sshfs", "9p", "afs", "ceph", "glusterfs", "fuse.glusterfs", "lustre"}
 """File systems whose locks do not hold between hosts, or not at all."""
+MOUNTS = Path("/proc/self/mounts")
+"""The system's table of mounts."""
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+"""The system's name for this boot."""
 
 T = TypeVar("T")
 
@@ -217,7 +221,7 @@ def _number(file: Path) -> tuple[int, int] | None:
 def _boot() -> str:
     """Return the id of this boot of the machine; empty where the system has none."""
     try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        return BOOT_ID.read_text(encoding="ascii").strip()
     except OSError:
         # The clock restarts with a boot, and `apply` counts a clock that went back as no time.
         return ""
@@ -227,7 +231,7 @@ def _file_system(folder: Path) -> str:
     """Return the type of a folder's file system; empty if the system does not say."""
     best, kind = "", ""
     try:
-        mounts = Path("/proc/self/mounts").read_text(encoding="utf-8", errors="replace")
+        mounts = MOUNTS.read_text(encoding="utf-8", errors="replace")
     except OSError:
         return ""
     for line in mounts.splitlines():

@@ -289,23 +289,20 @@ class Bucket:
         while True:
             turn = self._turn
             if self._live.head() is not None:
-                queue = self._live
-            elif turn is not None and self._bulk.head() is not None:
-                queue = self._bulk
-            else:
-                return
-            now = self._loop.time()
-            if queue is self._live:
+                queue, now = self._live, self._loop.time()
                 if not self.window.try_acquire(now):
                     self._wake_at(self.window.next_chance(now))
                     return
                 self._count_live()
-            elif turn is not None:
+            elif turn is not None and self._bulk.head() is not None:
+                queue, now = self._bulk, self._loop.time()
                 if not self.window.try_acquire_bulk(now):
                     self._wake_at(self.window.next_bulk_chance(now))
                     return
                 turn.set_result(None)
                 self._turn = None
+            else:
+                return
             self._granted += 1
             queue.grant(self._granted)
 

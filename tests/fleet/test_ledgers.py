@@ -1,15 +1,20 @@
 from __future__ import annotations
 
+import asyncio
 import random
 import sqlite3
+import sys
+import time
 from collections import Counter
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from attrs import evolve
 
 from benchmarks.members import Valkey
+from teak_async._fleet import sqlite_ledger
 from teak_async._fleet.ledger import ALL, LEASE, Cut, Ledger, LedgerDownError, State, Sync, apply, key_of, path_of, show
 from teak_async._fleet.member import ledger_at
 from teak_async._fleet.sqlite_ledger import SqliteLedger
@@ -145,6 +150,147 @@ async def test_a_file_that_is_none(tmp_path: Path) -> None:
             await ledger.open()
         await ledger.close()
     assert before == (text.read_bytes(), database.read_bytes())
+
+
+async def test_a_network_file_system_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The mount that is nearest to the file counts, also where its name has a blank."""
+    mounts, folder = tmp_path / "mounts", tmp_path / "of all"
+    folder.mkdir()
+    place = str(folder).replace(" ", "\\040")
+    mounts.write_text(
+        f"root / nfs rw 0 0\nhost {tmp_path} ext4 rw 0 0\nhost:/x {place} cifs rw 0 0\nhost:/y {place}2 ext4 rw 0 0\n"
+    )
+    monkeypatch.setattr(sqlite_ledger, "MOUNTS", mounts)
+    refused, local = SqliteLedger(folder / "ledger.db"), SqliteLedger(tmp_path / "ledger.db")
+    with pytest.raises(LedgerError, match=r"a network file system \(cifs\)"):
+        await refused.open()
+    await local.open()
+    mounts.unlink()  # a system that does not say
+    await refused.open()
+    for ledger in (refused, local):
+        await ledger.close()
+
+
+async def test_a_file_that_cannot_be_opened(tmp_path: Path) -> None:
+    """What waiting does not mend is an error at once; what it may mend is an outage."""
+    (tmp_path / "ledger.db-journal").mkdir()
+    other, damaged, long = tmp_path / "other.db", tmp_path / "damaged.db", tmp_path / ("x" * 300)
+    ledger = SqliteLedger(other)
+    await ledger.open()
+    await ledger.close()
+    damaged.write_bytes(other.read_bytes()[:4096])
+    with closing(sqlite3.connect(other)) as connection:
+        connection.execute("PRAGMA user_version = 7")
+    for path, error, said in (
+        (tmp_path / "ledger.db", LedgerError, "cannot be opened: .* the right to write"),
+        (other, LedgerError, r"of another version \(7, this is 1\): name another file"),
+        (damaged, LedgerDownError, "it is damaged: delete it"),
+        (long, LedgerDownError, "cannot be used: .*too long"),
+    ):
+        ledger = SqliteLedger(path)
+        with pytest.raises(error, match=said):
+            await ledger.open()
+        await ledger.close()
+
+
+async def test_another_file_put_in_place_of_a_ledger_is_an_outage(tmp_path: Path) -> None:
+    """It is left as it is, and the ledger goes on when its file is back."""
+    path, other = tmp_path / "ledger.db", tmp_path / "other.db"
+    ledger = SqliteLedger(path)
+    await ledger.open()
+    await ledger.sync({"k": Sync("h:1:a", 1, 10, holding=3)})
+    with closing(sqlite3.connect(other)) as connection:
+        connection.execute("CREATE TABLE mine (a)")
+    path.rename(tmp_path / "away.db")
+    other.rename(path)
+    with pytest.raises(LedgerDownError, match="no ledger: name another file"):
+        await ledger.sync({"k": Sync("h:1:a", 2, 10)})
+    (tmp_path / "away.db").replace(path)
+    (answer,) = (await ledger.sync({"k": Sync("h:1:b", 1, 10)})).values()
+    assert answer.members == 2
+    await ledger.close()
+
+
+async def test_a_sync_waits_while_another_holds_the_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It tries again once a moment, and gives up after half a second."""
+    path, sync = tmp_path / "ledger.db", {"k": Sync("h:1:a", 1, 10, holding=3)}
+    ledger, clock = SqliteLedger(path), [0.0]
+    await ledger.open()
+    with closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as holder:
+
+        def sleep(seconds: float) -> None:
+            clock[0] += seconds
+            if clock[0] > sqlite_ledger.BUSY / 2 and holder.in_transaction and not stubborn:
+                holder.execute("COMMIT")
+
+        fake = SimpleNamespace(sleep=sleep, monotonic=lambda: clock[0], monotonic_ns=time.monotonic_ns)
+        monkeypatch.setattr(sqlite_ledger, "time", fake)
+        stubborn = True
+        holder.execute("BEGIN IMMEDIATE")
+        with pytest.raises(LedgerDownError, match="another program holds its lock: end that"):
+            await ledger.sync(sync)
+        clock[0], stubborn = 0.0, False
+        (answer,) = (await ledger.sync(sync)).values()
+    assert answer.free == 7
+    assert clock[0] > sqlite_ledger.BUSY / 2
+    await ledger.close()
+
+
+async def test_a_system_without_an_id_of_its_boot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The members of a host share a ledger there, too."""
+    monkeypatch.setattr(sqlite_ledger, "BOOT_ID", tmp_path / "none")
+    one, other = (SqliteLedger(tmp_path / "ledger.db") for _ in range(2))
+    await one.open()
+    await other.open()
+    await one.sync({"k": Sync("h:1:a", 1, 10, holding=3)})
+    (answer,) = (await other.sync({"k": Sync("h:2:b", 1, 10)})).values()
+    assert (answer.members, answer.free) == (2, 7)
+    await one.close()
+    await other.close()
+
+
+async def test_a_sync_that_fails_changes_nothing(tmp_path: Path) -> None:
+    """Not either for the buckets before the one at which it failed, and the next sync goes on."""
+    ledger = SqliteLedger(tmp_path / "ledger.db")
+    await ledger.open()
+    with pytest.raises(TypeError):
+        await ledger.sync({"a": Sync("h:1:a", 1, 10, holding=3), "b": Sync("h:1:a", 1, 10, holding=None)})  # type: ignore[arg-type]
+    assert await ledger.read() == {}
+    (answer,) = (await ledger.sync({"a": Sync("h:1:b", 1, 10)})).values()
+    assert answer.members == 1
+    await ledger.close()
+
+
+def test_a_valkey_that_cannot_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An address with a wrong option is told without its password; without the extra the error says how to get it."""
+    with pytest.raises(ValueError, match=r"^share='redis://host:1\?socket_timeout=x': Invalid") as error:
+        ValkeyLedger("redis://user:word@host:1?socket_timeout=x")
+    assert "word" not in str(error.value)
+    monkeypatch.setitem(sys.modules, "redis", None)
+    with pytest.raises(LedgerError, match=r"pip install 'teak_async\[redis\]'"):
+        ValkeyLedger("redis://host")
+
+
+@pytest.mark.parametrize(
+    ("response", "said"),
+    [
+        (b"-NOPERM User default has no permissions to run the 'script|load' command\r\n", "the user may not do what is needed"),
+        (b"HTTP/1.1 400 Bad Request\r\n\r\n", "neither Valkey nor Redis"),
+    ],
+)
+async def test_a_server_that_will_never_do(response: bytes, said: str) -> None:
+    """It is an error that waiting does not mend."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readline()
+        writer.write(response)
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        ledger = ValkeyLedger(f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+        with pytest.raises(LedgerError, match=said):
+            await ledger.open()
+        await ledger.close()
 
 
 async def test_a_wrong_password_and_no_server(stopped_valkey: Valkey) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import socket
@@ -17,7 +18,8 @@ from support import WAIT, session_on
 
 from benchmarks.members import Valkey
 from teak_async import Identify, Limits, Rate, TeakSession
-from teak_async._fleet.ledger import DEAD
+from teak_async._fleet import member
+from teak_async._fleet.ledger import DEAD, Answer, Sync
 from teak_async._fleet.sqlite_ledger import SqliteLedger
 from teak_async.errors import LedgerError, LedgerUnavailable, SessionClosed
 from teak_async.events import AllowanceChanged, Event, LedgerLost, LedgerRegained
@@ -158,6 +160,7 @@ async def test_a_session_that_closes_while_it_opens_is_no_member(
         teak = session_on(sandbox, share=address)
         opening = asyncio.create_task(teak.open())
         await reached.wait()
+        assert (shared(teak).held, shared(teak).members) == (0, 1)
         closing = asyncio.create_task(teak.close())
         await asyncio.sleep(0.05)
         if cancelled:
@@ -185,3 +188,70 @@ async def test_a_session_that_closes_gives_its_permits_back(sandbox: Sandbox, ad
         await asyncio.wait({closing})
         await one.bulk(REQUESTS)
         await until(lambda: shared(one).members == 1 and shared(one).held + shared(one).free == 200)
+
+
+async def test_a_ledger_that_fails_otherwise_is_lost(sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The session goes on with what it holds. It has the ledger again when that answers; no answer is none."""
+    heard: list[Event] = []
+    sync, answers, kinds = SqliteLedger.sync, asyncio.Event(), list[str]()
+
+    async def failing(ledger: SqliteLedger, syncs: dict[str, Sync]) -> dict[str, Answer]:
+        kinds.append("silent" if kinds else "failing")
+        if kinds[-1] == "failing":
+            raise ZeroDivisionError("by nobody")
+        return await sync(ledger, syncs) if answers.is_set() else {}
+
+    monkeypatch.setattr(member, "UNREACHED", 0.01)
+    async with session_on(sandbox, share=tmp_path / "ledger.db", on_event=heard.append) as teak:
+        await teak.identify("p", country_code="US")
+        monkeypatch.setattr(SqliteLedger, "sync", failing)
+        await teak.bulk(REQUESTS[:2])
+        await until(lambda: kinds.count("silent") > 1)
+        assert not shared(teak).reached
+        answers.set()
+        await until(lambda: shared(teak).reached)
+    lost, regained = (event for event in heard if isinstance(event, LedgerLost | LedgerRegained))
+    assert isinstance(lost, LedgerLost)
+    assert lost.reason == "ZeroDivisionError: by nobody"
+    assert isinstance(regained, LedgerRegained)
+
+
+async def test_a_session_that_closes_waits_for_no_ledger(
+    sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A sync that has no end is left, and so is the last one."""
+    begun = asyncio.Event()
+
+    async def hang(ledger: SqliteLedger, syncs: dict[str, Sync]) -> dict[str, Answer]:
+        begun.set()
+        await asyncio.Event().wait()
+        return {}
+
+    monkeypatch.setattr(member, "LEAVING", 0.01)
+    async with asyncio.timeout(WAIT), session_on(sandbox, share=tmp_path / "ledger.db") as teak:
+        await teak.identify("p", country_code="US")
+        monkeypatch.setattr(SqliteLedger, "sync", hang)
+        await begun.wait()
+    assert [task.get_name() for task in asyncio.all_tasks()].count("teak_async member") == 0
+
+
+@pytest.mark.parametrize("ended", [False, True])
+def test_a_session_that_nobody_closed_is_no_member_any_more(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, ended: bool
+) -> None:
+    """Also one whose loop has ended."""
+    loop = asyncio.new_event_loop()
+    teak = TeakSession("1", "secret", base_url="http://127.0.0.1:1", share=tmp_path / "ledger.db")
+    loop.run_until_complete(teak.open())
+    (task,) = (task for task in asyncio.all_tasks(loop) if task.get_name() == "teak_async member")
+    if ended:
+        task.cancel()
+        loop.run_until_complete(asyncio.wait({task}))
+        loop.close()
+    del teak
+    gc.collect()
+    assert "was never closed" in caplog.text
+    if not ended:
+        loop.run_until_complete(asyncio.wait({task}, timeout=WAIT))
+        loop.close()
+    assert task.cancelled()

@@ -15,6 +15,7 @@ from teak_async._fleet.policy import (
     SPARE,
     Demand,
     Wish,
+    allowance_at,
     bulk_part,
     floor_of,
     kept,
@@ -96,3 +97,10 @@ def test_how_often_a_member_syncs() -> None:
 
 def test_a_member_that_is_cut_off_has_its_equal_part() -> None:
     assert floor_of(ANSWER) == 12
+
+
+@pytest.mark.parametrize(("since", "allowed", "shared"), [(1.0, 50, True), (14.5, 200, True), (17.0, 200, False)])
+def test_another_client_is_forgotten_once_the_limit_is_proven(since: float, allowed: int, shared: bool) -> None:
+    """Each member counts that for itself from the last cut, as a session alone does."""
+    law = allowance_at(evolve(ANSWER, cuts=1, level=50, hold=11_000), since)
+    assert (law.after(since), law.shared) == (allowed, shared)
