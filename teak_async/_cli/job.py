@@ -18,7 +18,6 @@ from pathlib import Path
 
 from attrs import evolve, frozen
 
-from teak_async._bulk.breaker import OutageSoFar
 from teak_async._bulk.outcomes import BulkReport
 from teak_async._bulk.run import BulkRun
 from teak_async._client.deadline import Deadline
@@ -33,7 +32,7 @@ from .failures import Failures, read_reasons
 from .lines import OffLoopStream
 from .logs import log_events
 from .output import OutputError, ResultWriter, check_output
-from .progress import ProgressReporter, find_notes, format_duration
+from .progress import Outages, ProgressReporter, find_notes, format_duration
 from .signals import INTERRUPTED, LISTENER
 from .source import RowSource
 from .summary import RunEnd, how_to_go_on, on_channels, opening, resume_hint
@@ -161,17 +160,15 @@ async def _run(job: Job, session: TeakSession, interrupts: list[int], listening:
     failures = Failures(job.max_failures)
     progress = ProgressReporter(job.label, job.limit, total, job.rows.channels, quiet=job.quiet)
     earlier = 0
-    outage: OutageSoFar | None = None
+    outages = Outages()
 
     def show() -> None:
-        nonlocal outage
-        before, outage = outage, run.outage
-        if before is not None and outage is None:
-            progress.say(f"the server is back after {format_duration(before.lasted)}")
+        if (lasted := outages.follow(run.outage)) is not None:
+            progress.say(f"the server is back after {format_duration(lasted)}")
         last = "" if failures.last is None else failures.last.message
         rates, resumable = session.rates.values(), job.journal is not None
-        notes = find_notes(rates, run.trouble, last, outage, stopping=run.stopping, resumable=resumable)
-        progress.show(run.report, run.retries, notes, held=run.stopping or outage is not None)
+        notes = find_notes(rates, run.trouble, last, run.outage, stopping=run.stopping, resumable=resumable)
+        progress.show(run.report, run.retries, notes, held=run.stopping or run.outage is not None)
 
     try:
         writer = ResultWriter(job.output, interrupts, progress.say_always, journaled=job.journal is not None)
@@ -194,13 +191,13 @@ async def _run(job: Job, session: TeakSession, interrupts: list[int], listening:
                             run.stop()
                 show()
     except Outage as error:
-        end = await _end_of(job, run.report, total, resumed=resumed, earlier=earlier)
+        end = await _end_of(job, run.report, total, resumed=resumed, earlier=earlier, waited=outages.seconds)
         raise Outage("\n".join([str(error), *end.summary(), resume_hint(job.journal)])) from None
     finally:
         run.close()  # if it never began
     if total is None and job.rows.ended:
         total = run.report.total
-    end = await _end_of(job, run.report, total, resumed=resumed, earlier=earlier)
+    end = await _end_of(job, run.report, total, resumed=resumed, earlier=earlier, waited=outages.seconds)
     await _say_end(job, evolve(end, interrupted=bool(interrupts), unwritten=results.unwritten), results, failures, progress)
     return run.report
 
@@ -229,7 +226,7 @@ async def _say_end(job: Job, end: RunEnd, results: ResultWriter, failures: Failu
             progress.say(how_to_go_on(job.journal))
 
 
-async def _end_of(job: Job, report: BulkReport, total: int | None, *, resumed: bool, earlier: int) -> RunEnd:
+async def _end_of(job: Job, report: BulkReport, total: int | None, *, resumed: bool, earlier: int, waited: float) -> RunEnd:
     """Count what a run and the journal that it went on with have. A read of the journal tells what earlier runs did."""
     kept = None
     if resumed and job.journal is not None:
@@ -244,6 +241,7 @@ async def _end_of(job: Job, report: BulkReport, total: int | None, *, resumed: b
         earlier,
         kept,
         job.journal,
+        waited=waited,
         partial=job.rows.partial.lines() if job.rows.ended else (),
         identify=job.label == "identify",
         unit=job.unit,

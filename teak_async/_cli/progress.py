@@ -77,6 +77,26 @@ class RateEstimator:
         return (sent - before) / (elapsed - began)
 
 
+class Outages:
+    """Measures the outages of a run. Pure."""
+
+    def __init__(self) -> None:
+        self._present = self._past = 0.0
+
+    @property
+    def seconds(self) -> float:
+        """How long all of them lasted, as far as they were followed."""
+        return self._past + self._present
+
+    def follow(self, outage: OutageSoFar | None) -> float | None:
+        """Take in the present outage; when the server is back, return how long the last one was."""
+        lasted, self._present = self._present, 0.0 if outage is None else outage.lasted
+        if outage is not None or not lasted:
+            return None
+        self._past += lasted
+        return lasted
+
+
 class ProgressReporter:
     """Shows how far a run has come.
 
@@ -250,10 +270,8 @@ def find_notes(
     if outage is not None and not stopping:
         probe = f"the next probe is in {format_duration(outage.next_probe)}" if outage.next_probe > 0 else "probing now"
         ends = f"in {format_duration(outage.gives_up)}" if outage.gives_up > 0 else "after this probe"
-        now = "; if it is up, interrupt, and repeat the command" if resumable else ""
-        notes.append(
-            f"the server is out: {probe}; the run goes on when one succeeds, and gives up {ends}; see whether it is up{now}"
-        )
+        now = "if it is up by now, interrupt, and repeat the command" if resumable else "see whether it is up"
+        notes.append(f"the server is out: {probe}; the run goes on when one succeeds, and gives up {ends}; {now}")
     notes += [] if trouble is None else [f"{'last attempt' if outage or stopping else 'retrying'}: {trouble}"]
     return notes + ([f"last failure: {last_failure}"] if last_failure else [])
 

@@ -43,6 +43,7 @@ class RunEnd:
         journal: the run's journal; `None` for none.
         interrupted: whether a signal ended the run.
         unwritten: results that were not written.
+        waited: seconds of outages.
         partial: lines on rows without a value for some channel, where all rows were read.
         identify: whether the calls are identifies.
         unit: `row`, or `call` where a row may be several.
@@ -57,6 +58,7 @@ class RunEnd:
     journal: Path | None = None
     interrupted: bool = False
     unwritten: int = 0
+    waited: float = 0.0
     partial: Sequence[str] = ()
     identify: bool = False
     unit: str = "row"
@@ -87,10 +89,11 @@ class RunEnd:
         kept = " (the journal has them)" if self.journal else ""
         lost = f"; results not written: {self.unwritten:,}{kept}" if self.unwritten else ""
         together = " on all channels together" if self.unit == "call" else ""
-        rate = (
-            f" ({report.rate:.1f}/s{together})" if report.elapsed >= RATE_WINDOW else ""
-        )  # permits may burst in the first second
-        took = f"in {format_duration(report.elapsed)}{rate}{lost}"
+        # Permits may burst in the first second, so a short run has no rate.
+        worked = report.elapsed - self.waited
+        rate = f" ({report.sent / worked:.1f}/s at work{together})" if worked >= RATE_WINDOW else ""
+        out = f", {format_duration(self.waited)} of it in outages" if self.waited else ""
+        took = f"in {format_duration(report.elapsed)}{out}{rate}{lost}"
         if self.kept is None:
             return [f"{began}{whole}, {took}"]
         doubt = report.in_doubt - self.earlier

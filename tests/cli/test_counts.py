@@ -168,6 +168,7 @@ async def test_a_server_that_comes_back(
             server.fail_next("identify", "error_after")
         await judge.run(1000)
         said = judge.check()
+        assert any(re.search(r" not sent, in 0:0\d, 0:0\d of it in outages$", line) for line in judge.said)
         assert any(re.fullmatch(r"\d\d:\d\d:\d\dZ the server is back after 0:0\d", line) for line in judge.said)
         await judge.run()
         shown = [line for line in judge.said if "Z identify: " in line][-1]
@@ -240,6 +241,14 @@ async def test_a_part_of_the_input(folder: Path, capsys: pytest.CaptureFixture[s
         assert "50 rows: 50 succeeded" in said
         assert "the journal, of all runs: 150 rows: 150 succeeded" in said
         assert read_report(folder / "run.db").as_dict()["left_to_do"] is None
+
+
+def test_the_rate_is_that_at_work() -> None:
+    """What a run waited for its server says nothing about its speed, and has words of its own."""
+    end = RunEnd(BulkReport(1_000, 1_000, 0, 0, 0, 0, 0, 1_000, 80.0, 12.5, None), 1_000, waited=60.0, unit="call")
+    assert end.summary()[0].endswith(", in 1:20, 1:00 of it in outages (50.0/s at work on all channels together)")
+    assert evolve(end, waited=75.0).summary()[0].endswith(", in 1:20, 1:15 of it in outages")
+    assert evolve(end, waited=0.0, unit="row").summary()[0].endswith(", in 1:20 (12.5/s at work)")
 
 
 def test_what_is_left_adds_up() -> None:

@@ -149,7 +149,7 @@ def test_an_outage_says_what_the_run_does(outage: OutageSoFar, said: str) -> Non
     notes = find_notes([], ConnectionError("no connection"), outage=outage)
     assert notes == [f"the server is out: {said} see whether it is up", "last attempt: no connection"]
     with_journal = find_notes([], None, outage=outage, resumable=True)
-    assert with_journal == [f"{notes[0]}; if it is up, interrupt, and repeat the command"]
+    assert with_journal == [f"the server is out: {said} if it is up by now, interrupt, and repeat the command"]
     interrupted = find_notes([], ConnectionError("no connection"), outage=outage, stopping=True, resumable=True)
     assert interrupted == ["last attempt: no connection"]
 
