@@ -35,7 +35,7 @@ import pytest
 import trustme
 import typer.main
 from attrs import define, field
-from support import ROOT, internals
+from support import ROOT, internals, pairs
 
 from teak_async import (
     BacklogFull,
@@ -618,10 +618,13 @@ CRASH = (
 )
 
 
-@pytest.mark.parametrize("command", [("-m", "teak_async"), ("-c", CRASH)], ids=["fails", "crashes"])
-@pytest.mark.parametrize(("call", "name"), [("identify", "400"), ("status", "moved"), ("status", "403")])
-def test_commands(ear: Ear, tmp_path: Path, name: str, call: str, command: tuple[str, ...]) -> None:
+@pytest.mark.parametrize(
+    ("command", "asked"),
+    pairs([("-m", "teak_async"), ("-c", CRASH)], [("identify", "400"), ("status", "moved"), ("status", "403")]),
+)
+def test_commands(ear: Ear, tmp_path: Path, asked: tuple[str, str], command: tuple[str, ...]) -> None:
     """Neither a command's output nor its results nor its journal have the secret, not even in debug mode, not in a crash."""
+    call, name = asked
     source = tmp_path / "in.csv"
     source.write_text(f"user_id,client_ip,email\np1,{ADDRESS},{EMAIL}\n" if call == "identify" else "user_id\np1\n")
     kept = {variable: value for variable, value in os.environ.items() if not variable.startswith(("TEAK_", "PYTHONUNBUFF"))}

@@ -117,7 +117,7 @@ async def test_a_run_is_left(way: str, tmp_path: Path) -> None:
                 before = asyncio.all_tasks()
 
                 async def work(teak: TeakSession = teak, path: Path = path) -> None:
-                    async with teak.bulk(identifies(600), journal=path) as run:
+                    async with teak.bulk(identifies(400), journal=path) as run:
                         async for _ in run:
                             pass
 
@@ -129,10 +129,10 @@ async def test_a_run_is_left(way: str, tmp_path: Path) -> None:
                     doubtful = [index for index, state in states.items() if state in ("intent", "in_doubt")]
                     assert not doubtful or decisions > 1, (moment, doubtful)
             async with session_on(server, limits=Limits(5000, 5000)) as again:
-                report = await again.bulk(identifies(600), journal=path)
-            assert report.total == 600
+                report = await again.bulk(identifies(400), journal=path)
+            assert report.total == 400
             assert max(player.sessions for player in server.players.values()) == 1
-            assert len(server.players) >= 600 - report.in_doubt
+            assert len(server.players) >= 400 - report.in_doubt
 
 
 @pytest.mark.parametrize("way", WAYS)

@@ -26,7 +26,7 @@ from benchmarks.kill import players_at, sandbox_process
 from teak_async._cli.signals import SignalListener
 from teak_async.sandbox import GAME_ID, IDENTIFY, SECRET_KEY, Faults, Sandbox
 
-MOMENTS = 50 if MANY else 4
+MOMENTS = 50 if MANY else 2
 """Signals at one backfill; many only in CI, since each costs a second."""
 UNSHARE = ("unshare", "--pid", "--fork", "--mount-proc")
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
