@@ -23,6 +23,7 @@ from support import ROOT, WAIT, Ended, fast_sandbox, players_csv
 from typer.testing import CliRunner
 
 from teak_async import __version__, _session
+from teak_async._cli import commands
 from teak_async._cli.app import app, run
 from teak_async._cli.options import API, FaultOptions, LimitModelName
 from teak_async._cli.text import MAX_LINE
@@ -1069,3 +1070,25 @@ async def test_what_a_deadline_means_is_said(tmp_path: Path) -> None:
         assert ended.code == 0
         assert re.match(r"nothing is sent after \d{4}-\d\d-\d\d \d\d:\d\d:\d\d \S+\n", ended.err)
         assert (await ask(server, "identify", players(tmp_path, 1), "--deadline", "2h", "--quiet")).err == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "work", "error", "code"),
+    [
+        (("exclusions",), "write_exclusions", KeyboardInterrupt, 130),
+        (("exclusions",), "write_exclusions", BrokenPipeError, 2),
+        (("unsubscriptions", "--since", "2026-01-01"), "write_unsubscriptions", BrokenPipeError, 2),
+        (("limits", "ledger.db", "--watch"), "show_limits", KeyboardInterrupt, 130),
+    ],
+)
+def test_a_list_that_is_left(
+    arguments: tuple[str, ...], work: str, error: type[BaseException], code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By an interrupt, or by a reader that has seen enough: there is nothing to say of it."""
+
+    async def leave(*_: Any, **__: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(commands, work, leave)
+    ended = invoke(*arguments, **credentials(NOWHERE))
+    assert (ended.code, ended.out, ended.err) == (code, "", "")

@@ -73,6 +73,15 @@ def test_both_sides_trust_each_other(made: Path, pair: tuple[str, str | None]) -
         shake_hands(client, server, "two.test")
 
 
+def test_an_authority_alone(made: Path) -> None:
+    """A server is known by the file; the client shows no certificate."""
+    client = make_ssl_context(made / "ca.pem", None, None)
+    assert client is not None
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server.load_cert_chain(made / "ca.pem", made / "ca.key")
+    assert shake_hands(client, server, "ca.test") is None
+
+
 def test_without_files(made: Path) -> None:
     """Without files there is no context; with a client's certificate only, the machine's certificates are trusted."""
     assert make_ssl_context(None, None, None) is None

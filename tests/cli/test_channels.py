@@ -7,12 +7,15 @@ import json
 import re
 from collections import deque
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import typer
 from support import MANY, Ended, fast_sandbox
 from typer.testing import CliRunner
 
+from teak_async._cli import commands
 from teak_async._cli.app import app
 from teak_async.sandbox import GAME_ID, SECRET_KEY, Sandbox
 from teak_async.sandbox.game import Address
@@ -204,6 +207,13 @@ async def test_removal(tmp_path: Path) -> None:
         asked = await ask(server, *arguments)
         assert (asked.code, "look at it with --dry-run, then give --yes" in asked.err, server.requests) == (2, True, deque())
         assert not path.exists()
+        # Somebody is at the terminal, and has second thoughts.
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(commands, "sys", SimpleNamespace(stdin=SimpleNamespace(isatty=lambda: True)))
+            patch.setattr(typer, "confirm", lambda *_, **__: False)
+            declined = await ask(server, *arguments)
+            assert (declined.code, "The same command with --dry-run shows whom" in declined.err) == (2, True)
+            assert ("nothing was removed" in declined.err, server.requests, path.exists()) == (True, deque(), False)
         assert "2 to send" in (await ask(server, *arguments, "--dry-run")).out
         ended = await ask(server, *arguments, "--yes")
         assert ended.code == 1

@@ -4,6 +4,8 @@ import asyncio
 import io
 import json
 import os
+import re
+import sys
 import threading
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import ExitStack, aclosing
@@ -219,6 +221,9 @@ async def test_schemas(feed: Feed, schema: RowSchema, content: str, expected: Re
         ("user_id\n", "line 1: the header needs a column client_ip or country_code"),
         ("\nuser_id,client_ip,name\n", "line 2: unknown column 'name'; known are user_id, client_ip,"),
         ("user_id,client_ip,\n", "line 1: the last column has no name: the line ends with a separator; remove it, or"),
+        (b"PAR1\x15\x04\x15PAR1", "standard input: this is a Parquet file; save it to a file, and read that with --sql"),
+        ("ORC\nuser_id\n", "line 1: unknown column 'ORC'"),
+        ("Unnamed: 0,user_id,client_ip\n", "the index of a pandas table: write the table with index=False, or"),
         ("user_id,client_ip,user_id\n", "two columns hold the parameter user_id"),
         ('"user_id,client_ip\n', "line 1: the header cannot be read: "),
         ("user_id,client_ip,caf\xe9\n".encode("latin-1"), "line 1: this is neither UTF-8 nor UTF-16 text; if it comes from"),
@@ -231,6 +236,18 @@ def test_unusable_input(feed: Feed, content: str | bytes, problem: str) -> None:
         RowReader("-", identify_schema())
     assert problem in str(caught.value)
     assert str(caught.value).startswith("standard input")
+
+
+def test_zstandard_needs_its_package(feed: Feed, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Without it the message says what to install, and what to do instead."""
+    path = tmp_path / "in.csv.zst"
+    path.write_bytes(b"\x28\xb5\x2f\xfd and so on")
+    feed(path.read_bytes())
+    for name in ("backports.zstd", "compression.zstd"):
+        monkeypatch.setitem(sys.modules, name, None)
+    for given, shown in (("-", "FILE"), (str(path), str(path))):
+        with pytest.raises(InputError, match=re.escape(f"missing: pip install 'teak_async[cli]', or: zstd -dc {shown} |")):
+            RowReader(given, identify_schema())
 
 
 def test_no_hint_without_a_reason(feed: Feed) -> None:
@@ -298,6 +315,10 @@ async def test_bad_csv_row(feed: Feed, row: bytes, problem: str) -> None:
         (b'{"user_id": "caf\xe9"}', "line 2: not UTF-8 text"),
         (b'{"user_id": "p2", "name": 1, "age": 2}', "line 2: unknown columns 'name', 'age'; known are user_id, client_ip,"),
         (b'{"client_ip": "127.0.0.1"}', "line 2: user_id: must not be empty"),
+        (
+            b'{"user_id": "p2", "USER_ID": "p3", "country_code": "US"}',
+            "line 2: two names in this object are the same parameter",
+        ),
         (b'{"user_id": null, "client_ip": "127.0.0.1"}', "line 2: user_id: must not be empty"),
         (b'{"user_id": true, "client_ip": "127.0.0.1"}', "line 2: user_id: must be text or a whole number, not bool"),
         (

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from support import WAIT
 
+from teak_async._cli.errors import fit
 from teak_async._cli.lines import OffLoopStream, Target, target_of
 
 
@@ -64,6 +65,17 @@ def test_a_stream_without_a_descriptor() -> None:
     stream = io.StringIO()
     target_of(stream, "ascii").write("naïve\n")
     assert stream.getvalue() == "na\\xefve\n"
+
+
+def test_a_message_fits_into_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file has it in one line."""
+    monkeypatch.setenv("COLUMNS", "30")
+    text, terminal = "a message of some words " * 5, io.StringIO()
+    assert fit(text, terminal) == text
+    monkeypatch.setattr(terminal, "isatty", lambda: True)
+    lines = fit(text, terminal).splitlines()
+    assert max(map(len, lines)) < 30
+    assert " ".join(lines).split() == text.split()
 
 
 async def test_words() -> None:

@@ -242,6 +242,15 @@ async def test_failed_rows_say_why_in_columns_of_their_own(tmp_path: Path) -> No
     assert rows[0]["why"] == "country_code: must be a two-letter ISO country, not 'XYZ'"
 
 
+async def test_a_line_that_is_no_object_is_given_back_as_it_was(tmp_path: Path) -> None:
+    """There is no place for the reason in it."""
+    journal, _ = await run(tmp_path, '{"user_id": "p1", "country_code": "XYZ"}\n["p2"]\n', name="in.jsonl")
+    invoke("report", journal, "--failed", tmp_path / "failed.jsonl")
+    first, second = (tmp_path / "failed.jsonl").read_text().splitlines()
+    assert json.loads(first)["line"] == 1
+    assert second == '["p2"]'
+
+
 @pytest.mark.parametrize("journaled", [True, False])
 async def test_what_a_deadline_leaves_has_a_line_where_nothing_else_knows_it(tmp_path: Path, journaled: bool) -> None:
     """With a journal, the next run sends these rows, and each then has one line. Each line says when its row ended."""
@@ -355,6 +364,10 @@ async def test_env_file(tmp_path: Path) -> None:
             ended = await asyncio.to_thread(invoke, "identify", source, "--env-file", file)
         assert list(server.players) == ["p1"]
     assert "at most 7/s" in ended.err
+    for text, said in (("KEY='open\n", "cannot be read: No closing quotation"), (None, "cannot be read: No such file")):
+        file.unlink() if text is None else file.write_text(text)
+        refused = invoke("identify", source, "--env-file", file)
+        assert (refused.code, said in " ".join(refused.err.split())) == (2, True), refused.err
     file.write_text("no sign\n")
     refused = invoke("identify", source, "--env-file", file)
     assert (refused.code, "'no' is not of the form NAME=VALUE" in refused.err) == (2, True)
@@ -369,6 +382,8 @@ async def test_picture(tmp_path: Path) -> None:
     assert "succeeded" in picture
     refused = invoke("report", journal, "--svg", tmp_path / "run.svg")
     assert (refused.code, "exists already" in refused.err) == (2, True)
+    refused = invoke("report", journal, "--svg", tmp_path / "nowhere" / "run.svg")
+    assert (refused.code, "cannot be written: No such file" in refused.err) == (2, True)
 
 
 @pytest.mark.parametrize(
@@ -424,6 +439,7 @@ def test_pace_and_pauses() -> None:
     assert average == "  150/s on average, at most 120 in a second, without repetitions; limit 200/s"
     assert head == "rows a second, 00:00:00Z to 00:01:59Z, a bar is 2 s:"
     assert plot == "  " + "█" * 15 + " " * 30 + "▄" * 15
+    assert pauses[0].as_dict() == {"from": "1970-01-01T00:00:30Z", "seconds": 60}
     assert (pause, limited) == ("  no row ended for 1:00 from 00:00:30Z on", "  rate-limited (429) 30 times")
     assert describe_pace([], []) == []
 

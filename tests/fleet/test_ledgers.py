@@ -157,9 +157,8 @@ async def test_a_network_file_system_is_refused(tmp_path: Path, monkeypatch: pyt
     mounts, folder = tmp_path / "mounts", tmp_path / "of all"
     folder.mkdir()
     place = str(folder).replace(" ", "\\040")
-    mounts.write_text(
-        f"root / nfs rw 0 0\nhost {tmp_path} ext4 rw 0 0\nhost:/x {place} cifs rw 0 0\nhost:/y {place}2 ext4 rw 0 0\n"
-    )
+    table = (("/", "nfs"), (tmp_path, "ext4"), (place, "cifs"), (f"{place}2", "ext4"))
+    mounts.write_text("".join(f"device {where} {kind} rw 0 0\n" for where, kind in table))
     monkeypatch.setattr(sqlite_ledger, "MOUNTS", mounts)
     refused, local = SqliteLedger(folder / "ledger.db"), SqliteLedger(tmp_path / "ledger.db")
     with pytest.raises(LedgerError, match=r"a network file system \(cifs\)"):
