@@ -439,7 +439,6 @@ def test_pace_and_pauses() -> None:
     assert average == "  150/s on average, at most 120 in a second, without repetitions; limit 200/s"
     assert head == "rows a second, 00:00:00Z to 00:01:59Z, a bar is 2 s:"
     assert plot == "  " + "█" * 15 + " " * 30 + "▄" * 15
-    assert pauses[0].as_dict() == {"from": "1970-01-01T00:00:30Z", "seconds": 60}
     assert (pause, limited) == ("  no row ended for 1:00 from 00:00:30Z on", "  rate-limited (429) 30 times")
     assert describe_pace([], []) == []
 
