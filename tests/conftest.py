@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import compileall
+import gc
 import os
 from collections.abc import AsyncIterator
 from functools import cache, partial
@@ -34,6 +35,12 @@ def pytest_configure(config: pytest.Config) -> None:
     """Compile the package once: the tests start hundreds of processes, and where bytecode is not written each would do it."""
     if not hasattr(config, "workerinput"):
         compileall.compile_dir(ROOT / "teak_async", quiet=1)
+
+
+def pytest_collection_finish() -> None:
+    """Keep thousands of collected tests from being gone through by each collection of garbage."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture
