@@ -31,6 +31,8 @@ MAX_RESTARTS = 1000
 TAIL = 1 << 18
 """Bytes before the end of the last group in which a hole shows that the log was cut meanwhile."""
 SEEK_HOLE = getattr(os, "SEEK_HOLE", None)
+DAMAGE = ("SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_IOERR_SHORT_READ")
+"""Beginnings of SQLite's names for errors that come from what is in the files, or no longer in them."""
 
 
 class Entry(NamedTuple):
@@ -98,6 +100,17 @@ class FileGuard:
         entry = self._stat(self._log)
         if entry != self._entries[self._log]:
             self._check_log(entry)
+
+    def check_after(self, error: sqlite3.Error) -> None:
+        """Check whether damage to the files is what made SQLite fail.
+
+        Raises:
+            JournalError: when it is.
+        """
+        self.check_untouched()
+        # SQLite may meet the damage first, and even write over its traces: a checkpoint makes a file that was cut long again.
+        if getattr(error, "sqlite_errorname", "").startswith(DAMAGE):
+            raise self._record_damage(None)
 
     def check_written(self, rows: list[JournalRow]) -> None:
         """Check that a group is in the journal's own log.
@@ -248,7 +261,8 @@ class FileGuard:
         held = f"the rows written since {self._when()} are only in that log: put it back before you repeat the run"
         return JournalError(f"{self._path}: its log, {went}; {safe if whole else held}")
 
-    def _record_damage(self, part: Path) -> JournalError:
+    def _record_damage(self, part: Path | None) -> JournalError:
+        """Remember that the journal, its log or, where that is not known, one of them is damaged; return what to say of it."""
         self._damaged = True
         wrote = "was overwritten or cut short while the run went on"
         log = f"{self._log.name}.damaged"
@@ -258,8 +272,10 @@ class FileGuard:
             )
             remedy = f"put a whole log in place of {log}, or repeat the run and follow its message"
             return JournalError(f"{self._path}: its log, {part.name}, {wrote}; {safe}; {remedy}")
-        safe = f"only what was written since {self._when()} is safe, in its log ({log}, unless the journal is empty)"
         remedy = "put a copy of the journal back before you repeat the run, else what it lacks is sent again"
+        if part is None:
+            return JournalError(f"{self._path}: the journal or its log (now {log}) {wrote}; {remedy}")
+        safe = f"only what was written since {self._when()} is safe, in its log ({log}, unless the journal is empty)"
         return JournalError(f"{self._path}: the journal {wrote}; {safe}; {remedy}")
 
     def _when(self) -> str:

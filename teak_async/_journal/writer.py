@@ -167,7 +167,7 @@ class Writer(threading.Thread):
         """Return what prevented a group: damage to the files, if that is the cause."""
         if isinstance(error, sqlite3.Error):
             try:
-                guard.check_untouched()
+                guard.check_after(error)
             except JournalError as cause:
                 return cause
         return self._as_journal_error(error)
