@@ -168,8 +168,8 @@ async def test_a_server_that_comes_back(
             server.fail_next("identify", "error_after")
         await judge.run(1000)
         said = judge.check()
-        assert any(re.search(r" not sent, in 0:0\d, 0:0\d of it in outages$", line) for line in judge.said)
-        assert any(re.fullmatch(r"\d\d:\d\d:\d\dZ the server is back after 0:0\d", line) for line in judge.said)
+        assert any(re.search(r" not sent, in \d:\d\d, \d:\d\d of it in outages$", line) for line in judge.said)
+        assert any(re.fullmatch(r"\d\d:\d\d:\d\dZ the server is back after \d:\d\d", line) for line in judge.said)
         await judge.run()
         shown = [line for line in judge.said if "Z identify: " in line][-1]
         assert f", 1 failed, {said['in doubt']} in doubt, " in shown

@@ -63,10 +63,10 @@ async def started(
             await process.communicate()
 
 
-async def finish(process: Process) -> Ended:
+async def finish(process: Process, seconds: float = WAIT) -> Ended:
     """Wait for a process to end, with its input open."""
     reads = [stream.read() if stream is not None else asyncio.sleep(0, b"") for stream in (process.stdout, process.stderr)]
-    out, err = await asyncio.wait_for(asyncio.gather(*reads), WAIT)
+    out, err = await asyncio.wait_for(asyncio.gather(*reads), seconds)
     code = await asyncio.wait_for(process.wait(), WAIT)
     return Ended(code, out.decode(), err.decode())
 
@@ -148,7 +148,7 @@ async def test_sigterm_as_pid_1_at_any_moment(tmp_path: Path, path: Path) -> Non
                 codes.append(ended.code)
                 assert "Traceback" not in ended.err
         async with started(url, *arguments) as process:
-            assert (await finish(process)).code == 0
+            assert (await finish(process, WAIT + rows / 250)).code == 0
         sessions = [player["sessions"] for player in (await players_at(url)).values()]
     print(f"{MOMENTS} signals, {before_a_run} before a run, slowest {slowest:.2f} s")
     assert set(codes) == {130}

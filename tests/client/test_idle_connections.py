@@ -281,7 +281,7 @@ def impatient(idle: float, most: int, *headers: str, delay: float = 0.0) -> Call
     return script
 
 
-TRIES = 4
+TRIES = 10
 """Times that a bound is tried which holds on a machine at ease: server and client share a loop, and one that stands still moves
 the server's closes onto the client's sends."""
 
