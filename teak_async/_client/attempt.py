@@ -12,7 +12,7 @@ a future beside the task; the task ends by itself, by `Exchange.interrupt`, or b
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from typing import Any, Generic, TypeVar
 
 from teak_async._limits.bucket import Bucket
@@ -39,12 +39,16 @@ class Attempt(Generic[T]):
         self.bucket = bucket
         self.begun = self.left = False
 
-    async def run(self, work: Callable[..., Coroutine[Any, Any, T]], *args: Any) -> T:
-        """Run the exchange in a task, and wait for its result."""
+    async def run(self, work: Coroutine[Any, Any, None]) -> T:
+        """Run the exchange in a task, and wait for its result.
+
+        Args:
+            work: sets `begun` with its first step, and ends with `finish` or `fail`.
+        """
         loop = asyncio.get_running_loop()
         # A future by hand costs half of what `asyncio.shield` does, which makes one and two callbacks.
         self._outcome: asyncio.Future[T] = loop.create_future()
-        self._task = loop.create_task(self._perform(work, *args))
+        self._task = loop.create_task(work)
         self.exchange.task = self._task
         try:
             return await self._outcome
@@ -60,20 +64,16 @@ class Attempt(Generic[T]):
         if not self._outcome.done():
             self._outcome.set_result(result)
 
+    def fail(self, failure: BaseException) -> None:
+        """Raise in the caller, if it still waits, what ended the work without a result."""
+        if isinstance(failure, asyncio.CancelledError):
+            self._outcome.cancel()
+        elif not self._outcome.done():
+            self._outcome.set_exception(failure)
+
     def cancel(self) -> None:
         """Cancel the task."""
         self._task.cancel()
-
-    async def _perform(self, work: Callable[..., Coroutine[Any, Any, T]], *args: Any) -> None:
-        self.begun = True
-        try:
-            self.finish(await work(*args))
-        except asyncio.CancelledError:
-            self._outcome.cancel()
-            raise
-        except Exception as failure:  # noqa: BLE001 - raised in the caller
-            if not self._outcome.done():
-                self._outcome.set_exception(failure)
 
     async def _end(self) -> None:
         """Cancel the task and wait for its end, however often the caller is cancelled meanwhile."""

@@ -6,8 +6,8 @@ wire it goes on by itself until the response or its timeout, since only the resp
 `Call.next_wait` decides whether there is another attempt.
 
 - Every request takes this one path.
-- Every permit that was acquired is released once: in `_send_with_permit`, in `_discard` where that never began, or at once
-  when the call is not sent any more (`make_attempt`, `_acquire_in_time`, `acquire` of `BucketHandle` and of `Bucket`).
+- Every permit that was acquired is released once: by `_perform`, by `_discard` where that never began, or at once when the
+  call is not sent any more (`make_attempt`, `_acquire_in_time`, `acquire` of `BucketHandle` and of `Bucket`).
 - Closing ends the calls that wait, lets those on the wire finish, and leaves nothing running.
 """
 
@@ -182,7 +182,7 @@ class CallExecutor:
             left = call.deadline.seconds_left(loop.time())
             timer = loop.call_later(left, self._interrupt_at_deadline, call, attempt)
         try:
-            return await attempt.run(self._send_with_permit, call, handle.bucket, exchange)
+            return await attempt.run(self._perform(call, attempt))
         except asyncio.CancelledError:
             if exchange in self.under_way and not attempt.begun:
                 self._discard(attempt)
@@ -218,32 +218,49 @@ class CallExecutor:
             call.stopping = not attempt.exchange.unsent
         self._interrupt(attempt, _deadline_passed(call), late)
 
-    async def _send_with_permit(self, call: Call, bucket: Bucket, exchange: Exchange) -> AttemptResult:
-        """Make the exchange of one attempt, and release its permit by what is known of the exchange."""
-        loop = asyncio.get_running_loop()
-        began = loop.time()
+    async def _perform(self, call: Call, attempt: Attempt[AttemptResult]) -> None:
+        """The task of one attempt: make its exchange, and release its permit by what is known of that."""
+        # All in one coroutine: each one more is stepped through whenever the task goes on.
+        attempt.begun = True
+        began = asyncio.get_running_loop().time()
         try:
-            if call.asked_at is not None:
-                fields = call.event_fields
-                self._notifier.emit(PermitAcquired(*fields, began - call.asked_at))
-                self._notifier.emit(AttemptStarted(*fields, self._transport.server))
-            if call.message is None:
-                # Only with a permit: a hundred thousand calls may wait for one, so a waiting call has to be small.
-                call.message = encode(call.endpoint, call.request, self._credentials)
-            response = await self._transport.send(call.message, exchange)
-        except BaseException as failure:
-            not_sent = exchange.unsent or (isinstance(failure, TeakError) and failure.delivery is Delivery.NOT_SENT)
-            if not_sent:
-                bucket.release_unused()
+            try:
+                if call.asked_at is not None:
+                    fields = call.event_fields
+                    self._notifier.emit(PermitAcquired(*fields, began - call.asked_at))
+                    self._notifier.emit(AttemptStarted(*fields, self._transport.server))
+                if call.message is None:
+                    # Only with a permit: a hundred thousand calls may wait for one, so a waiting call has to be small.
+                    call.message = encode(call.endpoint, call.request, self._credentials)
+                response = await self._transport.send(call.message, attempt.exchange)
+            except BaseException as failure:
+                self._settle_failure(call, attempt, failure, began)
+                if not isinstance(failure, TeakError):
+                    raise
+                attempt.finish(failure)
             else:
-                bucket.release_lost()
-            self._end(exchange)
-            if self._notifier.is_enabled(logging.WARNING):
-                delivery = Delivery.NOT_SENT if not_sent else Delivery.UNKNOWN
-                self._notifier.emit(AttemptFailed(*call.event_fields, delivery, type(failure).__name__, loop.time() - began))
-            if isinstance(failure, TeakError):
-                return failure
-            raise
+                attempt.finish(self._settle(call, attempt, response, began))
+        except BaseException as failure:
+            attempt.fail(failure)
+            if not isinstance(failure, Exception):
+                raise  # a task that is cancelled says so, also to a loop that ends
+
+    def _settle_failure(self, call: Call, attempt: Attempt[AttemptResult], failure: BaseException, began: float) -> None:
+        """Release the permit of an attempt without a response."""
+        not_sent = attempt.exchange.unsent or (isinstance(failure, TeakError) and failure.delivery is Delivery.NOT_SENT)
+        if not_sent:
+            attempt.bucket.release_unused()
+        else:
+            attempt.bucket.release_lost()
+        self._end(attempt.exchange)
+        if self._notifier.is_enabled(logging.WARNING):
+            delivery = Delivery.NOT_SENT if not_sent else Delivery.UNKNOWN
+            lasted = asyncio.get_running_loop().time() - began
+            self._notifier.emit(AttemptFailed(*call.event_fields, delivery, type(failure).__name__, lasted))
+
+    def _settle(self, call: Call, attempt: Attempt[AttemptResult], response: RawResponse, began: float) -> AttemptResult:
+        """Release the permit of an attempt with a response, and return what it says."""
+        bucket = attempt.bucket
         result: AttemptResult
         try:
             result = decode(call.endpoint, call.request, response.status, response.headers, response.body, time.time())
@@ -251,15 +268,15 @@ class CallExecutor:
             if isinstance(error, RateLimited):
                 bucket.record_rate_limit(began, error.retry_after)
             elif isinstance(error, UnexpectedResponse) and error.spoils_connection:
-                exchange.close_connection()
+                attempt.exchange.close_connection()
             result = error
         except Exception as error:  # noqa: BLE001 - the call must get its error, whatever the response is
             what = f"{call.endpoint.title}: the response could not be understood ({type(error).__name__})"
             result = UnexpectedResponse(what, status=response.status)
         finally:
-            on_wire = loop.time() - began
+            on_wire = asyncio.get_running_loop().time() - began
             bucket.release_answered(on_wire, response.round_trip, warm=response.warm)
-            self._end(exchange)
+            self._end(attempt.exchange)
         if call.asked_at is not None or (isinstance(result, TeakError) and self._notifier.is_enabled(logging.WARNING)):
             self._emit_response(call, bucket, response, result, on_wire)
         return result
@@ -274,7 +291,7 @@ class CallExecutor:
             self._notifier.emit(RateLimitHit(*fields, call.endpoint.bucket, error.retry_after, allowance))
 
     def _discard(self, attempt: Attempt[AttemptResult]) -> None:
-        """Release the permit of an attempt whose task has not taken its first step: `_send_with_permit` never runs."""
+        """Release the permit of an attempt whose task has not taken its first step: `_perform` never runs."""
         attempt.cancel()
         attempt.bucket.release_unused()
         self._end(attempt.exchange)

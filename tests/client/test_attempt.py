@@ -12,6 +12,16 @@ from teak_async._client.attempt import Attempt
 from teak_async._client.exchange import Exchange, ResponseTimer
 
 
+async def perform(attempt: Attempt[Any], work: Callable[[], Coroutine[Any, Any, Any]]) -> None:
+    """Do the work of an attempt as the executor does."""
+    attempt.begun = True
+    try:
+        attempt.finish(await work())
+    except BaseException as failure:
+        attempt.fail(failure)
+        raise
+
+
 class Work:
     """An exchange that waits for what the test gives it, and writes down how it ended."""
 
@@ -24,7 +34,7 @@ class Work:
         self.attempt: Attempt[str] = Attempt(self.exchange, Mock())
 
     async def run(self) -> str:
-        return await self.attempt.run(self.attempt_work)
+        return await self.attempt.run(perform(self.attempt, self.attempt_work))
 
     async def attempt_work(self) -> str:
         try:
@@ -171,7 +181,8 @@ async def test_work_that_waits_again_after_being_cancelled_is_waited_for() -> No
 
 
 async def attempted(work: Callable[[], Coroutine[Any, Any, Any]], *, exact: bool = True) -> Any:
-    return await Attempt[Any](Exchange(ResponseTimer(60), exact=exact), Mock()).run(work)
+    attempt: Attempt[Any] = Attempt(Exchange(ResponseTimer(60), exact=exact), Mock())
+    return await attempt.run(perform(attempt, work))
 
 
 async def test_the_timeouts_of_the_work_are_its_own() -> None:
