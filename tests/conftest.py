@@ -5,6 +5,8 @@ from __future__ import annotations
 import compileall
 import gc
 import os
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from functools import cache, partial
 from pathlib import Path
@@ -32,9 +34,23 @@ pytest_plugins = ["teak_async.testing", "fleet_support"]
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Compile the package once: the tests start hundreds of processes, and where bytecode is not written each would do it."""
-    if not hasattr(config, "workerinput"):
-        compileall.compile_dir(ROOT / "teak_async", quiet=1)
+    """Compile once what each worker, and each of hundreds of processes that the tests start, would compile for itself."""
+    if hasattr(config, "workerinput"):
+        return
+    compileall.compile_dir(ROOT / "teak_async", quiet=1)
+    whole = config.args == config.getini("testpaths")
+    if whole and config.getoption("numprocesses") and not sys.dont_write_bytecode:
+        # Only pytest itself writes the bytecode of tests, whose assertions it rewrites.
+        stale = [file for file in (ROOT / "tests").rglob("test_*.py") if not _is_compiled(file)]
+        collect = sys.executable, "-m", "pytest", "--collect-only", "-qq", "-n0"
+        halves = [subprocess.Popen([*collect, *half], stdout=subprocess.DEVNULL) for half in (stale[::2], stale[1::2]) if half]
+        for process in halves:
+            process.wait()
+
+
+def _is_compiled(test: Path) -> bool:
+    found = (test.parent / "__pycache__").glob(f"{test.stem}.{sys.implementation.cache_tag}-pytest-*.pyc")
+    return any(bytecode.stat().st_mtime >= test.stat().st_mtime for bytecode in found)
 
 
 def pytest_collection_finish() -> None:

@@ -116,13 +116,13 @@ async def test_a_journal_that_was_closed_needs_no_log(fast: TeakSession, path: P
     moved = path.rename(path.with_name("moved.db"))
     assert read_summary(moved).states == {"succeeded": 10}
     copy = path.with_name("copy.db")
-    async with fast.bulk(identifies(20), journal=moved) as run:
+    async with fast.bulk(identifies(1000), journal=moved) as run:
         await anext(aiter(run))
         copy.write_bytes(moved.read_bytes())
         copy.with_name("copy.db-wal").write_bytes(moved.with_name("moved.db-wal").read_bytes())
     assert rows_of(copy)  # brings the log into the file, and removes it
     assert not copy.with_name("copy.db-wal").exists()
-    assert (await fast.bulk(identifies(20), journal=copy)).skipped >= 11
+    assert (await fast.bulk(identifies(1000), journal=copy)).skipped >= 11
 
 
 async def test_a_journal_without_its_log_is_refused(fast: TeakSession, server: Sandbox, path: Path) -> None:
