@@ -18,7 +18,7 @@ from benchmarks.kill import command, killed_until_done, players_at, sandbox_proc
 from teak_async import Limits, TeakError, TeakSession
 from teak_async._journal.database import GROUP
 
-KILLS = 25 if MANY else 3
+KILLS = 25 if MANY else 2
 """SIGKILLs in one run; many only in CI, since each costs a second."""
 ROWS = 240 * KILLS
 
@@ -54,8 +54,9 @@ async def test_sigkill_loses_nothing_and_doubles_nothing(tmp_path: Path, path: P
 async def test_sigkill_with_resending_leaves_no_player_without_a_session(tmp_path: Path, path: Path) -> None:
     """Who prefers a double to a gap gets no gap."""
     draw = random.Random(2)
+    rows, kills = (1000, 6) if MANY else (400, 2)
     source = tmp_path / "players.csv"
-    source.write_text("user_id,country_code\n" + "".join(f"p{number},US\n" for number in range(1000)))
+    source.write_text("user_id,country_code\n" + "".join(f"p{number},US\n" for number in range(rows)))
     arguments = [
         "identify",
         str(source),
@@ -68,10 +69,10 @@ async def test_sigkill_with_resending_leaves_no_player_without_a_session(tmp_pat
         str(tmp_path / "o"),
     ]
     async with sandbox_process("--identify", 500) as url:
-        code, _ = await killed_until_done(url, arguments, path, draw, 6, 1.1)
+        code, _ = await killed_until_done(url, arguments, path, draw, kills, 1.1)
         players = await players_at(url)
     assert code == 0
-    assert len(players) == 1000
+    assert len(players) == rows
     assert all(player["sessions"] >= 1 for player in players.values())
 
 
@@ -140,7 +141,7 @@ asyncio.run(main(*sys.argv[1:]))
 async def test_the_order_of_a_players_rows_holds_across_runs(tmp_path: Path, path: Path) -> None:
     """With faults of 10 %, killed and resumed again and again, no set that was in doubt undoes a later one that was done."""
     draw = random.Random(4)
-    players, sets, kills = (200, 50, 20) if MANY else (40, 20, 3)
+    players, sets, kills = (200, 50, 20) if MANY else (40, 20, 2)
     asked = [(f"p{player}", draw.choice(["opt_in", "opt_out"])) for _ in range(sets) for player in range(players)]
     source = tmp_path / "rows.json"
     source.write_text(json.dumps(asked))

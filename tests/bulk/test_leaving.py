@@ -21,6 +21,7 @@ from teak_async.sandbox import Faults, Sandbox
 
 MOMENTS = 20 if MANY else 1
 """Of each way; ten ways."""
+ROWS = 400 if MANY else 200
 LIMIT = 300
 
 Work = Callable[[], Coroutine[Any, Any, None]]
@@ -117,7 +118,7 @@ async def test_a_run_is_left(way: str, tmp_path: Path) -> None:
                 before = asyncio.all_tasks()
 
                 async def work(teak: TeakSession = teak, path: Path = path) -> None:
-                    async with teak.bulk(identifies(400), journal=path) as run:
+                    async with teak.bulk(identifies(ROWS), journal=path) as run:
                         async for _ in run:
                             pass
 
@@ -129,10 +130,10 @@ async def test_a_run_is_left(way: str, tmp_path: Path) -> None:
                     doubtful = [index for index, state in states.items() if state in ("intent", "in_doubt")]
                     assert not doubtful or decisions > 1, (moment, doubtful)
             async with session_on(server, limits=Limits(5000, 5000)) as again:
-                report = await again.bulk(identifies(400), journal=path)
-            assert report.total == 400
+                report = await again.bulk(identifies(ROWS), journal=path)
+            assert report.total == ROWS
             assert max(player.sessions for player in server.players.values()) == 1
-            assert len(server.players) >= 400 - report.in_doubt
+            assert len(server.players) >= ROWS - report.in_doubt
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -177,7 +178,7 @@ async def test_leaving_waits_for_the_run_however_often_the_scope_cancels() -> No
     """At 600 ms of round trip: what was on the wire is finished, and nothing is in doubt."""
     limits = Limits(200, 200)
     async with Sandbox(identify=5000, faults=Faults(delay=0.3)) as server, session_on(server, limits=limits) as teak:
-        run = teak.bulk(identifies(400))
+        run = teak.bulk(identifies(ROWS))
         with anyio.move_on_after(0.8):
             async with run:
                 async for _ in run:
