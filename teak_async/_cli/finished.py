@@ -22,11 +22,13 @@ class FinishedSources:
         parts: calls of a row at most.
 
     Attributes:
+        possible: whether there may be any.
         count: finished rows that were found and not taken yet.
     """
 
     def __init__(self, journal: Path | None, parts: int = 1) -> None:
         self._journal = journal
+        self.possible = journal is not None
         self._parts = parts
         self._sources: Mapping[int, tuple[object, int]] = {}
         self._until = 0

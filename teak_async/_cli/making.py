@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from math import isnan
 from typing import Any
 
@@ -75,15 +75,15 @@ class RowMaker:
         if empty and (unfilled := [name for name in self.schema.filled if name in empty]):
             message = f"the column {unfilled[0]} is empty here; to mean all, leave the column out of the file"
             return [fail(line, source, InvalidRequest(message), parameters.get("user_id"))]
-        calls = self._calls_of(parameters)
+        calls = self.schema.calls
+        if len(calls) > 1:
+            # A row without an email has no call on that channel.
+            calls = tuple(call for call in calls if call.key in parameters) or calls
         if calls[0].key not in parameters:
+            # A row without any key gets the first call, whose request is invalid.
+            calls = calls[:1]
             parameters[calls[0].key] = ""
         return [self._make_call(call, line, source, parameters, part) for part, call in enumerate(calls)]
-
-    def _calls_of(self, parameters: Mapping[str, Any]) -> Sequence[RowCallSchema]:
-        # A row without an email has no call on that channel. A row with no key gets the first call, whose request is invalid.
-        given = [call for call in self.schema.calls if call.key in parameters]
-        return given or self.schema.calls[:1]
 
     @staticmethod
     def _make_call(call: RowCallSchema, line: int, source: str, parameters: dict[str, Any], part: int) -> Row:

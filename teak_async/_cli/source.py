@@ -175,22 +175,25 @@ class RowSource(ABC):
         # Counting players takes the request of each row, also of a finished one.
         finished = FinishedSources(self.journal if seen is None else None, len(self._schema.calls))
         found = False
+        # What most inputs do not need is asked for once, and not for each of millions of rows.
+        whole, resumes, parts = part is ALL, finished.possible, len(self._schema.calls)
         for index, (line, source, record) in enumerate(self._records()):
-            if part.ends_before(index, line):
+            if not whole and part.ends_before(index, line):
                 yield from finished.take()
                 yield REST_LEFT
                 break
-            selected = part is ALL or part.has(index, line)
-            if finished.has(index, source, selected=selected):
+            selected = whole or part.has(index, line)
+            if resumes and finished.has(index, source, selected=selected):
                 found = found or selected
                 self.rows += selected
                 if finished.count == FINISHED_AT_ONCE:
                     yield from finished.take()
                 continue
-            yield from finished.take()
+            if resumes:
+                yield from finished.take()
             self.rows += selected
             rows = self._make_rows(line, source, record)
-            if selected and len(rows) < len(self._schema.calls):
+            if selected and len(rows) < parts:
                 self._count_partial(rows, describe_place(line, index))
             for row in rows:
                 chosen = selected

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Generic, cast
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, cast
 
 from attrs import field, frozen
 
@@ -83,11 +83,10 @@ class Problems(dict[str, tuple[str, ...]]):
         if not isinstance(value, str) or not _INSTANT.fullmatch(value):
             self.add(name, "must be a datetime with a time zone, or such a text: 2027-01-31T00:00:00Z")
 
-    def raise_if_any(self, request: Request) -> None:
+    def raise_for(self, request: Request) -> NoReturn:
         """Raise one error for all problems."""
-        if self:
-            listed = "; ".join(f"{name}: {message}" for name, (message,) in self.items())
-            raise InvalidRequest(f"{type(request).__name__}: {listed}", errors=dict(self))
+        listed = "; ".join(f"{name}: {message}" for name, (message,) in self.items())
+        raise InvalidRequest(f"{type(request).__name__}: {listed}", errors=dict(self))
 
 
 # A converter returns a value that it cannot convert unchanged, and `__attrs_post_init__` names it with the other problems.
@@ -137,7 +136,8 @@ class Request(Generic[R_co]):
     def __attrs_post_init__(self) -> None:
         problems = Problems()
         self._check(problems)
-        problems.raise_if_any(self)
+        if problems:
+            problems.raise_for(self)
 
     @property
     def subject(self) -> str:

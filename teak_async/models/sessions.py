@@ -79,6 +79,9 @@ class Identify(PlayerRequest[PlayerSession]):
             # Quoted if it is short, as a slip is. A longer text may be of another column.
             quoted = f", not {code!r}" if len(code) <= 3 else ""
             problems.add("country_code", f"must be a two-letter ISO country{quoted}")
-        for name in ("timezone_id", "email", "deep_link"):
-            if (value := getattr(self, name)) is not None:
-                problems.check_text(name, value)
+        if self.timezone_id is not None:
+            problems.check_text("timezone_id", self.timezone_id)
+        if self.email is not None:
+            problems.check_text("email", self.email)
+        if self.deep_link is not None:
+            problems.check_text("deep_link", self.deep_link)
