@@ -17,9 +17,9 @@ from .ledger import ALL, LEASE, Answer, Cut
 
 KEEP = 4
 """Permits per member from which on an idle member keeps one."""
-SCATTER = 0.6
-"""The reserve, in square roots of the live permits in use: these may grow by so much before bulk work syncs again. With two
-thirds of it the pool is empty for more than one live call in a hundred, in virtual time."""
+SCATTER = 0.65
+"""The reserve, in square roots of the live permits in use: these may grow by so much before bulk work syncs again. With
+0.5, one live call in a hundred waits for 20 ms in virtual time."""
 SMALL = 10
 """Permits for each permit of the reserve at the least."""
 SOON = 0.03
@@ -92,12 +92,18 @@ def floor_of(answer: Answer) -> int:
     return answer.allowance // answer.members
 
 
-def reserve(answer: Answer) -> int:
-    """Return the permits that bulk work leaves in the pool, for live calls of any member."""
+def reserve(answer: Answer, credit: float) -> int:
+    """Return the permits that bulk work leaves in the pool, for live calls of any member.
+
+    Args:
+        answer: the ledger's last.
+        credit: seconds for which a permit is kept back before it can be given back.
+    """
     need = 1
     if answer.bulk < answer.members:
         live = max(answer.live_held - answer.idle, 0)
-        need = 1 + round(SCATTER * sqrt(live))
+        # A permit in use is a call of about the last second: so many calls more come while one that bulk frees is kept back.
+        need = 1 + round(SCATTER * sqrt(live) + live * credit)
     return min(need, answer.allowance // SMALL)  # bulk work has to go on, however low the limit
 
 
@@ -114,13 +120,14 @@ def bulk_part(answer: Answer, short: int, keep_free: int) -> int:
     return each + (answer.place < more)
 
 
-def wish(demand: Demand, holding: int, answer: Answer | None) -> Wish:
+def wish(demand: Demand, holding: int, answer: Answer | None, credit: float) -> Wish:
     """Decide what a member wants of a bucket.
 
     Args:
         demand: what it needs.
         holding: permits that it may use.
         answer: the ledger's last; `None` before the first.
+        credit: see `reserve`.
     """
     if answer is None:
         return Wish(holding, ask=1)
@@ -131,14 +138,14 @@ def wish(demand: Demand, holding: int, answer: Answer | None) -> Wish:
     short = max(min(live, demand.in_use + live - holding), 0)
     if not answer.bulk:  # the ledger does not know of this work yet
         return Wish(max(holding, least), ask=short, short=short)
-    keep_free = reserve(answer)
+    keep_free = reserve(answer, credit)
     part = bulk_part(answer, short, keep_free) + short
     if short:
         return Wish(max(part, least), ask=short, short=short)
     return Wish(max(part, kept(answer)), ask=max(part - holding, 0), keep_free=keep_free)
 
 
-def until_next(demand: Demand, wanted: Wish, holding: int, answer: Answer | None, quiet: float) -> float:
+def until_next(demand: Demand, wanted: Wish, holding: int, answer: Answer | None, quiet: float, credit: float) -> float:
     """Return the seconds from the last sync to the next one.
 
     Args:
@@ -147,6 +154,7 @@ def until_next(demand: Demand, wanted: Wish, holding: int, answer: Answer | None
         holding: permits that it may use.
         answer: the ledger's last.
         quiet: seconds since the member needed anything.
+        credit: see `reserve`.
     """
     if answer is None:
         return SOON
@@ -155,7 +163,7 @@ def until_next(demand: Demand, wanted: Wish, holding: int, answer: Answer | None
     if demand.bulk:
         if demand.paused:
             return PAUSED
-        if answer.short or 2 * answer.free < reserve(answer):
+        if answer.short or 2 * answer.free < reserve(answer, credit):
             return SOONER
         return SOON if answer.live_held > answer.idle else OFTEN
     if holding < kept(answer):

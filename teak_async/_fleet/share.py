@@ -100,7 +100,7 @@ class Share:
             self._needed_at = now
         self._demand = demand
         self._credit = credit
-        self.wanted = wish(demand, self.holding, self.answer)
+        self.wanted = wish(demand, self.holding, self.answer, credit)
         self.limit = min(self.holding, self.wanted.hold)
         if now >= self.lease_ends:
             self.limit = min(self.limit, self._floor)
@@ -140,7 +140,8 @@ class Share:
         """Return when the next sync is due, by the last plan."""
         if self._hurried or self._demand.bulk != self._sync.bulk or self.wanted.short > self._unmet:
             return now
-        due = self._sent_at + until_next(self._demand, self.wanted, self.holding, self.answer, now - self._needed_at)
+        quiet = now - self._needed_at
+        due = self._sent_at + until_next(self._demand, self.wanted, self.holding, self.answer, quiet, self._credit)
         if self._parting is not None:
             due = min(due, max(self._parting.at, self._sent_at + (SOON if self._demand.bulk else SPARE)))
         return due

@@ -58,41 +58,47 @@ def test_parts_never_add_up_to_more_than_is_left(allowance: int, bulk: int, live
     answer = evolve(
         ANSWER, allowance=allowance, bulk=bulk, members=bulk + live, live_held=held, idle=min(live, held), short=short
     )
-    parts = [bulk_part(evolve(answer, place=place), 0, reserve(answer)) for place in range(bulk)]
-    assert sum(parts) == max(allowance - reserve(answer) - held - short, 0)
+    parts = [bulk_part(evolve(answer, place=place), 0, reserve(answer, 0.0)) for place in range(bulk)]
+    assert sum(parts) == max(allowance - reserve(answer, 0.0) - held - short, 0)
     assert max(parts) - min(parts) <= 1
+
+
+def test_the_reserve_lasts_while_a_permit_is_kept_back() -> None:
+    """Where members have different ways to the server, bulk work gives a permit back only when its credit has gone by."""
+    answer = evolve(ANSWER, allowance=200, bulk=1, members=16, live_held=31, idle=7)
+    assert [reserve(answer, credit) for credit in (0.0, 0.04, 0.2)] == [4, 5, 9]
 
 
 @pytest.mark.parametrize("limit", range(1, 60))
 def test_bulk_work_goes_on_at_any_limit(limit: int) -> None:
     """A reserve that takes all would let bulk work wait for ever."""
     answer = evolve(ANSWER, allowance=limit, limit=limit, members=3, bulk=1, live_held=0, idle=2)
-    assert wish(Demand(bulk=True), 0, answer).ask >= 1
+    assert wish(Demand(bulk=True), 0, answer, 0.0).ask >= 1
 
 
 def test_an_idle_member_keeps_a_permit_where_there_are_enough() -> None:
     assert kept(evolve(ANSWER, members=50)) == 1
     assert kept(evolve(ANSWER, members=51)) == 0
-    assert wish(Demand(), 5, ANSWER) == Wish(1)
-    assert wish(Demand(), 0, ANSWER) == Wish(1, ask=1)
+    assert wish(Demand(), 5, ANSWER, 0.0) == Wish(1)
+    assert wish(Demand(), 0, ANSWER, 0.0) == Wish(1, ask=1)
 
 
 def test_live_calls_ask_for_all_of_the_pool() -> None:
     """And nobody asks during a pause."""
-    assert wish(Demand(in_use=2, live=3), 2, ANSWER) == Wish(5, ask=3, short=3)
-    assert wish(Demand(in_use=2, live=3, paused=True), 2, ANSWER) == Wish(2)
-    assert wish(Demand(in_use=30, live=3, bulk=True), 30, ANSWER).keep_free == 0
-    assert wish(Demand(in_use=30, bulk=True), 30, ANSWER).keep_free == reserve(ANSWER) > 1
+    assert wish(Demand(in_use=2, live=3), 2, ANSWER, 0.0) == Wish(5, ask=3, short=3)
+    assert wish(Demand(in_use=2, live=3, paused=True), 2, ANSWER, 0.0) == Wish(2)
+    assert wish(Demand(in_use=30, live=3, bulk=True), 30, ANSWER, 0.0).keep_free == 0
+    assert wish(Demand(in_use=30, bulk=True), 30, ANSWER, 0.0).keep_free == reserve(ANSWER, 0.0) > 1
 
 
 def test_how_often_a_member_syncs() -> None:
     """An idle one less than ten times a second, and after a minute less than once in ten seconds."""
-    assert until_next(Demand(), Wish(1), 1, ANSWER, 1.0) == QUIET > 0.1
-    assert until_next(Demand(), Wish(1), 1, ANSWER, 61.0) == IDLE > 10
-    assert until_next(Demand(), Wish(1), 1, evolve(ANSWER, missed=9), 61.0) == HOLDER < 1
-    assert until_next(Demand(live=1), Wish(2, ask=1, short=1), 1, ANSWER, 0.0) == SPARE
-    assert until_next(Demand(bulk=True), Wish(40), 40, evolve(ANSWER, members=4, live_held=0, idle=0), 0.0) == OFTEN
-    assert until_next(Demand(bulk=True), Wish(40), 40, ANSWER, 0.0) == SOON
+    assert until_next(Demand(), Wish(1), 1, ANSWER, 1.0, 0.0) == QUIET > 0.1
+    assert until_next(Demand(), Wish(1), 1, ANSWER, 61.0, 0.0) == IDLE > 10
+    assert until_next(Demand(), Wish(1), 1, evolve(ANSWER, missed=9), 61.0, 0.0) == HOLDER < 1
+    assert until_next(Demand(live=1), Wish(2, ask=1, short=1), 1, ANSWER, 0.0, 0.0) == SPARE
+    assert until_next(Demand(bulk=True), Wish(40), 40, evolve(ANSWER, members=4, live_held=0, idle=0), 0.0, 0.0) == OFTEN
+    assert until_next(Demand(bulk=True), Wish(40), 40, ANSWER, 0.0, 0.0) == SOON
 
 
 def test_a_member_that_is_cut_off_has_its_equal_part() -> None:

@@ -29,12 +29,12 @@ seeds = pytest.mark.parametrize("seed", range(5) if MANY else [1])
 @kinds
 @pytest.mark.parametrize("name", SCENARIOS if MANY else list(SCENARIOS)[1:3])
 def test_the_limit_is_kept_used_and_shared_evenly(name: str, kind: str, seed: int) -> None:
-    """And a live call waits for its permit no longer than its way to the ledger, but for a few."""
+    """And few live calls wait longer for a permit than its way from the ledger: over many seeds, one in a hundred 15 ms."""
     seen = steady(*SCENARIOS[name], seed, kind)
     assert seen.busiest <= LIMIT
     assert seen.used >= USED[name]
     assert seen.unequal < 0.1
-    assert not seen.waits or sorted(seen.waits)[int(len(seen.waits) * 0.95)] < 0.02
+    assert not seen.waits or sorted(seen.waits)[int(len(seen.waits) * 0.99)] < 0.05
 
 
 @seeds
@@ -117,7 +117,7 @@ def test_a_ledger_that_was_away_for_long_takes_nothing_from_anybody(seed: int) -
             fleet.ledger.down = True
             await asyncio.sleep(100 if MANY else 70)
             fleet.ledger.down = False
-        await asyncio.sleep(5)
+        await asyncio.sleep(7)
         assert fleet.stamps.rate(loop.time() - 3, loop.time()) / LIMIT > 0.9
         for worker in workers:
             await worker.stop()
