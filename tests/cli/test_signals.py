@@ -210,7 +210,7 @@ async def test_in_long_work_before_a_run(tmp_path: Path, path: Path, number: int
             }
             async with started(server.url, *arguments[moment]) as process:
                 await listening(process.pid)
-                await asyncio.sleep(0.8)
+                await asyncio.sleep(0.5)
                 process.send_signal(number)
                 sent = time.monotonic()
                 ended = await finish(process)
