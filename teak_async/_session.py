@@ -105,7 +105,7 @@ class TeakSession(SessionParts):
         del secret_key  # an error from here on may be reported with the variables of this frame
         check_credential("Teak App ID", "game_id", given[0], is_set=bool(self._credentials.game_id))
         check_credential("Teak Server Secret", "secret_key", given[1], is_set=bool(self._credentials.secret_key))
-        check_type("limits", limits, (Limits, NoneType), "limits=Limits(identify=100)")
+        check_type("limits", limits, (Limits, NoneType), "limits=Limits(identify=100, subscription=100)")
         check_type("retry", retry, (RetryPolicy, NoneType), "retry=RetryPolicy(max_attempts=3), or None for no retries")
         check_type("timeout", timeout, (Timeout,), "timeout=Timeout(response=5)")
         check_type("share", share, (TeakSession, str, Path, NoneType), 'share="redis://host", or share=another_session')

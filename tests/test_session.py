@@ -598,8 +598,8 @@ async def test_delivery_agrees_with_the_server_for_every_call() -> None:
     [
         ({"timeout": 5}, "timeout=Timeout(response=5)"),
         ({"timeout": None}, "timeout=Timeout(response=5)"),
-        ({"limits": 100}, "limits=Limits(identify=100)"),
-        ({"limits": (200, 300)}, "limits=Limits(identify=100)"),
+        ({"limits": 100}, "limits=Limits(identify=100, subscription=100)"),
+        ({"limits": (200, 300)}, "limits=Limits(identify=100, subscription=100)"),
         ({"retry": 3}, "retry=RetryPolicy(max_attempts=3), or None for no retries"),
         ({"retry": RetryPolicy}, "retry=RetryPolicy(max_attempts=3), or None for no retries"),
         ({"share": 1}, "share=another_session"),

@@ -221,5 +221,6 @@ def endpoint_of(request: Request) -> Endpoint:
     channel = request.channel if isinstance(request, SubscriptionRequest) else None
     endpoint = ENDPOINTS.get((type(request), channel))
     if endpoint is None:
-        raise InvalidRequest(f"not a request: {type(request).__name__}; make an Identify, GetSubscription, …")
+        kind = type(request).__name__
+        raise InvalidRequest(f"not a request: {kind}; make an Identify, GetSubscription or another of teak_async.models")
     return endpoint

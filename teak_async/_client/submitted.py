@@ -49,7 +49,7 @@ class Backlog:
         # Without a bound the calls would pile up and all be lost later, so a call beyond it fails now.
         if len(self._calls) >= self._most:
             raise BacklogFull(
-                f"{self._most:,} submitted calls are under way already, which is what backlog= allows: submit less, or await"
+                f"{self._most:,} submitted calls are under way already, which is all that backlog= allows: submit it later"
             )
 
     def add(self, request: Request, call: Coroutine[Any, Any, R]) -> asyncio.Task[R]:
@@ -89,7 +89,7 @@ class Undelivered:
             unknown = sum(error.delivery is Delivery.UNKNOWN for _, error in undelivered)
             log(
                 logging.WARNING,
-                "submitted calls not delivered when the session closed: %d; that may have been: %d; see session.undelivered",
+                "as the session closed, submitted calls were not delivered: %d; may have been: %d; its `undelivered` has them",
                 len(undelivered) - unknown,
                 unknown,
             )

@@ -203,13 +203,19 @@ class Game:
         body = {
             "country_code": _find_country(address) if address else str(country),
             "session_id": str(self._sessions),
-            "opt_out_states": {name: {"state": "opt_in"} for name in ("email", "push", "sms")},
+            "opt_out_states": {channel: {"state": state} for channel, state in self._states_of(player).items()},
         }
         link = parameters.get("deep_link")
         if isinstance(link, str):
             filled = re.sub(r"{{(\w+)}}", lambda match: str(parameters.get(match[1], "")), link)
             body["deep_link"] = filled if link.startswith("teak") else link
         return 201, body
+
+    def _states_of(self, player: Player) -> dict[str, str]:
+        """Return the states that the response to an identify has; the sandbox sends nobody a text message."""
+        address = self.addresses.get((player.email or "").casefold())
+        email = "opt_in" if address is None or address.state == "available" else address.state
+        return {"email": email, "push": player.channels.get("push", Subscription()).state, "sms": "opt_in"}
 
     def read_subscription(self, call: Call) -> Response:
         """Read a player's state on a channel."""

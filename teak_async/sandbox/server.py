@@ -126,6 +126,9 @@ class Sandbox:
             self._own |= Page(self, self._recording, host).handlers
         self._runner: web.ServerRunner | None = None
 
+    def __repr__(self) -> str:
+        return f"<Sandbox: {self.url or 'not open'}>"
+
     async def __aenter__(self) -> Self:
         self._runner = web.ServerRunner(web.Server(self._handle, access_log=None), shutdown_timeout=0.1)
         await self._runner.setup()

@@ -78,7 +78,7 @@ async def test_what_the_drain_timeout_left_is_told(caplog: pytest.LogCaptureFixt
         assert all(future.done() for future in futures)
     ((name, level, said),) = caplog.record_tuples
     assert (name, level) == ("teak_async", logging.WARNING)
-    assert said.startswith(f"submitted calls not delivered when the session closed: {len(told)}; that may have been: 0")
+    assert said.startswith(f"as the session closed, submitted calls were not delivered: {len(told)}; may have been: 0")
 
 
 async def test_a_submitted_call_on_the_wire_is_finished() -> None:

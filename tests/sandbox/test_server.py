@@ -546,6 +546,29 @@ async def test_same_port_again(ask: Plain) -> None:
         assert (await ask(second, "POST", IDENTIFY, user_id="p", **ADDRESS))[0] == 201
 
 
+async def test_an_identify_says_what_a_player_has_set(ask: Plain, sandbox: Sandbox) -> None:
+    """On mobile push, and for the address on email."""
+    player = {"user_id": "p", "email": "P@example.com", **ADDRESS}
+    _, before = await ask(sandbox, "POST", IDENTIFY, **player)
+    assert before["opt_out_states"] == {name: {"state": "opt_in"} for name in ("email", "push", "sms")}
+    await ask(sandbox, "POST", "/v2/push/subscription_status", user_id="p", state="opt_out")
+    await ask(sandbox, "POST", "/v2/email/subscription_status", email="p@example.com", state="opt_out")
+    _, after = await ask(sandbox, "POST", IDENTIFY, **player)
+    assert {name: value["state"] for name, value in after["opt_out_states"].items()} == {
+        "email": "opt_out",
+        "push": "opt_out",
+        "sms": "opt_in",
+    }
+
+
+async def test_its_repr_has_the_address() -> None:
+    """A notebook shows where it is."""
+    server = Sandbox()
+    assert repr(server) == "<Sandbox: not open>"
+    async with server:
+        assert repr(server) == f"<Sandbox: {server.url}>"
+
+
 def test_unknown_window() -> None:
     """A window that does not exist is an error that names the ones that do."""
     with pytest.raises(ValueError, match="window must be one of sliding, fixed, not 'hopping'"):
