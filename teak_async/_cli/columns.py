@@ -165,6 +165,9 @@ class ColumnMap:
             hint = (
                 f". It looks like the index of a pandas table: write the table with index=False, or {self._leave_out(indexes)}"
             )
+        elif not hint and len(unknown) == len(names) and not self.in_query:
+            wanted = ",".join(name for (name, *_), _ in self.schema.needed)
+            hint = f". If this is a row, the header line is missing: put one before it, such as {wanted}"
         elif not hint:
             hint = f". Remove or rename it, or {self._leave_out(unknown)}"
         word = "column" if len(unknown) == 1 else "columns"

@@ -24,9 +24,10 @@ from teak_async._journal.history import PastRow, iter_in_states
 from .columns import REPORTED, guess_parameter
 from .errors import InputError, describe_refusal
 from .failures import why
+from .files import free_name
 from .reasons import split_error
-from .records import find_delimiter, read_object
-from .schema import CHANNELS
+from .records import CsvReader, find_delimiter, read_object
+from .schema import CHANNELS, PARAMETERS
 from .summary import count_rows, doubt_hint, resume_hint
 
 _CELL = r'(?:"(?:[^"]|"")*"|[^{0}"]*)(?:{0}|$)'
@@ -99,7 +100,8 @@ def describe_export(path: Path, export: Export, about: Mapping[str, str]) -> str
     options = [("channel", name) for name in export.channels]
     options += [(name, value) for name, value in _read_options(about) if name != "channel"]
     words = [word for name, value in options for word in (f"--{name}", value) if word]
-    command = shlex.join(["teak-async", about["command"], str(path), *words, "-j", "new.db"])
+    words += ["--ignore-extra"] if _has_extra(about.get("header", ""), options) else []
+    command = shlex.join(["teak-async", about["command"], str(path), *words, "-j", free_name("new.db")])
     return f"{said}; to run them, with a new journal:\n    {command}"
 
 
@@ -107,6 +109,21 @@ def _read_options(about: Mapping[str, str]) -> list[tuple[str, str]]:
     """Return name and value of the options that the journal keeps of its run."""
     options = re.split("(?:^| )--", about.get("options", ""))[1:]
     return [(name, value) for name, _, value in (option.partition(" ") for option in options)]
+
+
+def _has_extra(header: str, options: Sequence[tuple[str, str]]) -> bool:
+    """Tell whether a header has columns that a run takes only with `--ignore-extra`."""
+    if not header:
+        return False
+    names = CsvReader(_delimiter_of(header)).split(header.rpartition("\n")[2])
+    mapped = {value.partition("=")[2].casefold() for name, value in options if name == "column"}
+    known = {*PARAMETERS, *REPORTED, *mapped}
+    return any(name.strip().casefold() not in known for name in names)
+
+
+def _delimiter_of(header: str) -> str:
+    first, _, names = header.rpartition("\n")
+    return first[4:] or find_delimiter(names, lambda cells: sum(guess_parameter(cell) is not None for cell in cells))
 
 
 class _CsvRows:
@@ -118,9 +135,7 @@ class _CsvRows:
 
     def __init__(self, header: str) -> None:
         first, end, names = header.rpartition("\n")
-        self._delimiter = first[4:] or find_delimiter(
-            names, lambda cells: sum(guess_parameter(cell) is not None for cell in cells)
-        )
+        self._delimiter = _delimiter_of(header)
         two = _CELL.format(re.escape(self._delimiter)) * len(REPORTED)
         before = self._delimiter.join((*REPORTED, ""))
         self._former = re.compile(two) if names.startswith(before) else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from itertools import chain, count
 from pathlib import Path
 
 
@@ -11,6 +12,13 @@ def same_file(path: Path, other: Path) -> bool:
     if path.exists() and other.exists():
         return path.samefile(other)
     return os.path.realpath(path) == os.path.realpath(other)
+
+
+def free_name(name: str) -> str:
+    """Return a file's name, with a number where there is such a file already, to be proposed for a new one."""
+    path = Path(name)
+    others = (f"{path.stem}{number}{path.suffix}" for number in count(2))
+    return next(found for found in chain([name], others) if not Path(found).exists())
 
 
 def is_database(path: Path) -> bool:

@@ -242,7 +242,7 @@ async def _end_of(job: Job, report: BulkReport, total: int | None, *, resumed: b
         kept,
         job.journal,
         waited=waited,
-        partial=job.rows.partial.lines() if job.rows.ended else (),
+        partial=(*job.rows.findings.lines(), *(job.rows.partial.lines() if job.rows.ended else ())),
         identify=job.label == "identify",
         unit=job.unit,
     )

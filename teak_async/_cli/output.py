@@ -54,7 +54,7 @@ def check_replaceable(path: Path, *, overwrite: bool) -> None:
         InputError: when it holds something, such as the results of an earlier run.
     """
     if not overwrite and path.is_file() and path.stat().st_size:
-        raise InputError(f"{path}: exists already, and is not of this run; name another file, or give --overwrite")
+        raise InputError(f"{path}: exists already; name another file, or give --overwrite")
 
 
 def check_output(path: Path | None, rows: RowSource, journal: Path | None, *, overwrite: bool) -> None:

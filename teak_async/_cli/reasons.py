@@ -138,7 +138,9 @@ def _remove_values(message: str, values: Collection[str]) -> tuple[str, list[str
     """Return a message with a mark in place of each value, and the values."""
     removed: list[str] = []
     # A value of several tokens, such as an id with a blank, is one value all the same.
-    whole = max((value for value in values if value in message and not _TOKEN.fullmatch(value)), key=len, default="")
+    # The cell `why` of an earlier export may be the message itself, and hides nothing of it.
+    inside = (value for value in values if value in message and value != message and not _TOKEN.fullmatch(value))
+    whole = max(inside, key=len, default="")
     known = {*values, _WHOLE}
 
     def replace(found: re.Match[str]) -> str:

@@ -11,6 +11,7 @@ from attrs import frozen
 from teak_async._bulk.outcomes import BulkReport
 
 from .counts import Counts
+from .files import free_name
 from .progress import RATE_WINDOW, format_duration
 from .wrap import COMMAND
 
@@ -170,5 +171,5 @@ def retry_hint(journal: Path | None, unit: str) -> list[str]:
         return [f"{again}take their lines out of the input, correct them, and run them by themselves"]
     return [
         f"{again}write them to a file, correct that file, and run it with a new journal:",
-        f"{COMMAND}teak-async report {shlex.quote(str(journal))} --failed failed.csv",
+        f"{COMMAND}teak-async report {shlex.quote(str(journal))} --failed {free_name('failed.csv')}",
     ]

@@ -68,7 +68,8 @@ def describe_extent(path: str | Path) -> str:
     if ends[0] is None:
         return "no row was read yet"
     first, last = ends[:2] if ends[0] else ends[2:]
-    return f"the rows that were read are {'lines' if ends[0] else 'rows'} {first:,} to {last:,} of the input"
+    places = f"{'lines' if ends[0] else 'rows'} {first:,} to {last:,}"
+    return f"the rows that were read are {places} of the input; later ones were not sent"
 
 
 def _select(path: str | Path, where: str, *values: object) -> Iterator[PastRow]:

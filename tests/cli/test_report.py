@@ -232,6 +232,41 @@ async def test_failed_rows_fail_again_as_before(tmp_path: Path, name: str, text:
     assert counts == [3, 3]
 
 
+async def test_a_run_says_which_values_it_took_as_empty(tmp_path: Path) -> None:
+    """As a dry run does: `nan` may have been an address."""
+    _, said = await run(tmp_path, "user_id,country_code,client_ip\np1,DE,nan\np2,DE,\np3,DE,NULL\n", code=0)
+    assert "taken as empty" in said
+    assert "2, the first in line 2, client_ip 'nan'" in said
+
+
+def test_a_file_without_a_header(tmp_path: Path) -> None:
+    """Its first row is no header, and the remedy is not to leave it out."""
+    (tmp_path / "in.csv").write_text("player-1,US\nplayer-2,US\n")
+    ended = invoke("identify", tmp_path / "in.csv", "--dry-run", TEAK_GAME_ID=GAME_ID, TEAK_SECRET_KEY=SECRET_KEY)
+    assert ended.code == 2
+    assert ended.err.endswith("If this is a row, the header line is missing: put one before it, such as user_id,client_ip\n")
+
+
+async def test_failed_rows_can_be_run_as_the_report_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Again and again: with the option for columns that are left out, under names that are free, and each time with reasons."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "in.csv").write_text("n,player,country_code,timezone_id\n0,,DE,UTC\n1,p1,DE,Mars/P1\n2,p2,DE,UTC\n")
+    options = "--column", "user_id=player", "--ignore-extra", "--journal", "run.db"
+    async with fast_sandbox() as server:
+        ended = await ask(server, "identify", "in.csv", *options)
+        for number in range(3):
+            assert ended.code == 1
+            assert ended.err.count("user_id: must not be empty") == 1
+            assert "Mars/P1 is not a recognized IANA timezone name" in ended.err
+            proposed = next(line.split()[1:] for line in ended.err.splitlines() if " --failed " in line)
+            told = invoke(*proposed)
+            assert (told.code, proposed[-1]) == (0, "failed.csv" if not number else f"failed{number + 1}.csv")
+            again = shlex.split(told.err.splitlines()[-1])[1:]
+            assert "--ignore-extra" in again
+            ended = await ask(server, *again)
+    assert {name: player.sessions for name, player in server.players.items()} == {"p2": 1}
+
+
 async def test_failed_rows_say_why_in_columns_of_their_own(tmp_path: Path) -> None:
     """A spreadsheet shows the reason and the line before the row itself."""
     journal, _ = await run(tmp_path)
