@@ -5,8 +5,10 @@ a future beside the task; the task ends by itself, by `Exchange.interrupt`, or b
 
     the attempt is            its caller leaves            its session closes
     not begun                 `CallExecutor` discards it: the task never runs, the permit comes back at once
-    begun, unsent             it is cancelled              it is waited for, and may still be sent
+    begun, unsent             it is cancelled              it may still be sent
     sent, or maybe sent       it goes on, `left`           with `left` interrupted at once, else waited for
+
+One that waits for a place (`places`) ends as the session closes.
 """
 
 from __future__ import annotations

@@ -87,6 +87,7 @@ class CallExecutor:
         self._closed.set()
         for callback in list(self.on_close):
             callback()
+        self._transport.end_waiting()
         try:
             self._close_attempts(attempt for attempt in self.under_way.values() if attempt.left)
             if self.under_way and not hurry:
@@ -266,7 +267,9 @@ class CallExecutor:
             result = decode(call.endpoint, call.request, response.status, response.headers, response.body, time.time())
         except TeakError as error:
             if isinstance(error, RateLimited):
-                bucket.record_rate_limit(began, error.retry_after)
+                # The attempt may have waited for a place and a connection first.
+                sent_at = asyncio.get_running_loop().time() - response.round_trip if response.round_trip else began
+                bucket.record_rate_limit(sent_at, error.retry_after)
             elif isinstance(error, UnexpectedResponse) and error.spoils_connection:
                 attempt.exchange.close_connection()
             result = error

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from pathlib import Path
 from time import monotonic
 
@@ -30,6 +31,7 @@ class Places:
         self.size = self._whole = size
         self.used = 0
         self._shrunk_at = 0.0
+        self._ended: Callable[[], Exception] | None = None
         self.waiting: deque[asyncio.Future[None]] = deque()
 
     def try_take(self) -> bool:
@@ -42,9 +44,15 @@ class Places:
         return True
 
     async def take(self) -> None:
-        """Wait for a place."""
+        """Wait for a place.
+
+        Raises:
+            Exception: the one of `end_waiting`, when that was called.
+        """
         if self.try_take():
             return
+        if self._ended is not None:
+            raise self._ended()
         future = asyncio.get_running_loop().create_future()
         self.waiting.append(future)
         try:
@@ -62,6 +70,14 @@ class Places:
             if not future.done():
                 self.used += 1
                 future.set_result(None)
+
+    def end_waiting(self, error: Callable[[], Exception]) -> None:
+        """End all who wait for a place, or will, each with an error of its own."""
+        self._ended = error
+        while self.waiting:
+            future = self.waiting.popleft()
+            if not future.done():
+                future.set_exception(error())
 
     def shrink(self) -> bool:
         """Reduce the places to one less than are used now; return false if that is none."""

@@ -31,7 +31,7 @@ from multidict import MultiMapping
 from yarl import URL
 
 from teak_async._api.codec import Message
-from teak_async.errors import ConnectFailed, TeakError
+from teak_async.errors import ConnectFailed, SessionClosed, TeakError
 
 from .connections import Connector, NoFilesLeft, UnusableConnection, loop_of
 from .deadline import seconds_of
@@ -180,6 +180,10 @@ class Transport:
                 request_class=WatchedRequest,
                 headers=self._headers,
             )
+
+    def end_waiting(self) -> None:
+        """End the exchanges that wait for a place: the session is being closed, and they are unsent."""
+        self._places.end_waiting(lambda: SessionClosed("the session was closed before this call was sent"))
 
     async def close(self) -> None:
         """Close the connection pool, unless it is the caller's."""

@@ -84,7 +84,7 @@ class Wish:
 
 def kept(answer: Answer) -> int:
     """Return the permits that an idle member keeps."""
-    return 1 if answer.members * KEEP <= answer.limit else 0
+    return 1 if answer.members * KEEP <= answer.allowance else 0
 
 
 def floor_of(answer: Answer) -> int:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-from contextlib import closing, suppress
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -64,24 +64,24 @@ class FileGuard:
         self._connection = connection
         self._path = path
         self._file = file
-        self._place = Path.cwd() / path  # by the name that a repeated run takes, so through its links
+        # By the name that a repeated run takes, so through its links. The current directory may be gone.
+        self._place = path if path.is_absolute() else Path.cwd() / path
         self._log, self._index, self._lock = (Path(f"{file}-{end}") for end in ("wal", "shm", "lock"))
         self._damaged = False
         self._checkpoint_at = time.time()
         self._only_in_log = 0
         # A second connection: while it is open, SQLite makes no checkpoint when the first one closes.
         self._keeper = sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True, isolation_level=None)
-        try:
+        with ExitStack() as stack:
+            stack.callback(self._keeper.close)
             index, at = self._keeper.execute("SELECT row, max(at) FROM rows").fetchone()
             self._written = None if index is None else Proof(index, at)
             self._in_file = self._written if self._file_has(self._written) else None
             # No file but the log may be opened beside SQLite: closing it would end the locks that SQLite has on it.
-            self._log_file = self._log.open("rb", buffering=0)
+            self._log_file = stack.enter_context(self._log.open("rb", buffering=0))
             self._header = self._read_header()
             self._entries = {part: _entry_of(part) for part in (self._place, self._log, self._index, self._lock)}
-        except BaseException:
-            self._keeper.close()
-            raise
+            stack.pop_all()  # they stay open
 
     @property
     def log_size(self) -> int:
@@ -119,6 +119,10 @@ class FileGuard:
             JournalError: when it is not.
         """
         self._written = Proof(rows[-1].index, rows[-1].at)
+        if (proof := self._in_file) is not None:
+            # A clock that was set back: what another program brings into the file may then be older than what is there.
+            at = min((row.at for row in rows if row.index == proof.row), default=proof.at)
+            self._in_file = Proof(proof.row, min(at, proof.at))
         self._only_in_log += len(rows)
         self._check_file()
         self._stat(self._lock)

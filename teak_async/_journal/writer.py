@@ -170,6 +170,8 @@ class Writer(threading.Thread):
                 guard.check_after(error)
             except JournalError as cause:
                 return cause
+            except OSError:
+                pass  # the files cannot be looked at either; what SQLite said is what is known
         return self._as_journal_error(error)
 
     def _take(self) -> tuple[list[Write | Read], bool]:

@@ -15,7 +15,17 @@ import pytest
 from scripted import Peer, Server, answering, running
 from support import ROOT
 
-from teak_async import ConnectFailed, ConnectionLost, Delivery, Limits, RetryPolicy, TeakSession, TimedOut, Timeout
+from teak_async import (
+    ConnectFailed,
+    ConnectionLost,
+    Delivery,
+    Limits,
+    RetryPolicy,
+    SessionClosed,
+    TeakSession,
+    TimedOut,
+    Timeout,
+)
 from teak_async._client.places import Places, places_for
 
 
@@ -63,6 +73,27 @@ async def test_few_files_are_enough(files: int, taken: int) -> None:
         )
     assert ran.stdout == "500 {'PlayerSession'}\n", ran.stderr
     assert server.connections <= files
+
+
+async def test_closing_ends_what_waits_for_a_place() -> None:
+    """However many wait: each would take as long as a response."""
+
+    async def slowly(peer: Peer) -> None:
+        while (user := await peer.read()) is not None:
+            await asyncio.sleep(0.1)
+            peer.answer(user)
+
+    with running(server := Server(slowly)):
+        async with session(server.url) as teak:
+            teak._transport._places = Places(2)
+            calls = [asyncio.create_task(teak.identify(f"p{number}", country_code="US")) for number in range(12)]
+            while len(server.users) < 2:
+                await asyncio.sleep(0.01)
+        ended = await asyncio.gather(*calls, return_exceptions=True)
+    closed = [error for error in ended if isinstance(error, SessionClosed)]
+    assert {error.delivery for error in closed} == {Delivery.NOT_SENT}
+    assert len(closed) == 12 - len(server.users) >= 8
+    assert max(server.users.values()) == 1
 
 
 async def test_what_waits_for_a_place_is_unsent() -> None:

@@ -79,6 +79,7 @@ def test_bulk_work_goes_on_at_any_limit(limit: int) -> None:
 def test_an_idle_member_keeps_a_permit_where_there_are_enough() -> None:
     assert kept(evolve(ANSWER, members=50)) == 1
     assert kept(evolve(ANSWER, members=51)) == 0
+    assert kept(evolve(ANSWER, members=50, allowance=199)) == 0
     assert wish(Demand(), 5, ANSWER, 0.0) == Wish(1)
     assert wish(Demand(), 0, ANSWER, 0.0) == Wish(1, ask=1)
 

@@ -12,9 +12,10 @@ from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
+from attrs import evolve
 from support import MANY, identifies, pairs, rows_of
 
-from teak_async import JournalError, TeakSession
+from teak_async import Identify, JournalError, TeakSession
 from teak_async._journal import database, guard, writer
 from teak_async._journal.guard import FileGuard
 from teak_async._journal.row import JournalRow
@@ -253,6 +254,32 @@ async def test_nothing_is_sent_after_an_intent_that_is_not_in_the_file(
         await fast.bulk(identifies(ROWS), journal=path)
     assert sent
     assert not {f"p{index}" for index in sent} & server.players.keys()
+
+
+def test_a_clock_that_is_set_back_is_no_damage(path: Path) -> None:
+    """A row that is written again with an earlier time is in the file once another program has checkpointed the log."""
+    lock, connection = database.acquire_lock(path, path), database.open_database(path, path, {})
+    with closing(lock), closing(connection):
+        written = FileGuard(connection, path, path)
+        for at in (1000.0, 998.0):
+            row = evolve(JournalRow.of(0, Identify("p", country_code="US"), None), at=at)
+            database.write(connection, [row])
+            written.check_written([row])
+            if at == 1000.0:
+                assert written.checkpoint()
+        with closing(sqlite3.connect(path, isolation_level=None)) as other:
+            other.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        written.check_untouched()
+        written.close()
+
+
+async def test_a_journal_in_a_directory_that_is_gone(fast: TeakSession, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A deploy may remove the current directory under a process; a journal with a whole path is elsewhere."""
+    gone = path.with_name("gone")
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    assert (await fast.bulk(identifies(3), journal=path)).succeeded == 3
 
 
 async def test_what_sqlite_does_itself_is_let_pass(fast: TeakSession, server: Sandbox, path: Path) -> None:
