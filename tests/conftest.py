@@ -14,14 +14,16 @@ from typing import Any
 
 import pytest
 import typer.testing
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 from support import FAST, MANY, ROOT, make_loop, session_on
 
 from teak_async import TeakSession
 from teak_async.sandbox import Sandbox
 
-settings.register_profile("many", max_examples=150, deadline=None)
-settings.register_profile("few", max_examples=25, deadline=None)
+patient: dict[str, Any] = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
+"""On a busy machine an example takes long, and says nothing."""
+settings.register_profile("many", max_examples=150, **patient)
+settings.register_profile("few", max_examples=25, **patient)
 settings.load_profile("many" if MANY else "few")
 
 # Typer makes the whole command anew for each call of a test.
