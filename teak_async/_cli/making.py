@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from math import isnan
 from typing import Any
 
@@ -75,10 +75,10 @@ class RowMaker:
         if empty and (unfilled := [name for name in self.schema.filled if name in empty]):
             message = f"the column {unfilled[0]} is empty here; to mean all, leave the column out of the file"
             return [fail(line, source, InvalidRequest(message), parameters.get("user_id"))]
-        calls = self.schema.calls
+        calls: Sequence[RowCallSchema] = self.schema.calls
         if len(calls) > 1:
             # A row without an email has no call on that channel.
-            calls = tuple(call for call in calls if call.key in parameters) or calls
+            calls = [call for call in calls if call.key in parameters] or calls
         if calls[0].key not in parameters:
             # A row without any key gets the first call, whose request is invalid.
             calls = calls[:1]

@@ -275,7 +275,7 @@ class FileGuard:
                 f"what was written before {self._when()} is in the journal, {self._only_in_log:,} rows since then may be lost"
             )
             remedy = f"put a whole log in place of {log}, or repeat the run and follow its message"
-            return JournalError(f"{self._path}: its log, {part.name}, {wrote}; {safe}; {remedy}")
+            return JournalError(f"{self._path}: its log, {self._log.name}, {wrote}; {safe}; {remedy}")
         remedy = "put a copy of the journal back before you repeat the run, else what it lacks is sent again"
         if part is None:
             return JournalError(f"{self._path}: the journal or its log (now {log}) {wrote}; {remedy}")
