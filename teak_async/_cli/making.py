@@ -76,7 +76,7 @@ class RowMaker:
             message = f"the column {unfilled[0]} is empty here; to mean all, leave the column out of the file"
             return [fail(line, source, InvalidRequest(message), parameters.get("user_id"))]
         calls: Sequence[RowCallSchema] = self.schema.calls
-        if len(calls) > 1:
+        if calls[1:]:
             # A row without an email has no call on that channel.
             calls = [call for call in calls if call.key in parameters] or calls
         if calls[0].key not in parameters:
