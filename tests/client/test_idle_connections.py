@@ -281,38 +281,74 @@ def impatient(idle: float, most: int, *headers: str, delay: float = 0.0) -> Call
     return script
 
 
-TRIES = 10
+TRIES = 5
 """Times that a bound is tried which holds on a machine at ease: server and client share a loop, and one that stands still moves
 the server's closes onto the client's sends."""
+STILL = 0.03
+"""Seconds for which the loop may stand still on a machine at ease."""
+
+
+class Ticker:
+    """Notices that the loop stands still.
+
+    Attributes:
+        longest: seconds for which it did, at most.
+    """
+
+    longest = 0.0
+
+    async def run(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            began = loop.time()
+            await asyncio.sleep(0.005)
+            self.longest = max(self.longest, loop.time() - began - 0.005)
+
+
+async def _tried(attempt: Callable[[], Awaitable[int]], most: int) -> None:
+    """Have an attempt end with at most so many failures, as it does wherever the loop does not stand still."""
+    counts: list[int] = []
+    stills: list[float] = []
+    while len(counts) < TRIES and (not counts or counts[-1] > most):
+        ticker = Ticker()
+        ticking = asyncio.create_task(ticker.run())
+        counts.append(await attempt())
+        ticking.cancel()
+        stills.append(ticker.longest)
+    if min(counts) > most and min(stills) > STILL:
+        pytest.skip(f"the machine was too busy in each of {TRIES} tries: the loop stood still for {min(stills):.2f} s")
+    assert min(counts) <= most
 
 
 async def test_a_server_that_closes_idle_connections_early() -> None:
     """Of a thousand identifies, some just when the server closes, at most one in a hundred ends in doubt."""
-    counts: list[int] = []
-    while len(counts) < TRIES and (not counts or counts[-1] > 10):
+
+    async def attempt() -> int:
         pauses = iter([number % 13 * 0.008 for number in range(2000)])
         with running(server := Server(impatient(0.05, 20))):
             async with session(server.url, retry=RetryPolicy(initial_wait=0.01)) as teak:
-                failures = await _identify_all(teak, 1000, lambda: next(pauses))  # noqa: B023 - done within the round
+                failures = await _identify_all(teak, 1000, lambda: next(pauses))
         assert {failure.delivery for failure in failures} <= {Delivery.UNKNOWN}
         assert max(server.users.values()) == 1
         assert len(server.users) >= 1000 - len(failures)
-        counts.append(len(failures))
-    assert min(counts) <= 10
+        return len(failures)
+
+    await _tried(attempt, 10)
 
 
 async def test_a_far_server_that_closes_idle_connections_early() -> None:
     """With 10 ms each way the close and the next request cross; after a few of them its time is learnt."""
-    counts: list[int] = []
-    while len(counts) < TRIES and (not counts or counts[-1] > 40):
+
+    async def attempt() -> int:
         pauses = iter([0.005 * (number % 11) for number in range(2000)])
         with running(far := Server(impatient(0.05, 20))), running(near := Server(_delayed(far, 0.01))):
             async with session(near.url, retry=RetryPolicy(initial_wait=0.01)) as teak:
-                failures = await _identify_all(teak, 1000, lambda: next(pauses), width=20)  # noqa: B023 - as above
+                failures = await _identify_all(teak, 1000, lambda: next(pauses), width=20)
         assert {failure.delivery for failure in failures} <= {Delivery.UNKNOWN}
         assert max(far.users.values()) == 1
-        counts.append(len(failures))
-    assert min(counts) <= 40  # on a machine at ease fewer than ten
+        return len(failures)
+
+    await _tried(attempt, 40)  # on a machine at ease fewer than ten
 
 
 def _write(writer: asyncio.StreamWriter, data: bytes) -> None:
