@@ -106,9 +106,10 @@ class SeenPlayers:
             self._database.execute("PRAGMA cache_size = -16384")
             self._database.execute("CREATE TABLE seen (player PRIMARY KEY, again INTEGER) WITHOUT ROWID")
             self._database.execute("BEGIN")
-        insert = "INSERT INTO seen (player) VALUES (?1) ON CONFLICT (player) DO UPDATE SET again = min(coalesce(again, ?2), ?2)"
+        insert = "INSERT INTO seen (player) VALUES (?) ON CONFLICT (player) DO UPDATE SET again = min(ifnull(again, ?), ?)"
         # Sorted, the keys touch each page of the table once.
-        self._database.executemany(insert, sorted(self._waiting.items()))
+        rows = [(digest, line, line) for digest, line in sorted(self._waiting.items())]
+        self._database.executemany(insert, rows)
         self._waiting.clear()
 
 

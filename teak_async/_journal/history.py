@@ -52,13 +52,13 @@ def iter_in_states(path: str | Path, *states: str) -> Iterator[PastRow]:
 
 def iter_at_line(path: str | Path, line: int) -> Iterator[PastRow]:
     """Yield the rows of a line of the input; of an input without lines, of that place, from 0."""
-    return _select(path, "line = ?1 AND line > 0 OR row = ?1 AND line = 0", line)
+    return _select(path, "line = ? AND line > 0 OR row = ? AND line = 0", line, line)
 
 
 def iter_of_user(path: str | Path, user_id: str) -> Iterator[PastRow]:
     """Yield all calls of a player's rows, and rows without a player whose source contains the id."""
-    found = "SELECT row FROM rows WHERE user_id = ?1 OR user_id IS NULL AND instr(source, ?1)"
-    return _select(path, f"row IN ({found})", user_id)
+    found = "SELECT row FROM rows WHERE user_id = ? OR user_id IS NULL AND instr(source, ?)"
+    return _select(path, f"row IN ({found})", user_id, user_id)
 
 
 def describe_extent(path: str | Path) -> str:
