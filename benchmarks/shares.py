@@ -73,6 +73,9 @@ class MemoryLedger:
     async def close(self) -> None:
         """There is nothing to close."""
 
+    def abandon(self) -> None:
+        """As above."""
+
 
 class Fleet:
     """Members of one limit before one server.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import sys
 from contextlib import suppress
 
@@ -31,7 +32,7 @@ def run_sandbox(server_options: ServerOptions, fault_options: FaultOptions) -> N
     except ValueError as error:
         raise fail(str(error)) from None
     except OSError as error:
-        reason = str(error.strerror).rpartition(": ")[2]
+        reason = re.sub(r"^\[errno \d+\] ", "", str(error.strerror).rpartition(": ")[2])  # from Python 3.13 on
         remedy = "name another --port, 0 for a free one, or another --host"
         raise fail(f"cannot listen at {server_options.host}:{server_options.port}: {reason}; {remedy}") from None
     typer.echo(_describe_traffic(server))

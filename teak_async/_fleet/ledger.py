@@ -222,6 +222,10 @@ class Ledger(Protocol):
         """Close what is open."""
         ...
 
+    def abandon(self) -> None:
+        """Close what can be closed without the loop, which may be gone."""
+        ...
+
 
 def apply(state: State | None, sync: Sync, now: int) -> tuple[State, Answer | None]:
     """Apply one sync to the state of a bucket, which is changed; return the state and the answer.

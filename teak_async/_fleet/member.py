@@ -162,6 +162,7 @@ class Member:
         if self._task is not None:
             with suppress(RuntimeError):  # the loop is closed
                 self._loop.call_soon_threadsafe(self._task.cancel)
+        self._ledger.abandon()
 
     def take_over(self, killed: str) -> None:
         """Take over the permits of the member whose bulk run was killed."""

@@ -17,6 +17,7 @@ import sqlite3
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -81,7 +82,12 @@ class SqliteLedger:
 
     async def close(self) -> None:
         """Close the file, without waiting for a sync that is under way."""
-        self._thread.submit(self._drop)
+        self.abandon()
+
+    def abandon(self) -> None:
+        """Have the thread close the file."""
+        with suppress(RuntimeError):  # Python ends, or it is closed already
+            self._thread.submit(self._drop)
         self._thread.shutdown(wait=False)
 
     async def _run(self, work: Callable[[], T]) -> T:

@@ -122,6 +122,9 @@ class ValkeyLedger:
         with suppress(Exception):
             await self._client.aclose()
 
+    def abandon(self) -> None:
+        """Its connections end with it."""
+
     @asynccontextmanager
     async def _translate(self) -> AsyncIterator[None]:
         try:
