@@ -267,7 +267,7 @@ def test_a_request_is_final_for_type_checkers() -> None:
     """Mypy would complain of a comment that nothing needs."""
     with pytest.raises(TypeError, match="Arrival cannot be a subclass of Identify"):
 
-        class Arrival(Identify):  # type: ignore[misc]
+        class Arrival(Identify):  # type: ignore[misc] # final
             pass
 
 

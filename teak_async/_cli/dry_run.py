@@ -234,6 +234,6 @@ def describe_dry_run(dry_run: DryRun) -> str:
             "cannot be sent": dry_run.invalid,
             "left by the deadline": dry_run.late,
         }
-        told = ", ".join(f"{count:,} {cause}" for cause, count in causes.items() if count)
-        lines.append(f"even if all that it sends succeeds, the run ends with exit code {dry_run.exit}: {told}")
+        listed = ", ".join(f"{count:,} {cause}" for cause, count in causes.items() if count)
+        lines.append(f"even if all that it sends succeeds, the run ends with exit code {dry_run.exit}: {listed}")
     return "\n".join([*lines, "Nothing was sent."])

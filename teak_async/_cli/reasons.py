@@ -13,7 +13,7 @@ from typing import Any
 from attrs import define, field, frozen
 
 MAX_REASONS = 1000
-"""Reasons that are told apart; further ones are counted together, by state."""
+"""Reasons that are counted one by one; further ones are counted together, by state."""
 WORDS = {"in_doubt": "in doubt", "not_sent": "of those not sent"}
 """States in words. Of the calls that nobody has sent, most have no reason: the run ended before it came to them."""
 SHOWN = 10

@@ -35,7 +35,7 @@ SPARE = 0.01
 LOOK = 0.005
 """Seconds until permits that came back are looked for again at the least."""
 HOLDER = 0.8
-"""Seconds until the next sync of a member that holds more than the permit it keeps, or hears that such a one is missed; the
+"""Seconds until the next sync of a member that holds more than the permit it keeps, or learns that such a one is missed; the
 ledger expects one each second."""
 QUIET = 2.0
 """Seconds until the next sync of a member that was idle for a moment."""

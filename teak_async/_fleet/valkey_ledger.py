@@ -58,9 +58,9 @@ class ValkeyLedger:
     def __init__(self, address: str) -> None:
         try:
             from redis import asyncio as client  # noqa: PLC0415 - an extra
-            from redis import exceptions  # noqa: PLC0415
-            from redis.asyncio.retry import Retry  # noqa: PLC0415
-            from redis.backoff import NoBackoff  # noqa: PLC0415
+            from redis import exceptions  # noqa: PLC0415 - as above
+            from redis.asyncio.retry import Retry  # noqa: PLC0415 - as above
+            from redis.backoff import NoBackoff  # noqa: PLC0415 - as above
         except ModuleNotFoundError:
             raise LedgerError("share= with Valkey or Redis needs an extra: pip install 'teak_async[redis]'") from None
         self.name = show(address)

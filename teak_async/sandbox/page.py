@@ -109,7 +109,7 @@ class Page:
         response = web.StreamResponse(headers={**HEADERS, "Content-Type": "text/event-stream"})
         await response.prepare(request)
         view = View(self._sandbox, self._recording, request.query.get("find", ""))
-        # What does not change is told once.
+        # What does not change is sent once.
         about = {
             "run": self._run,
             "url": self._sandbox.url,
@@ -154,8 +154,8 @@ class Page:
             sandbox.fail_next(call, fault)
 
 
-def _event(told: Mapping[str, Any]) -> bytes:
-    return b"data: " + json.dumps(told).encode() + b"\n\n"
+def _event(data: Mapping[str, Any]) -> bytes:
+    return b"data: " + json.dumps(data).encode() + b"\n\n"
 
 
 def _respond_text(status: int, text: str) -> web.Response:

@@ -164,12 +164,12 @@ class Sandbox:
         self._next[path].extend(faults)
 
     def pending(self) -> dict[str, list[Fault]]:
-        """Return what `fail_next` was told and has not come to pass, by the keys of `CALLS`."""
+        """Return what `fail_next` was asked for and has not come to pass, by the keys of `CALLS`."""
         waiting = {name: list(self._next[path]) for name, path in self.calls.items()}
         return {name: faults for name, faults in waiting.items() if faults}
 
     def forget_pending(self) -> None:
-        """Let nothing of what `fail_next` was told come to pass."""
+        """Let nothing of what `fail_next` was asked for come to pass."""
         for faults in self._next.values():
             faults.clear()
 

@@ -93,8 +93,8 @@ class View:
 
     def _describe_path(self, path: str, now: float) -> dict[str, Any]:
         seen, minute = self._sandbox.seen[path], self._minutes.get(path)
-        told = {"path": path, "limit": self._sandbox.limits[path], "requests": seen.requests, "busiest": seen.busiest}
-        return told if minute is None else told | {"rate_limited": seen.rate_limited} | minute.look(now)
+        entry = {"path": path, "limit": self._sandbox.limits[path], "requests": seen.requests, "busiest": seen.busiest}
+        return entry if minute is None else entry | {"rate_limited": seen.rate_limited} | minute.look(now)
 
     def _describe_players(self) -> dict[str, Any]:
         game = self._sandbox.game
@@ -117,17 +117,17 @@ def _find_players(game: Game, find: str) -> Iterator[str]:
 def _describe_player(game: Game, user_id: str) -> dict[str, Any]:
     player = game.players.get(user_id)
     exclusion = game.exclusion_of(user_id)
-    told: dict[str, Any] = {"user_id": user_id, "sessions": 0, "states": []}
+    entry: dict[str, Any] = {"user_id": user_id, "sessions": 0, "states": []}
     if player is not None:
         subscriptions: dict[str, Subscription | Address] = {**player.channels}
         if player.email is not None and (address := game.addresses.get(player.email.casefold())) is not None:
             subscriptions["email"] = address
         states = [part for channel, one in subscriptions.items() for part in _describe_states(channel, one)]
-        told |= {"sessions": player.sessions, "email": player.email, "states": states}
+        entry |= {"sessions": player.sessions, "email": player.email, "states": states}
     if exclusion is not None:
         until = exclusion.expire_at
-        told["excluded"] = "for good" if until is None else f"until {until.isoformat(' ', 'minutes')}"
-    return told
+        entry["excluded"] = "for good" if until is None else f"until {until.isoformat(' ', 'minutes')}"
+    return entry
 
 
 def _describe_states(channel: str, subscription: Subscription | Address) -> Iterator[tuple[str, str]]:

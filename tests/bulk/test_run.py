@@ -532,7 +532,7 @@ async def test_an_outcome_names_its_player_and_a_report_the_first_error(teak: Te
         outcomes = {outcome.index: outcome async for outcome in run}
     assert [outcomes[index].user_id for index in range(4)] == ["p1", "p2", "p3", None]
     assert run.report.first_error in (wrong, outcomes[2].error)
-    report = await teak.bulk([{"user_id": "p1"}])  # type: ignore[list-item]
+    report = await teak.bulk([{"user_id": "p1"}])  # type: ignore[list-item] # a slip that is tried
     assert (report.failed, str(report.first_error)) == (
         1,
         "not a request: dict; make an Identify, GetSubscription or another of teak_async.models",

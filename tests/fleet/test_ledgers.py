@@ -253,7 +253,7 @@ async def test_a_sync_that_fails_changes_nothing(tmp_path: Path) -> None:
     ledger = SqliteLedger(tmp_path / "ledger.db")
     await ledger.open()
     with pytest.raises(TypeError):
-        await ledger.sync({"a": Sync("h:1:a", 1, 10, holding=3), "b": Sync("h:1:a", 1, 10, holding=None)})  # type: ignore[arg-type]
+        await ledger.sync({"a": Sync("h:1:a", 1, 10, holding=3), "b": Sync("h:1:a", 1, 10, holding=None)})  # type: ignore[arg-type] # it fails
     assert await ledger.read() == {}
     (answer,) = (await ledger.sync({"a": Sync("h:1:b", 1, 10)})).values()
     assert answer.members == 1
