@@ -39,6 +39,8 @@ class SignalListener:
     def __init__(self) -> None:
         self._exit_message = "nothing was sent"
         self._reactions: list[Reaction] = []
+        # Held while the process ends: what takes the signals over then would begin to send after it was said that nothing was.
+        self._lock = threading.RLock()
         self._last_sighup = -inf
         self._former: dict[int, Any] = {}
         self._former_descriptor = -1
@@ -90,7 +92,8 @@ class SignalListener:
     @contextmanager
     def hand_to(self, react: Reaction) -> Iterator[None]:
         """Hand signals to a function, in the thread that receives them. Listen meanwhile if nothing else has begun to."""
-        self._reactions.append(react)
+        with self._lock:
+            self._reactions.append(react)
         begins = not self.listening
         if begins:
             self.begin()
@@ -99,7 +102,8 @@ class SignalListener:
         finally:
             if begins:
                 self.end()
-            self._reactions.remove(react)
+            with self._lock:
+                self._reactions.remove(react)
 
     def exit_process(self) -> None:
         """End the process at once, with one line on standard error."""
@@ -130,10 +134,12 @@ class SignalListener:
             before, self._last_sighup = self._last_sighup, time.monotonic()
             if self._last_sighup - before < SAME_WITHIN:
                 return
-        if not self._reactions:
-            self.exit_process()
+        with self._lock:
+            if not self._reactions:
+                self.exit_process()
+            react = self._reactions[-1]
         try:
-            self._reactions[-1](number)
+            react(number)
         except RuntimeError:  # the event loop that would react is closed
             self.exit_process()
 

@@ -528,6 +528,29 @@ def test_a_loop_that_has_ended() -> None:
     assert (ended.returncode, ended.stderr) == (130, "teak-async: interrupted; nothing was sent\n")
 
 
+SLOWLY = """
+import os, signal, time
+from teak_async._cli.signals import LISTENER
+say = os.write
+def slowly(*arguments):
+    say(*arguments)
+    time.sleep(0.5)
+os.write = slowly
+LISTENER.begin()
+os.kill(os.getpid(), signal.SIGTERM)
+time.sleep(0.2)
+with LISTENER.hand_to(print):
+    print("a row was sent", flush=True)
+time.sleep(60)
+"""
+
+
+def test_nothing_is_sent_after_that_was_said() -> None:
+    """A signal just before a run takes the signals over ends the process, and the run does not begin meanwhile."""
+    ended = subprocess.run([sys.executable, "-c", SLOWLY], capture_output=True, text=True, timeout=WAIT, check=False, cwd=ROOT)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (130, "", "teak-async: interrupted; nothing was sent\n")
+
+
 @pytest.mark.parametrize("number", SOME_SIGNALS)
 async def test_while_no_server_is_there(tmp_path: Path, path: Path, number: int) -> None:
     """A run that waits for its server ends as any other, and nothing is failed or in doubt for it."""
@@ -541,7 +564,7 @@ async def test_while_no_server_is_there(tmp_path: Path, path: Path, number: int)
         assert time.monotonic() - sent < 2
     assert (ended.code, ended.out) == (130, "")
     if path.is_file() and path.stat().st_size:  # on a slow machine the journal was not made yet
-        assert {state for _, state in rows_of(path)} <= {"not_sent"}
+        assert {state for _, state in rows_of(path)} <= {"not_sent"}, ended.err
 
 
 NIGHTLY = """
