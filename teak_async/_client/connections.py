@@ -7,8 +7,8 @@ for too long. Just before the first byte of a request the system is asked again 
 
 Rules of this module:
 
-- All that depends on aiohttp's private attributes is here: `Connection.protocol` with its `should_close`, its
-  `set_exception`, and `ClientSession._loop`. A test names each of them and fails when it goes.
+- All that depends on aiohttp's private attributes is here: `Connection.protocol` with its `should_close`, and
+  `ClientSession._loop`. A test names each of them and fails when it goes.
 - A connection is used again only when the last byte that came on it was its response's, see `ConnectionWatch.record_response`.
 """
 
@@ -258,12 +258,6 @@ class Connector(aiohttp.TCPConnector):
                 transport.set_protocol(watch)
                 return connection
             connection.close()
-
-
-def fail(connection: Connection, error: Exception) -> None:
-    """Raise an error in the caller that waits for the response on a connection."""
-    if connection.protocol is not None:
-        connection.protocol.set_exception(error)
 
 
 def loop_of(http: aiohttp.ClientSession) -> asyncio.AbstractEventLoop | None:

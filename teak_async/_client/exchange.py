@@ -1,8 +1,4 @@
-"""One request on the wire: what is known of it, its timeout, and how aiohttp reports it.
-
-Theory of operation. aiohttp passes only the body from the caller to the request; a request without a body has a
-middleware instead. By one of them `WatchedRequest` finds its `Exchange`, and notifies it of the connection and of the first
-byte.
+"""One request on the wire: what is known of it, and its timeout.
 
 Rules of this module:
 
@@ -14,22 +10,22 @@ from __future__ import annotations
 
 import asyncio
 from time import monotonic
-from typing import Any
 
 import aiohttp
 
 from teak_async.errors import TeakError
 
-from .connections import ConnectionWatch, NoFilesLeft, UnusableConnection, fail
+from .connections import ConnectionWatch, NoFilesLeft, UnusableConnection
 from .failures import Route, translate
 
 _NOWHERE = Route()
 
 
 class Exchange:
-    """What is known of one request on the wire. It is also the middleware that watches it.
+    """What is known of one request on the wire. It is also the middleware that keeps aiohttp from repeating it.
 
     Attributes:
+        body: that of the request; `None` for one without.
         exact: whether `sent_at` can be known: the connection pool is the session's own.
         sent_at: `time.monotonic()` just before the first byte; `None` before that.
         warm: whether the connection had carried a response before.
@@ -39,12 +35,13 @@ class Exchange:
         unsent: whether certainly no byte was sent, and none will be unless the exchange goes on.
     """
 
-    __slots__ = ("_refused_write", "_route", "_timer", "connection", "error", "exact", "sent_at", "task", "warm")
+    __slots__ = ("_refused_write", "_route", "_timer", "body", "connection", "error", "exact", "sent_at", "task", "warm")
 
     def __init__(self, timer: ResponseTimer, *, exact: bool, route: Route = _NOWHERE) -> None:
         self.exact = exact
         self._timer = timer
         self._route = route
+        self.body: bytes | None = None
         self.task: asyncio.Task[None] | None = None
         self.connection: ConnectionWatch | None = None
         self.error: TeakError | None = None
@@ -59,29 +56,23 @@ class Exchange:
     def unsent(self) -> bool:
         return self.exact and (self.sent_at is None or self._refused_write)
 
-    def connect(self, connection: ConnectionWatch, loop_now: float) -> None:
-        """Record its connection: the request is written in the next step."""
-        self.connection = connection
-        self.warm = connection.requests > 0
-        self._timer.watch(self, loop_now)
-        # The loop's time may be that of the turn's beginning (uvloop), and a round trip too long would break the limits.
-        self.sent_at = monotonic()
-
-    def write(self) -> None:
-        """Record that the first byte is written now.
+    def prepare_write(self, connection: ConnectionWatch, loop_now: float) -> None:
+        """Record its connection, and that the first byte is written now.
 
         Raises:
             UnusableConnection: when it cannot be written; nothing was.
             aiohttp.ClientConnectionError: as above, on a connection just made.
         """
-        assert self.connection is not None
-        self.sent_at = now = monotonic()
-        if not self.connection.ask(now):
-            self.sent_at = None
-            self._timer.forget(self)
+        self.connection = connection
+        self.warm = connection.requests > 0
+        # The loop's time may be that of the turn's beginning (uvloop), and a round trip too long would break the limits.
+        now = monotonic()
+        if not connection.ask(now):
             if self.warm:
                 raise UnusableConnection
             raise aiohttp.ClientConnectionError
+        self._timer.watch(self, loop_now)
+        self.sent_at = now
 
     def note_refusal(self) -> None:
         """Record a write of which the system took nothing."""
@@ -114,8 +105,6 @@ class Exchange:
         self.task = None
 
     async def __call__(self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
-        if isinstance(request, WatchedRequest):
-            request.exchange = self
         try:
             return await handler(request)
         except (UnusableConnection, NoFilesLeft):
@@ -164,47 +153,3 @@ class ResponseTimer:
             del self._due[exchange]
             # After a stall of the loop the response may be in the socket: one turn reads it, the next processes it.
             loop.call_soon(loop.call_soon, exchange.expire)
-
-
-class Body(aiohttp.BytesPayload):
-    """A body with its exchange, since aiohttp passes nothing else to the request."""
-
-    def __init__(self, body: bytes, exchange: Exchange) -> None:
-        super().__init__(body, content_type="application/json")
-        self.exchange = exchange
-
-
-class WatchedRequest(aiohttp.ClientRequest):
-    """A request that notes in its exchange when it is written."""
-
-    exchange: Exchange | None = None
-    watch: ConnectionWatch | None = None
-
-    def send(self, conn: aiohttp.connector.Connection) -> Any:
-        body, watch = self.body, self.watch
-        if isinstance(body, Body):
-            self.exchange = body.exchange
-        exchange = self.exchange
-        assert exchange is not None
-        if watch is None or conn.transport is None:
-            raise aiohttp.ClientConnectionError  # it was lost just after it was made: the call is unsent
-        exchange.connect(watch, self.loop.time())
-        # A body is written by a task of aiohttp's, after this.
-        return super().send(conn) if body else self._send_head(exchange, conn)
-
-    async def _send_head(self, exchange: Exchange, conn: aiohttp.connector.Connection) -> aiohttp.ClientResponse:
-        exchange.write()
-        response = await super().send(conn)
-        exchange.note_refusal()
-        return response
-
-    async def write_bytes(self, writer: Any, conn: aiohttp.connector.Connection, content_length: int | None = None) -> None:
-        exchange = self.exchange
-        assert exchange is not None
-        try:
-            exchange.write()
-        except (UnusableConnection, aiohttp.ClientConnectionError) as error:
-            fail(conn, error)
-            return
-        await super().write_bytes(writer, conn, content_length)
-        exchange.note_refusal()

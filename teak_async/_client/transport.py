@@ -10,7 +10,7 @@ Rules of this module:
 - On the session's own connection pool the instant before the first byte is known. So "not sent" is certain, and round
   trips are measured without the time for connecting. On a caller's `aiohttp.ClientSession` the kind of exception decides:
   less is known to be unsent, and no credit is earned.
-- A response is small. One that is larger than `MAX_BODY` is not read to its end.
+- A response is small. One that is larger than `MAX_BODY` (`request`) is not read to its end.
 - The work for each call is kept short: one timer for all exchanges, request headers once for the session, response headers
   read on demand. Each of these was measured (`python -m benchmarks cpu`).
 """
@@ -35,15 +35,14 @@ from teak_async.errors import ConnectFailed, SessionClosed, TeakError
 
 from .connections import Connector, NoFilesLeft, UnusableConnection, loop_of
 from .deadline import seconds_of
-from .exchange import Body, Exchange, ResponseTimer, WatchedRequest
+from .exchange import Exchange, ResponseTimer
 from .failures import Route
 from .places import Places, places_for
 from .proxy import find_proxy
+from .request import WatchedRequest, WatchedResponse, read_body
 
 HEADERS = ("Content-Type", "Date", "Location", "Retry-After")
 """The headers of a response that are read."""
-MAX_BODY = 1 << 20
-"""Bytes of a response that are read at most; Teak's have a few hundred."""
 
 
 @frozen(kw_only=True)
@@ -178,7 +177,7 @@ class Transport:
                 connector=Connector(self._tls),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 request_class=WatchedRequest,
-                headers=self._headers,
+                headers={"Host": URL(self._base).host_port_subcomponent or ""} | self._headers,
             )
 
     def end_waiting(self) -> None:
@@ -248,10 +247,11 @@ class Transport:
         assert self._http is not None
         if self._http.closed:
             raise ConnectFailed("the aiohttp.ClientSession that was given as http is closed")
+        exchange.body = message.body
         response = await self._http.request(
             message.method,
             self._url(message),
-            data=None if message.body is None else Body(message.body, exchange),
+            data=exchange if self._ours else _payload(message.body),
             headers=None if self._ours else self._headers,
             timeout=self._connecting,
             middlewares=(exchange,) if message.body is None else (),
@@ -260,14 +260,17 @@ class Transport:
             auto_decompress=False,
             **self._proxy,
         )
-        body = await _read(response)
+        if isinstance(response, WatchedResponse):
+            fields, body = response.fields, response.body
+        else:
+            fields, body = response.headers, await _read(response)
         round_trip = 0.0
         if exchange.sent_at is not None:
             now = monotonic()
             round_trip = now - exchange.sent_at
             if exchange.connection is not None:
-                exchange.connection.record_response(now, round_trip, body, response.headers)
-        headers = RedactedHeaders(response.headers, self._redact)
+                exchange.connection.record_response(now, round_trip, body, fields)
+        headers = RedactedHeaders(fields, self._redact)
         return RawResponse(response.status, headers, self._redact(body), round_trip, exchange.warm)
 
     def _url(self, message: Message) -> URL:
@@ -275,25 +278,20 @@ class Transport:
         return URL(f"{address}?{message.query}" if message.query else address, encoded=True)
 
 
+def _payload(body: bytes | None) -> aiohttp.Payload | None:
+    return None if body is None else aiohttp.BytesPayload(body, content_type="application/json")
+
+
 async def _read(response: aiohttp.ClientResponse) -> bytes:
-    if response.content.is_eof():
-        # It came whole with the headers, as Teak's responses do.
-        return response.content.read_nowait()
-    parts: list[bytes] = []
-    size = 0
+    """Read the response of a caller's pool; one that is not read to its end is closed."""
     try:
-        async for part in response.content.iter_any():
-            parts.append(part)
-            size += len(part)
-            if size > MAX_BODY:
-                break
-        else:
-            return b"".join(parts)
+        body = await read_body(response.content)
     except BaseException:
         response.close()
         raise
-    response.close()
-    return b""  # half of it says nothing, and may end within the secret, where it would not be redacted
+    if body is None:
+        response.close()
+    return body or b""
 
 
 def _check_options(http: object, tls: object) -> None:

@@ -506,7 +506,9 @@ async def test_what_is_used_of_aiohttp_inside_is_there() -> None:
     protocol, transport = seen  # of any type: their attributes are what is asked
     assert transport is not None
     assert isinstance(protocol.should_close, bool)
-    assert callable(protocol.set_exception)
     assert "should_close" in vars(type(protocol))
-    assert hasattr(aiohttp.ClientRequest, "send")
-    assert hasattr(aiohttp.ClientRequest, "write_bytes")
+    assert callable(protocol.read)
+    for name in ("update_headers", "update_body_from_data", "send"):
+        assert callable(getattr(aiohttp.ClientRequest, name)), f"aiohttp calls {name}, which `WatchedRequest` replaces"
+    for name in ("start", "close"):
+        assert callable(getattr(aiohttp.ClientResponse, name)), f"aiohttp calls {name}, which `WatchedResponse` replaces"

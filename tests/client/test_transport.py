@@ -23,7 +23,8 @@ from teak_async import (
     Timeout,
     UnexpectedResponse,
 )
-from teak_async._client.transport import MAX_BODY, RedactedHeaders
+from teak_async._client.request import MAX_BODY
+from teak_async._client.transport import RedactedHeaders
 
 SECRET = "canary/secret+key=31"
 BODY = sample("identify.201")
