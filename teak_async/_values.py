@@ -132,7 +132,7 @@ _KINDS: tuple[tuple[str, str], ...] = (
 )
 
 
-_IPV4 = re.compile(r"(?:(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])(?:\.(?!\Z)|\Z)){4}")
+_IPV4 = re.compile(r"\.".join(["(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"] * 4))
 
 
 def kind_of_address(text: str) -> str | None:

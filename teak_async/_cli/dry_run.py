@@ -32,7 +32,6 @@ FIRST_PROBLEMS = 5
 """Problems of rows that cannot be sent that a dry run shows at most."""
 FIRST_ROWS = 3
 """Calls at most that a dry run shows as they would be sent."""
-SENT = (Disposition.SEND, Disposition.RESEND)
 
 
 @frozen
@@ -120,7 +119,7 @@ def _describe_row(request: Request, line: int) -> str:
 
 async def _count_rows(job: Job, known: Iterator[tuple[Place, KnownRow]]) -> DryRun:
     counts: Counter[Disposition] = Counter()
-    sends: Counter[tuple[type[Request], str | None]] = Counter()
+    sends: dict[tuple[type[Request], str | None], int] = {}
     buckets: dict[tuple[type[Request], str | None], str] = {}
     invalid = calls = 0
     place = -1
@@ -128,6 +127,7 @@ async def _count_rows(job: Job, known: Iterator[tuple[Place, KnownRow]]) -> DryR
     problems: list[str] = []
     first_rows: list[str] = []
     whole = True
+    send = Disposition.SEND
     ahead, following = next(known, none)
     async with aclosing(job.rows.batches()) as batches:
         async for batch in batches:
@@ -135,9 +135,9 @@ async def _count_rows(job: Job, known: Iterator[tuple[Place, KnownRow]]) -> DryR
                 if row is REST_LEFT:
                     whole = False
                     break
-                place += row.part == 0
+                place += not row.part
                 request = None if isinstance(row.request, InvalidRequest) else row.request
-                what = Disposition.SEND
+                what = send
                 if following is not None:
                     before = None
                     if ahead == (place, row.part):
@@ -150,17 +150,17 @@ async def _count_rows(job: Job, known: Iterator[tuple[Place, KnownRow]]) -> DryR
                 if not row.selected:
                     continue
                 calls += 1
-                if what is not Disposition.SEND:
+                if what is not send:
                     counts[what] += 1
                 elif request is None:
                     invalid += 1
                     if len(problems) < FIRST_PROBLEMS:
                         problems.append(f"{describe_place(row.line, place)}: {split_error(describe_error(row.request))[1]}")
-                if request is not None and what in SENT:
-                    # Looked up once for each kind: a lookup for each row took a tenth of a dry run.
+                if request is not None and (what is send or what is Disposition.RESEND):
+                    # By kind, since a lookup of the endpoint for each row took a tenth of a dry run.
                     kind = type(request), getattr(request, "channel", None)
                     if kind not in buckets:
-                        buckets[kind] = endpoint_of(request).bucket
+                        buckets[kind], sends[kind] = endpoint_of(request).bucket, 0
                     sends[kind] += 1
                     if len(first_rows) < FIRST_ROWS:
                         first_rows.append(_describe_row(request, row.line))

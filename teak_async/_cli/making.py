@@ -75,20 +75,18 @@ class RowMaker:
         if empty and (unfilled := [name for name in self.schema.filled if name in empty]):
             message = f"the column {unfilled[0]} is empty here; to mean all, leave the column out of the file"
             return [fail(line, source, InvalidRequest(message), parameters.get("user_id"))]
-        calls: Sequence[RowCallSchema] = self.schema.calls
-        if calls[1:]:
-            # A row without an email has no call on that channel.
-            calls = [call for call in calls if call.key in parameters] or calls
-        if calls[0].key not in parameters:
+        # A row without an email has no call on that channel.
+        calls: Sequence[RowCallSchema] = [call for call in self.schema.calls if call.key in parameters]
+        if not calls:
             # A row without any key gets the first call, whose request is invalid.
-            calls = calls[:1]
+            calls = self.schema.calls[:1]
             parameters[calls[0].key] = ""
         return [self._make_call(call, line, source, parameters, part) for part, call in enumerate(calls)]
 
     @staticmethod
     def _make_call(call: RowCallSchema, line: int, source: str, parameters: dict[str, Any], part: int) -> Row:
         try:
-            return Row(call.make(parameters), source, line, user_id=parameters.get("user_id"), part=part)
+            return Row(call.make(parameters), source, line, True, parameters.get("user_id"), part)
         except InvalidRequest as error:
             return fail(line, source, _name_columns(error), parameters.get("user_id"), part)
 

@@ -176,7 +176,7 @@ class RowSource(ABC):
         finished = FinishedSources(self.journal if seen is None else None, len(self._schema.calls))
         found = False
         # What most inputs do not need is asked for once, and not for each of millions of rows.
-        whole, resumes, parts = part is ALL, finished.possible, len(self._schema.calls)
+        whole, resumes, parts, only_ids = part is ALL, finished.possible, len(self._schema.calls), self._schema.only_ids
         for index, (line, source, record) in enumerate(self._records()):
             if not whole and part.ends_before(index, line):
                 yield from finished.take()
@@ -200,8 +200,10 @@ class RowSource(ABC):
                 if seen is not None and not isinstance(row.request, InvalidRequest):
                     chosen = (seen.add(_subject_of(row.request), row.line) or not self._reading.once) and selected
                 found = found or chosen
-                kept = None if self._schema.only_ids else row.source
-                yield row if chosen and kept is row.source else evolve(row, selected=chosen, source=kept)
+                if chosen and not only_ids:
+                    yield row
+                else:
+                    yield evolve(row, selected=chosen, source=None if only_ids else row.source)
         yield from finished.take()
         if not found:
             self.refuse_empty()
