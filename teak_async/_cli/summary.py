@@ -147,7 +147,7 @@ def left_to_do(counts: Counts, left: int | None, unit: str, how: str) -> str:
 def doubt_hint(journal: Path | None) -> str:
     """Return what to do about sessions in doubt."""
     again = "repeat the command with --resend-in-doubt" if journal is not None else "run their lines by themselves"
-    return f"sessions in doubt may be recorded or not: leave them, or {again}"
+    return f"sessions in doubt may be recorded or not: leave them, or {again}, at the risk of recording a session twice"
 
 
 def resume_hint(journal: Path | None) -> str:

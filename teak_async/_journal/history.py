@@ -69,7 +69,7 @@ def describe_extent(path: str | Path) -> str:
         return "no row was read yet"
     first, last = ends[:2] if ends[0] else ends[2:]
     places = f"{'lines' if ends[0] else 'rows'} {first:,} to {last:,}"
-    return f"the rows that were read are {places} of the input; later ones were not sent"
+    return f"the rows that were read are {places} of the input; no other was sent"
 
 
 def _select(path: str | Path, where: str, *values: object) -> Iterator[PastRow]:
