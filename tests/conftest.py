@@ -18,6 +18,7 @@ from hypothesis import HealthCheck, settings
 from support import FAST, MANY, ROOT, make_loop, session_on
 
 from teak_async import TeakSession
+from teak_async._limits import session_limits
 from teak_async.sandbox import Sandbox
 
 patient: dict[str, Any] = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
@@ -59,6 +60,12 @@ def pytest_collection_finish() -> None:
     """Keep thousands of collected tests from being gone through by each collection of garbage."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(autouse=True)
+def _other_servers() -> None:
+    """A port that comes again within a second is another test's server, which has counted nothing."""
+    session_limits._LEFT.clear()
 
 
 @pytest.fixture

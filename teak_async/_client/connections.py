@@ -180,6 +180,8 @@ class ConnectionWatch(asyncio.Protocol):
             )
         ) or not ((body and (last.endswith(body) or body.endswith(last))) or last.endswith(_END_OF_HEAD)):
             self.close()
+        elif self._transport.get_write_buffer_size():
+            self.close()  # the server answered before it had read the request, and may never read the rest
 
     def close(self) -> None:
         """Close the connection: no data on it belong to a call."""

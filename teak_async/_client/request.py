@@ -8,19 +8,25 @@ parses as ever.
 
 from __future__ import annotations
 
+from inspect import signature
 from typing import Any
 
 import aiohttp
 from aiohttp import hdrs
 from aiohttp.connector import Connection
+from aiohttp.helpers import TimerNoop
 from aiohttp.http import StreamWriter
-from multidict import CIMultiDict, MultiMapping
+from multidict import CIMultiDict
 
 from .connections import ConnectionWatch
 from .exchange import Exchange
 
 MAX_BODY = 1 << 20
 """Bytes of a response that are read at most; Teak's have a few hundred."""
+_WANTS_WRITER = "stream_writer" in signature(aiohttp.ClientResponse).parameters
+"""From aiohttp 3.14 on."""
+_NO_TIMER = TimerNoop()
+"""`ResponseTimer` bounds the time of all exchanges."""
 
 
 class WatchedRequest(aiohttp.ClientRequest):
@@ -56,11 +62,24 @@ class WatchedRequest(aiohttp.ClientRequest):
         # A proxy without a tunnel wants the whole address.
         target = str(self.url) if self.proxy is not None and not self.is_ssl() else self.url.raw_path_qs
         writer = StreamWriter(protocol, self.loop)
+        # Made before the write: where a release of aiohttp wants it made otherwise, nothing is sent.
+        response = WatchedResponse(
+            self.method,
+            self.original_url,
+            writer=None,
+            continue100=None,
+            timer=_NO_TIMER,
+            request_info=self.request_info,
+            traces=[],
+            loop=self.loop,
+            session=self.session,
+            **({"stream_writer": writer} if _WANTS_WRITER else {}),
+        )
         await writer.write_headers(f"{self.method} {target} HTTP/1.1", self.headers)
         exchange.prepare_write(watch, self.loop.time())
         await writer.write(exchange.body or b"", drain=False)
         exchange.note_refusal()
-        return WatchedResponse()
+        return response
 
 
 class WatchedResponse(aiohttp.ClientResponse):
@@ -68,39 +87,21 @@ class WatchedResponse(aiohttp.ClientResponse):
 
     Attributes:
         body: at most `MAX_BODY` bytes; empty where it is longer.
-        fields: the headers.
     """
 
-    body: bytes
-    fields: MultiMapping[str]
-
-    def __init__(self) -> None:
-        # aiohttp's own constructor prepares what `start` does not leave to anybody: a stream, traces, the release.
-        pass
+    body = b""
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.status}>"  # aiohttp's has the URL, which has the secret
 
-    @property
-    def connection(self) -> None:
-        """`None`: it is free already."""
-
-    def close(self) -> None:
-        """Do nothing: where `start` raises, aiohttp closes the connection itself, too."""
-
     async def start(self, connection: Connection) -> WatchedResponse:
-        """Read the response."""
-        assert connection.protocol is not None
-        while True:
-            message, content = await connection.protocol.read()
-            if not 100 <= message.code < 200 or message.code == 101:
-                break  # else an interim response
-        body = await read_body(content)
+        """Read the response. Its connection is free as soon as the body is whole."""
+        await super().start(connection)
+        body = await read_body(self.content)
         if body is None:
-            connection.close()
+            self.close()
         else:
-            connection.release()
-        self.status, self.fields, self.body = message.code, message.headers, body or b""
+            self.body = body
         return self
 
 

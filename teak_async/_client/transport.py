@@ -260,17 +260,14 @@ class Transport:
             auto_decompress=False,
             **self._proxy,
         )
-        if isinstance(response, WatchedResponse):
-            fields, body = response.fields, response.body
-        else:
-            fields, body = response.headers, await _read(response)
+        body = response.body if isinstance(response, WatchedResponse) else await _read(response)
         round_trip = 0.0
         if exchange.sent_at is not None:
             now = monotonic()
             round_trip = now - exchange.sent_at
             if exchange.connection is not None:
-                exchange.connection.record_response(now, round_trip, body, fields)
-        headers = RedactedHeaders(fields, self._redact)
+                exchange.connection.record_response(now, round_trip, body, response.headers)
+        headers = RedactedHeaders(response.headers, self._redact)
         return RawResponse(response.status, headers, self._redact(body), round_trip, exchange.warm)
 
     def _url(self, message: Message) -> URL:

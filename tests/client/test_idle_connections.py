@@ -9,10 +9,13 @@ import struct
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
+from unittest.mock import Mock
 
 import aiohttp
 import pytest
 import trustme
+from aiohttp.http import StreamWriter
+from multidict import CIMultiDict
 from scripted import Peer, Server, answering, reach, recorded, response, running
 
 from teak_async import ConnectFailed, ConnectionLost, Delivery, Limits, RetryPolicy, TeakError, TeakSession, Timeout
@@ -507,8 +510,17 @@ async def test_what_is_used_of_aiohttp_inside_is_there() -> None:
     assert transport is not None
     assert isinstance(protocol.should_close, bool)
     assert "should_close" in vars(type(protocol))
-    assert callable(protocol.read)
     for name in ("update_headers", "update_body_from_data", "send"):
         assert callable(getattr(aiohttp.ClientRequest, name)), f"aiohttp calls {name}, which `WatchedRequest` replaces"
-    for name in ("start", "close"):
-        assert callable(getattr(aiohttp.ClientResponse, name)), f"aiohttp calls {name}, which `WatchedResponse` replaces"
+    assert callable(aiohttp.ClientResponse.start), "aiohttp calls it, and `WatchedResponse` reads the body in it"
+
+
+async def test_a_head_is_not_written_before_its_body() -> None:
+    """Aiohttp keeps the head until the body comes: until then the connection may turn out to be unusable."""
+    written: list[bytes] = []
+    transport = Mock(write=written.append, is_closing=lambda: False)
+    writer = StreamWriter(Mock(transport=transport), asyncio.get_running_loop())
+    await writer.write_headers("POST / HTTP/1.1", CIMultiDict({"Host": "teak.test"}))
+    assert not written
+    await writer.write(b"{}", drain=False)
+    assert written == [b"POST / HTTP/1.1\r\nHost: teak.test\r\n\r\n{}"]

@@ -8,9 +8,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
+import aiohttp
 import pytest
 from multidict import CIMultiDict, CIMultiDictProxy
-from support import sample
+from support import WAIT, sample
 
 from teak_async import (
     ConnectFailed,
@@ -202,6 +203,58 @@ async def test_a_huge_answer_is_not_read_to_its_end() -> None:
             await teak.identify("p1", country_code="US")
     assert failed.value.delivery is Delivery.UNKNOWN
     assert sent < 16 * MAX_BODY
+
+
+async def test_a_server_that_answers_before_it_has_read() -> None:
+    """The rest of the request is not sent, no call follows it on the connection, and the session closes at once."""
+    connections: list[asyncio.StreamWriter] = []
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connections.append(writer)
+        await reader.readuntil(b"\r\n\r\n")
+        if len(connections) == 1:
+            writer.transport.pause_reading()  # type: ignore[attr-defined] # a transport of sockets has it
+        writer.write(ANSWER)
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    async with server:
+        teak = session(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", timeout=Timeout(response=WAIT))
+        async with asyncio.timeout(WAIT), teak:
+            for user in ("x" * 8_000_000, "example_user"):
+                await teak.identify(user, country_code="US")
+        for writer in connections:
+            writer.close()
+    assert len(connections) == 2
+
+
+async def test_an_agent_that_traces_aiohttp(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What an observability agent adds to every session of aiohttp reads the response, and changes no call."""
+    seen: list[tuple[Any, ...]] = []
+
+    async def look(http: aiohttp.ClientSession, context: Any, ended: aiohttp.TraceRequestEndParams) -> None:
+        response = ended.response
+        assert response.request_info.method == response.method == ended.method
+        assert (response.url, response.history, response.host) == (ended.url, (), "127.0.0.1")
+        assert (response.cookies, response.content_type, response.charset) == ({}, "application/json", None)
+        seen.append((response.method, response.status, response.reason, response.headers["Content-Length"]))
+
+    made = aiohttp.ClientSession.__init__
+
+    def make(self: aiohttp.ClientSession, *args: Any, **kwargs: Any) -> None:
+        traces = aiohttp.TraceConfig()
+        traces.on_request_end.append(look)
+        made(self, *args, trace_configs=[traces], **kwargs)
+
+    monkeypatch.setattr(aiohttp.ClientSession, "__init__", make)
+
+    async def answer(server: Server, writer: asyncio.StreamWriter) -> None:
+        writer.write(STATUS_ANSWER if server.requests == 2 else ANSWER)
+
+    async with serving(answer) as server, session(server.url) as teak:
+        await teak.identify("example_user", country_code="US")
+        await teak.desktop_push.status("example_user")
+    assert seen == [("POST", 201, "Created", str(len(BODY))), ("GET", 200, "OK", str(len(STATUS_BODY)))]
+    assert (server.requests, server.connections) == (2, 1)
 
 
 async def refusing() -> str:
