@@ -7,8 +7,8 @@ for too long. Just before the first byte of a request the system is asked again 
 
 Rules of this module:
 
-- All that depends on aiohttp's private attributes is here: `Connection.protocol` with its `should_close`, and
-  `ClientSession._loop`. A test names each of them and fails when it goes.
+- All that depends on what aiohttp does not document is here and in `request`: `Connection.protocol` with its `should_close`,
+  `ClientSession._loop`, and the methods that `WatchedRequest` replaces. A test names each of them and fails when it goes.
 - A connection is used again only when the last byte that came on it was its response's, see `ConnectionWatch.record_response`.
 """
 

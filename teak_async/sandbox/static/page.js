@@ -61,10 +61,10 @@ function makeCard(path) {
   return card;
 }
 
-function showPath(told) {
-  let card = cards.get(told.path);
-  if (!card) cards.set(told.path, card = makeCard(told.path));
-  const { plot, marks, minute, limit } = told;
+function showPath(entry) {
+  let card = cards.get(entry.path);
+  if (!card) cards.set(entry.path, card = makeCard(entry.path));
+  const { plot, marks, minute, limit } = entry;
   const last = plot[plot.length - 1], most = Math.max(...plot), top = Math.max(limit * 1.3, most * 1.1);
   const y = (value) => (HEIGHT * (1 - value / top)).toFixed(1);
   const curve = plot.map((value, x) => `${x} ${y(value)}`).join("L");
@@ -78,23 +78,23 @@ function showPath(told) {
   write(card.of, `of ${number.format(limit)} in the last second`);
   card.refused.hidden = !minute.rate_limited;
   write(card.refused, `${number.format(minute.rate_limited)} rate-limited`);
-  card.svg.setAttribute("aria-label", `${told.path}: ${last} requests in the last second, at most ${most} in any second of the last minute, of ${limit}`);
-  write(card.counts, `${number.format(minute.requests)} in the last minute, ${number.format(told.busiest)} in the busiest second`);
+  card.svg.setAttribute("aria-label", `${entry.path}: ${last} requests in the last second, at most ${most} in any second of the last minute, of ${limit}`);
+  write(card.counts, `${number.format(minute.requests)} in the last minute, ${number.format(entry.busiest)} in the busiest second`);
   write(card.models, `A sliding window would refuse ${number.format(minute.sliding)}, a fixed one ${number.format(minute.fixed)}`);
   return card.element;
 }
 
 function showLimits(paths) {
-  const active = paths.filter((told) => told.plot), silent = paths.filter((told) => !told.plot);
+  const active = paths.filter((entry) => entry.plot), silent = paths.filter((entry) => !entry.plot);
   const elements = active.map(showPath);
   if (elements.length !== $("plots").childElementCount || elements.some((one, place) => $("plots").children[place] !== one)) $("plots").replaceChildren(...elements);
   $("empty").hidden = active.length > 0;
   $("silent").hidden = !active.length || !silent.length;
   write($("silent").firstChild, `${silent.length} paths without a request in this minute`);
-  const text = silent.map((told) => `${told.path} ${told.limit}`).join();
+  const text = silent.map((entry) => `${entry.path} ${entry.limit}`).join();
   if ($("silent").dataset.text !== text) {
     $("silent").dataset.text = text;
-    $("silent").lastChild.replaceChildren(...silent.map((told) => make("li", "", "", make("code", "", told.path), make("span", "", `${number.format(told.limit)}/s`))));
+    $("silent").lastChild.replaceChildren(...silent.map((entry) => make("li", "", "", make("code", "", entry.path), make("span", "", `${number.format(entry.limit)}/s`))));
   }
 }
 
@@ -104,8 +104,8 @@ let requests = { all: [], failed: [] };
 let pressed = false, shown = null, newest = -1, kind = "all";
 const wrong = (one) => one.fault !== null || one.status >= 400;
 
-function takeRequests(told) {
-  for (const one of told) {
+function takeRequests(latest) {
+  for (const one of latest) {
     if (one.number <= newest) continue;
     newest = one.number;
     for (const name of wrong(one) ? ["all", "failed"] : ["all"]) {
@@ -192,17 +192,17 @@ for (const name of ["pointerenter", "pointerleave", "scroll", "focusout"]) $("ro
 
 // Players
 
-function showPlayers(told) {
-  write($("crowd"), `${number.format(told.count)} known${told.excluded ? `, ${number.format(told.excluded)} excluded` : ""}, the latest first`);
-  const text = JSON.stringify(told.shown), body = document.querySelector("tbody");
+function showPlayers(players) {
+  write($("crowd"), `${number.format(players.count)} known${players.excluded ? `, ${number.format(players.excluded)} excluded` : ""}, the latest first`);
+  const text = JSON.stringify(players.shown), body = document.querySelector("tbody");
   if (body.dataset.text === text) return;
   body.dataset.text = text;
-  body.replaceChildren(...told.shown.map((player) => make("tr", "", "",
+  body.replaceChildren(...players.shown.map((player) => make("tr", "", "",
     make("td", "", player.user_id, ...(player.email ? [make("small", "", player.email)] : [])),
     make("td", "number", number.format(player.sessions)),
     make("td", "", "", ...player.states.map(([channel, state]) => make("span", `tag${state === "opt_in" || state === "available" ? "" : " odd"}`, `${channel} ${state}`))),
     make("td", "", player.excluded || ""))));
-  if (!told.shown.length) body.append(make("tr", "", "", Object.assign(make("td", "none", $("find").value ? "No player has these letters in the id." : "None yet."), { colSpan: 4 })));
+  if (!players.shown.length) body.append(make("tr", "", "", Object.assign(make("td", "none", $("find").value ? "No player has these letters in the id." : "None yet."), { colSpan: 4 })));
 }
 
 let typing;
@@ -334,15 +334,15 @@ function connect() {
     showAnew();
   });
   source.addEventListener("message", (event) => {
-    const told = JSON.parse(event.data);
+    const data = JSON.parse(event.data);
     showLink("Live", "good");
-    write($("totals"), `${number.format(told.requests)} requests, ${number.format(told.players.count)} players`);
-    write($("failures"), number.format(told.failures));
-    takeRequests(told.new);
-    showLimits(told.paths);
+    write($("totals"), `${number.format(data.requests)} requests, ${number.format(data.players.count)} players`);
+    write($("failures"), number.format(data.failures));
+    takeRequests(data.new);
+    showLimits(data.paths);
     showRequests();
-    showPlayers(told.players);
-    showSettings(told.settings, about.usual, told.pending);
+    showPlayers(data.players);
+    showSettings(data.settings, about.usual, data.pending);
   });
   source.addEventListener("error", () => {
     showLink("Reconnecting", "odd");
