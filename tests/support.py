@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import json
 import os
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import closing
+from functools import wraps
 from itertools import cycle, product
 from pathlib import Path
 from typing import Any
@@ -78,6 +80,31 @@ def pairs(first: Sequence[Any], second: Sequence[Any]) -> list[tuple[Any, Any]]:
     if len(first) < len(second):
         return list(zip(cycle(first), second, strict=False))
     return list(zip(first, cycle(second), strict=False))
+
+
+def each(names: str, cases: Collection[Any]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Like `parametrize`, but all in one test, for many cases that take microseconds; a note names the one that fails."""
+
+    def decorate(test: Callable[..., None]) -> Callable[..., None]:
+        first, *others = names.split(", ")
+
+        @wraps(test)
+        def tries(**given: Any) -> None:
+            assert cases
+            for case in cases:
+                values = dict(zip((first, *others), case, strict=True)) if others else {first: case}
+                try:
+                    test(**given, **values)
+                except BaseException as error:
+                    error.add_note(f"with {values}")
+                    raise
+
+        signature = inspect.signature(test)
+        left = [parameter for name, parameter in signature.parameters.items() if name not in {first, *others}]
+        vars(tries)["__signature__"] = signature.replace(parameters=left)  # so that pytest gives only these
+        return tries
+
+    return decorate
 
 
 def sample(name: str) -> bytes:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from support import each
 
 from teak_async import errors
 from teak_async.errors import Delivery, InvalidRequest, RateLimited, ServerError, TeakError, TransportError, UnexpectedResponse
@@ -64,22 +65,22 @@ def test_default_delivery(name: str, delivery: Delivery) -> None:
     assert getattr(errors, name)("what happened").delivery is delivery
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("delivery", Delivery)
+@each("kind", KINDS)
+@each("delivery", list(Delivery))
 def test_told_delivery(kind: type[TeakError], delivery: Delivery) -> None:
     """A delivery that is told wins over the kind's own."""
     assert kind("what happened", delivery=delivery).delivery is delivery
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@each("kind", KINDS)
 def test_bare(kind: type[TeakError]) -> None:
     """An error needs a message only, prints as that, and claims neither a status nor any tries."""
     error = kind("what happened")
     assert (str(error), error.message, error.status, error.attempts) == ("what happened", "what happened", None, 0)
 
 
-@pytest.mark.parametrize("copied", COPIERS)
-@pytest.mark.parametrize("kind", KINDS)
+@each("copied", COPIERS)
+@each("kind", KINDS)
 def test_copies(kind: type[TeakError], copied: Callable[[TeakError], TeakError]) -> None:
     """Every error pickles and copies with all of its fields."""
     fields = OWN_FIELDS.get(kind, {})
@@ -95,7 +96,7 @@ def test_copies(kind: type[TeakError], copied: Callable[[TeakError], TeakError])
     assert {other: "found"}[error] == "found"
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@each("kind", KINDS)
 def test_equal(kind: type[TeakError]) -> None:
     """Errors of one class with the same public data are equal; a note or a traceback is no part of that."""
     error, other = kind("what happened", status=418), kind("what happened", status=418)
@@ -108,7 +109,7 @@ def test_equal(kind: type[TeakError]) -> None:
     assert hash(error) == hash(other)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@each("kind", KINDS)
 @pytest.mark.parametrize(
     "other",
     [

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support import ROOT
+from support import ROOT, each
 
 PACKAGE = ROOT / "teak_async"
 LAYERS = [
@@ -145,7 +145,7 @@ def test_every_unit_has_its_place() -> None:
     assert placed == {unit_of(module) for module in MODULES}
 
 
-@pytest.mark.parametrize("module", [module for module in MODULES if unit_of(module) not in ENTRIES])
+@each("module", [module for module in MODULES if unit_of(module) not in ENTRIES])
 def test_imports_run_one_way(module: str) -> None:
     """A module imports only from layers below its own, and from its own package."""
     unit = unit_of(module)
@@ -170,20 +170,20 @@ def test_no_circle_inside_a_package(package: str) -> None:
             del left[module]
 
 
-@pytest.mark.parametrize("module", MODULES)
+@each("module", MODULES)
 def test_imports_in_functions(module: str) -> None:
     """Functions import nothing of ours, but where a module has to be cheap to import."""
     late = units(imported(module)) - units(imported(module, functions=False))
     assert late <= IN_FUNCTIONS.get(module, set())
 
 
-@pytest.mark.parametrize("module", MODULES)
+@each("module", MODULES)
 def test_no_module_is_too_long(module: str) -> None:
     """A module that grows past this has a wall missing."""
     assert len((PACKAGE / module).read_text(encoding="utf-8").splitlines()) <= MAX_LINES
 
 
-@pytest.mark.parametrize("module", PURE)
+@each("module", PURE)
 def test_pure_modules(module: str) -> None:
     """The pure modules cannot do I/O, read a clock or throw dice."""
     assert {name.partition(".")[0] for name in imported(module)} & IMPURE == set()

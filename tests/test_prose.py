@@ -8,8 +8,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-from support import ROOT
+from support import ROOT, each
 
 import teak_async
 from teak_async.sandbox import Sandbox
@@ -47,14 +46,14 @@ def passages(path: Path) -> Iterator[tuple[int, str]]:
             line += part.count("\n")
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+@each("path", FILES)
 def test_words_that_are_gone_stay_gone(path: Path) -> None:
     """In code, comments and messages, too."""
     lines = enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
     assert [f"{path.name}:{number}: {line.strip()}" for number, line in lines if GONE.search(line)] == []
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+@each("path", FILES)
 def test_sentences_end(path: Path) -> None:
     """A sentence that nobody can say in one breath is two."""
     long = [
@@ -73,9 +72,7 @@ def test_headings_are_what_a_reader_searches_for() -> None:
     assert all(len(heading.split()) <= 4 for heading in headings)
 
 
-@pytest.mark.parametrize(
-    "shown", [Sandbox, *(thing for name in teak_async.__all__ if isinstance(thing := getattr(teak_async, name), type))]
-)
+@each("shown", [Sandbox, *(thing for name in teak_async.__all__ if isinstance(thing := getattr(teak_async, name), type))])
 def test_help_shows_no_address_of_memory(shown: type) -> None:
     """A default is shown as what it means."""
     assert " at 0x" not in pydoc.render_doc(shown)

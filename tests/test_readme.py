@@ -18,7 +18,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 from attrs import fields, frozen
-from support import ROOT, WAIT, Ended, pairs
+from support import ROOT, WAIT, Ended, each, pairs
 
 import teak_async
 from teak_async import (
@@ -318,6 +318,7 @@ async def an_aiohttp_server(block: Block, stage: Stage) -> None:
 @drives("FastAPI(lifespan=lifespan)")
 async def a_fastapi_server(block: Block, stage: Stage) -> None:
     """The same as with aiohttp."""
+    pytest.importorskip("fastapi", reason="no group `rare` here")
     app = block.run()["app"]
     async with lifespan(app):
         await judge_logins(stage, lambda user_id: post(app, f"/login/{user_id}"))
@@ -507,6 +508,7 @@ async def backfill_in(block: Block, stage: Stage, weather: str) -> None:
 
 async def fastapi_in(block: Block, stage: Stage, weather: str) -> None:
     """A login is answered within its deadline."""
+    pytest.importorskip("fastapi", reason="no group `rare` here")
     app = block.run()["app"]
     async with lifespan(app):
         async with asyncio.timeout(4):
@@ -594,7 +596,7 @@ def is_error(value: Any) -> bool:
 CLASSES = [name for name in teak_async.__all__ if isinstance(getattr(teak_async, name), type)]
 
 
-@pytest.mark.parametrize("name", CLASSES)
+@each("name", CLASSES)
 def test_what_is_public_is_described(name: str) -> None:
     """Every public class has a docstring of its own, and so has each of its public methods and properties."""
     kind = getattr(teak_async, name)

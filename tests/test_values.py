@@ -15,6 +15,7 @@ from urllib.parse import parse_qs
 from zoneinfo import ZoneInfo
 
 import pytest
+from support import each
 
 from teak_async import GetSubscription, Identify, InvalidRequest, Request, SetCategorySubscription, SetSubscription, State
 from teak_async._api.codec import encode
@@ -154,7 +155,7 @@ def sent(request: Request) -> dict[str, str]:
     return parameters | {"category": message.path.rpartition("/")[2]}
 
 
-@pytest.mark.parametrize("maker", MAKERS)
+@each("maker", MAKERS)
 @pytest.mark.parametrize(("value", "text"), IDS, ids=[f"{type(value).__name__}-{text}" for value, text in IDS])
 def test_one_text_everywhere(maker: str, value: Any, text: str) -> None:
     """In the request, the query or body, the path, and the journal, with the same digest as the text's own."""
@@ -171,7 +172,7 @@ def test_one_text_everywhere(maker: str, value: Any, text: str) -> None:
 CHANGED = "a spreadsheet or pandas may have changed this number"
 
 
-@pytest.mark.parametrize("maker", MAKERS)
+@each("maker", MAKERS)
 @pytest.mark.parametrize(
     ("value", "hint"),
     [

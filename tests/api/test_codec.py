@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from recorded import RECORDED
-from support import MANY, sample
+from support import MANY, each, sample
 
 from teak_async._api.codec import Message, decode, encode
 from teak_async._api.credentials import MIN_SECRET, Credentials
@@ -240,7 +240,7 @@ def test_answers_are_cleansed(echo: bytes) -> None:
     assert cleansed.endswith(b" after")
 
 
-@pytest.mark.parametrize("kind", REQUESTS)
+@each("kind", REQUESTS)
 def test_answers_without_the_secret_stay(kind: type[Request]) -> None:
     """An answer that does not echo the secret is not changed by cleansing."""
     body = sample(SUCCESS[kind])
@@ -352,7 +352,7 @@ def test_unknown_opt_out_state() -> None:
     assert response.opt_out_states == {"email": "bounced", "push": "bounced", "sms": "bounced"}
 
 
-@pytest.mark.parametrize("kind", REQUESTS)
+@each("kind", REQUESTS)
 def test_unknown_keys_are_ignored(kind: type[Request]) -> None:
     """Keys that are added to the API one day change nothing."""
     assert answer(kind, body=spoiled(kind, new_key={"a": [1]}, another=None)) == answer(kind, body=sample(SUCCESS[kind]))
@@ -507,7 +507,7 @@ def test_recorded_refusals(
     assert getattr(error, "errors", None) == errors
 
 
-@pytest.mark.parametrize("kind", REQUESTS)
+@each("kind", REQUESTS)
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
@@ -538,10 +538,10 @@ NO_OBJECT = {
     "long number": b'{"status":' + b"9" * 5_000 + b"}",
 }
 """Bodies that hold no JSON object, or none that can be read."""
-no_object = pytest.mark.parametrize("body", NO_OBJECT.values(), ids=NO_OBJECT)
+no_object = each("body", NO_OBJECT.values())
 
 
-@pytest.mark.parametrize("kind", FIRST)
+@each("kind", FIRST)
 @no_object
 def test_success_without_an_object(kind: type[Request], body: bytes) -> None:
     """The success status with no JSON object may be a proxy speaking, so nobody knows what became of the call."""
@@ -551,7 +551,7 @@ def test_success_without_an_object(kind: type[Request], body: bytes) -> None:
     assert "(text/html): its body is no JSON object" in error.message
 
 
-@pytest.mark.parametrize("kind", REQUESTS)
+@each("kind", REQUESTS)
 @pytest.mark.parametrize("status", [100, 200, 201, 202, 203, 204, 206, 299, 600, 999])
 def test_another_success(kind: type[Request], status: int) -> None:
     """Another status than the documented one is not Teak's own, whatever its body: nobody knows what became of the call."""
@@ -563,7 +563,7 @@ def test_another_success(kind: type[Request], status: int) -> None:
     assert (error.delivery, error.status) == (Delivery.UNKNOWN, status)
 
 
-@pytest.mark.parametrize("kind", REQUESTS)
+@each("kind", REQUESTS)
 @pytest.mark.parametrize("status", [500, 501, 502, 503, 504, 520, 599])
 def test_server_errors(kind: type[Request], status: int) -> None:
     """A 5xx says nothing about the work, even when its body looks like a success."""
@@ -572,7 +572,7 @@ def test_server_errors(kind: type[Request], status: int) -> None:
     assert (error.delivery, error.status) == (Delivery.UNKNOWN, status)
 
 
-@pytest.mark.parametrize("kind", FIRST)
+@each("kind", FIRST)
 @pytest.mark.parametrize(
     ("status", "expected", "delivery"),
     [
@@ -632,7 +632,7 @@ def test_an_undocumented_refusal_keeps_its_words() -> None:
     )
 
 
-@pytest.mark.parametrize("kind", REQUESTS)
+@each("kind", REQUESTS)
 @pytest.mark.parametrize("status", [300, 301, 302, 303, 304, 307, 308, 399])
 def test_redirects(kind: type[Request], status: int) -> None:
     """A redirect says so and where it points, without what its query holds; three kinds prove that nothing was done here."""
@@ -686,7 +686,7 @@ def is_done(error: TeakError, key: str) -> None:
     assert key in error.message
 
 
-@pytest.mark.parametrize(("kind", "key"), DOCUMENTED)
+@each("kind, key", DOCUMENTED)
 def test_missing_keys(kind: type[Request], key: str) -> None:
     """A success that lacks a documented key was done, and the error names the key; a read's response is no set's."""
     if (kind, key) == (SetSubscription, "previous_state"):
@@ -695,7 +695,7 @@ def test_missing_keys(kind: type[Request], key: str) -> None:
     is_done(failure(kind, body=spoiled(kind, **{key: ...})), key)
 
 
-@pytest.mark.parametrize(("kind", "key"), [(kind, key) for kind, key in DOCUMENTED if key != "status"])
+@each("kind, key", [(kind, key) for kind, key in DOCUMENTED if key != "status"])
 @pytest.mark.parametrize("value", [None, 17, math.nan, [], ["opt_in"], {"sales": 5}, {"push": {"state": "opt_in"}}])
 def test_wrong_types(kind: type[Request], key: str, value: Any) -> None:
     """A success in which a documented key has a value of another type was done, unless it is another player's or category's."""

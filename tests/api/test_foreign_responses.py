@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
-from support import sample
+from support import each, sample
 
 from teak_async._api.codec import decode
 from teak_async._api.endpoints import endpoint_of
@@ -33,7 +33,7 @@ SET = SetSubscription("example_user", "opt_in")
 CATEGORY = SetCategorySubscription("example_user", "sales", "opt_in")
 REQUESTS: dict[str, Request] = {"identify": IDENTIFY, "read": READ, "set": SET, "category": CATEGORY}
 SAMPLES = {"identify": "identify.201", "read": "status.get.200", "set": "status.set.200", "category": "status.category.200"}
-every_request = pytest.mark.parametrize("request_name", REQUESTS)
+every_request = each("request_name", REQUESTS)
 
 BODIES: dict[str, bytes] = {
     "nothing": b"",
@@ -232,7 +232,7 @@ def success_of(name: str) -> tuple[int, bytes]:
 
 
 @every_request
-@pytest.mark.parametrize("body", [*BODIES, *TEAK])
+@each("body", [*BODIES, *TEAK])
 def test_a_foreign_body_is_no_success(request_name: str, body: str) -> None:
     """The documented success status with an error or a page inside is neither success nor refusal."""
     text = BODIES.get(body) or TEAK.get(body, b"")
@@ -427,8 +427,8 @@ LATER = {
         *((value, 9.0) for value in LATER.values()),
     ],
 )
-@pytest.mark.parametrize("date", [{"Date": DATE}, {}, {"Date": "today"}, {"Date": "Wednesday, 21-Oct-26 07:28:00 GMT"}])
-@pytest.mark.parametrize(("status", "kind"), [(429, RateLimited), (503, ServerError), (425, UnexpectedResponse)])
+@each("date", [{"Date": DATE}, {}, {"Date": "today"}, {"Date": "Wednesday, 21-Oct-26 07:28:00 GMT"}])
+@each("status, kind", [(429, RateLimited), (503, ServerError), (425, UnexpectedResponse)])
 def test_how_long_to_wait(value: str, seconds: float | None, date: dict[str, str], status: int, kind: type[TeakError]) -> None:
     """In all its forms, on each status that may have it; against this machine's clock where the response has none."""
     error = error_of(IDENTIFY, status, b"", {"Retry-After": value} | date)

@@ -1,4 +1,4 @@
-"""What pandas and Polars write is read back the same. These libraries are in no group of the project: without them, skipped."""
+"""What pandas and Polars write is read back the same. Both are in the group `rare`."""
 
 from __future__ import annotations
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support import each
 
 from teak_async._api.endpoints import Effect
 from teak_async._client.retry import RetryPolicy, next_wait
@@ -56,7 +57,7 @@ NEVER = dict.fromkeys(Effect, False)
 """The row of what was refused on this side: it would be refused again."""
 
 
-@pytest.mark.parametrize(("effect", "delivery", "kind"), [*product(Effect, Delivery, NETWORK + OTHERS)])
+@each("effect, delivery, kind", [*product(Effect, Delivery, NETWORK + OTHERS)])
 def test_what_is_repeated(effect: Effect, delivery: Delivery, kind: type[TeakError]) -> None:
     """A call is repeated just where the table allows it: never where that could do its work twice."""
     row = NEVER if delivery is Delivery.NOT_SENT and kind in OTHERS else TABLE[delivery]

@@ -19,7 +19,7 @@ from yarl import URL
 from teak_async.sandbox import IDENTIFY, Faults, Sandbox
 from teak_async.sandbox.view import View
 
-playwright = pytest.importorskip("playwright.async_api", reason="the page is not tried in a browser: no group browser here")
+playwright = pytest.importorskip("playwright.async_api", reason="the page is not tried in a browser: no group `rare` here")
 CHROMIUM = shutil.which("chromium")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="the page is not tried in a browser: no chromium here")
 
