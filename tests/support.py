@@ -7,6 +7,7 @@ import inspect
 import json
 import os
 import sqlite3
+import sys
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import closing
 from functools import wraps
@@ -67,10 +68,13 @@ def make_loop(kind: str) -> asyncio.AbstractEventLoop:
         import uvloop  # noqa: PLC0415 - where it is installed
 
         return uvloop.new_event_loop()
-    loop = asyncio.new_event_loop()
     if kind == "eager":
-        loop.set_task_factory(asyncio.eager_task_factory)  # type: ignore[attr-defined,unused-ignore] # Python 3.12
-    return loop
+        if sys.version_info < (3, 12):
+            raise NotImplementedError
+        loop = asyncio.new_event_loop()
+        loop.set_task_factory(asyncio.eager_task_factory)
+        return loop
+    return asyncio.new_event_loop()
 
 
 def pairs(first: Sequence[Any], second: Sequence[Any]) -> list[tuple[Any, Any]]:
@@ -96,7 +100,7 @@ def each(names: str, cases: Collection[Any]) -> Callable[[Callable[..., None]], 
                 try:
                     test(**given, **values)
                 except BaseException as error:
-                    error.add_note(f"with {values}")
+                    error.add_note(f"with {values!r:.300}")  # a body may have megabytes
                     raise
 
         signature = inspect.signature(test)

@@ -300,6 +300,7 @@ async def test_credentials_that_are_withdrawn_end_a_run(tmp_path: Path) -> None:
         assert report.succeeded + report.skipped == 300
 
 
+# It is the outages above in one run, each for longer. A plain run of all tests has two minutes; .ci/run sets CI.
 @pytest.mark.skipif(not MANY, reason="five thousand rows through forty seconds of outages take a minute and a half: set CI=1")
 async def test_a_night_of_outages() -> None:
     """Ten seconds of each, at 40 ms and the documented limit."""

@@ -124,6 +124,8 @@ def players(folder: Path, count: int) -> Path:
     return path
 
 
+# The system ignores signals to PID 1 that it has no handler for, and nothing else does so. A container or a user without the
+# right to make namespaces cannot play it.
 @pytest.mark.skipif(not may_unshare(), reason="this machine lets no process be PID 1 of a namespace of its own")
 async def test_sigterm_as_pid_1_at_any_moment(tmp_path: Path, path: Path) -> None:
     """Stopped at any moment from its first on, a container's command ends in time with 130, and goes on without a fault."""

@@ -21,7 +21,9 @@ from teak_async.sandbox import IDENTIFY, Faults, Sandbox
 LOOPS = [
     "asyncio",
     "debug",
+    # uvloop is in the test group, but there is none for Windows.
     pytest.param("uvloop", marks=pytest.mark.skipif(find_spec("uvloop") is None, reason="uvloop is not installed")),
+    # Python 3.11, the oldest that is supported, has none; .ci/run tries later ones, too.
     pytest.param("eager", marks=pytest.mark.skipif(sys.version_info < (3, 12), reason="eager tasks are of Python 3.12")),
 ]
 

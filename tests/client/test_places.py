@@ -51,6 +51,7 @@ asyncio.run(main())
 """
 
 
+# The program lowers its own limit of open files by `resource`, a module that Windows does not have.
 @pytest.mark.skipif(sys.platform == "win32", reason="no such limit there")
 @pytest.mark.parametrize(("files", "taken"), [(64, 0), (32, 0), (64, 40)], ids=["64", "32", "64, most of them taken later"])
 async def test_few_files_are_enough(files: int, taken: int) -> None:
