@@ -66,11 +66,19 @@ BaseUrl = Annotated[
 After = Annotated[
     str | None, typer.Option(metavar="CURSOR", help="Go on after a page, by the cursor that an interrupted command said last.")
 ]
-Since = Annotated[str, typer.Option(metavar="TIME", help="2026-01-31, or '2026-01-31 18:00', with a time zone if needed.")]
+Since = Annotated[
+    str,
+    typer.Option(
+        metavar="TIME",
+        help="2026-01-31, which is its beginning, '2026-01-31 18:00' (in this machine's zone, unless +01:00 or Europe/Berlin"
+        " follows), yesterday, 18:00 (the last one), or 2h30m (ago).",
+    ),
+]
 Until = Annotated[
     str | None,
     typer.Option(
-        metavar="TIME", help="When the exclusions end: 2030-01-31, or another form that --deadline takes. Default: never."
+        metavar="TIME",
+        help="When the exclusions end: 2030-01-31 (its beginning), or another form that --deadline takes. Default: never.",
     ),
 ]
 

@@ -210,15 +210,28 @@ def _read_moment(option: str, text: str | None) -> datetime | None:
         InputError: when the text is no time, or the time has passed.
     """
     now = datetime.now().astimezone()
-    moment = None if text is None else _read_time(option, text)
+    moment = None if text is None else _read_time(option, text, now)
     if moment is not None and moment <= now:
         raise InputError(f"{option}: {text} has passed, it is {now:%Y-%m-%d %H:%M %Z}; name a later time, or 2h30m from now")
     return moment
 
 
-def _read_time(option: str, text: str) -> datetime:
+def _read_past(option: str, text: str) -> datetime:
+    """Read a time in the past.
+
+    Raises:
+        InputError: when the text is no time, or the time is to come.
+    """
+    now = datetime.now().astimezone()
+    moment = _read_time(option, text, now, past=True)
+    if moment > now:
+        raise InputError(f"{option}: {text} is to come, it is {now:%Y-%m-%d %H:%M %Z}; name an earlier time, or 2h30m ago")
+    return moment
+
+
+def _read_time(option: str, text: str, now: datetime, *, past: bool = False) -> datetime:
     try:
-        return read_time(text, datetime.now().astimezone())
+        return read_time(text, now, past=past)
     except ValueError as error:
         raise InputError(f"{option}: {error}") from None
 
@@ -298,7 +311,9 @@ def run_list(base_url: str, after: str | None, since: str | None) -> None:
         if since is None:
             asyncio.run(write_exclusions(session, after, _write))
         else:
-            asyncio.run(write_unsubscriptions(session, _read_time("--since", since), after, _write))
+            moment = _read_past("--since", since)
+            say(f"since {moment:%Y-%m-%d %H:%M:%S %Z}")
+            asyncio.run(write_unsubscriptions(session, moment, after, _write))
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
     except BrokenPipeError:

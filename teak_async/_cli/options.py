@@ -160,7 +160,8 @@ class FileOptions(NamedTuple):
             metavar="TIME",
             envvar="TEAK_DEADLINE",
             help="Send nothing after this time, and leave the rest for a later run of the journal: '2026-01-31 18:00' (in this"
-            " machine's zone, unless +01:00 or Europe/Berlin follows), 'tomorrow 6:30', 18:00, 2h30m.",
+            " machine's zone, unless +01:00 or Europe/Berlin follows), 'tomorrow 6:30', 18:00, 2h30m. A day without a time is"
+            " its beginning.",
         ),
     ] = None
     max_failures: Annotated[

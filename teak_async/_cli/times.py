@@ -1,6 +1,7 @@
 """Reads a time that an option names, as a person writes it.
 
-- A time without a zone is in this machine's zone. A time without a day is the next such time.
+- A time without a zone is in this machine's zone. A time without a day is the next such time, or the last one where the time
+  is in the past.
 - A date such as 01/02/2026 is an error, since it does not say whether the day or the month comes first.
 """
 
@@ -10,8 +11,11 @@ import re
 from datetime import UTC, datetime, time, timedelta, timezone, tzinfo
 from zoneinfo import ZoneInfo
 
-FORMS = "write 2026-01-31 18:00, 2026-01-31T18:00+01:00, 2026-01-31 18:00 Europe/Berlin, tomorrow 6:30, 18:00, or 2h30m"
-"""The forms, as messages list them."""
+_DAY_FORMS = "write 2026-01-31 18:00, 2026-01-31T18:00+01:00, 2026-01-31 18:00 Europe/Berlin"
+FORMS = f"{_DAY_FORMS}, tomorrow 6:30, 18:00, or 2h30m"
+"""The forms of a time to come, as messages list them."""
+PAST_FORMS = f"{_DAY_FORMS}, yesterday 6:30, 18:00, or 2h30m ago"
+"""The forms of a time in the past."""
 
 _SECONDS = {"s": 1, "sec": 1, "second": 1, "m": 60, "min": 60, "minute": 60, "h": 3600, "hr": 3600, "hour": 3600, "d": 86400}
 _SECONDS |= {"day": 86400, "w": 604800, "week": 604800}
@@ -30,27 +34,29 @@ _DATES = (
 )
 
 
-def read_time(text: str, now: datetime) -> datetime:
+def read_time(text: str, now: datetime, *, past: bool = False) -> datetime:
     """Read a time that a person wrote.
 
     Args:
         text: the person's words.
         now: the present, with this machine's zone.
+        past: whether a span counts back from the present, and a time without a day is the last such time.
 
     Raises:
         ValueError: when the text is no time; the message lists the forms.
     """
-    words = re.sub(r"^(?:in|at|on|until|by|\+)\s*(?=\S)", "", " ".join(text.lower().split()))
+    forms, before, after = (PAST_FORMS, "since|from|at|on", r"\s*\bago$") if past else (FORMS, r"in|at|on|until|by|\+", "$")
+    words = re.sub(rf"^(?:{before})\s*(?=\S)", "", re.sub(after, "", " ".join(text.lower().split())))
     if words.replace(".", "", 1).isdigit() and len(words) != len("20260131"):
-        raise ValueError(f"{text} has no unit: write {text}m for minutes, {text}h for hours; for a time, {FORMS}")
+        raise ValueError(f"{text} has no unit: write {text}m for minutes, {text}h for hours; for a time, {forms}")
     written: object = text
     try:
         if (span := _read_span(words)) is not None:
-            return now + span
-        written = moment = _read_iso(text.strip()) or _read_words(words, now)
+            return now - span if past else now + span
+        written = moment = _read_iso(text.strip()) or _read_words(words, now, past=past)
         return moment.astimezone() if moment.tzinfo is None else moment
     except _UnreadableError as problem:
-        raise ValueError(f"{text!r} cannot be read as a time{problem}; {FORMS}") from None
+        raise ValueError(f"{text!r} cannot be read as a time{problem}; {forms}") from None
     except (ValueError, OverflowError, OSError):
         raise ValueError(f"{written} is a time too far away for this machine") from None
 
@@ -77,7 +83,7 @@ def _read_iso(text: str) -> datetime | None:
         return None
 
 
-def _read_words(words: str, now: datetime) -> datetime:
+def _read_words(words: str, now: datetime, *, past: bool) -> datetime:
     words, zone = _take_zone(words)
     here = now if zone is None else now.astimezone(zone)
     words, clock = _take_clock(words)
@@ -85,18 +91,24 @@ def _read_words(words: str, now: datetime) -> datetime:
     midnight = datetime.combine(here.date(), time())
     weekday = next((place for place, name in enumerate(_DAYS) if len(day) > 2 and name.startswith(day)), None)
     if not day and clock is not None:
-        written = midnight + at
-        written += timedelta(days=written <= here.replace(tzinfo=None))
-    elif day == "today" and clock is not None:
+        written = _move(midnight + at, 1, here, past=past)
+    elif day == "today" and (past or clock is not None):
         written = midnight + at
     elif day == "tomorrow":
         written = midnight + timedelta(days=1) + at
+    elif day == "yesterday":
+        written = midnight - timedelta(days=1) + at
     elif weekday is not None:
-        written = midnight + timedelta(days=(weekday - here.weekday()) % 7) + at
-        written += timedelta(days=7 * (written <= here.replace(tzinfo=None)))
+        written = _move(midnight + timedelta(days=(weekday - here.weekday()) % 7) + at, 7, here, past=past)
     else:
         written = _read_date(day) + at
     return written if zone is None else written.replace(tzinfo=zone)
+
+
+def _move(written: datetime, days: int, here: datetime, *, past: bool) -> datetime:
+    """Move a time that comes again after so many days to the other side of the present, if need be."""
+    passed = written <= here.replace(tzinfo=None)
+    return written + timedelta(days=days * ((not past and passed) - (past and not passed)))
 
 
 def _take_zone(words: str) -> tuple[str, tzinfo | None]:

@@ -286,7 +286,12 @@ async def test_lists(tmp_path: Path) -> None:
         await ask(server, "opt-out", source, "--channel", "email")
         found = await ask(server, "unsubscriptions", "--since", "2026-01-01")
         assert [json.loads(line)["email"] for line in found.out.splitlines()] == ["eve@example.com"]
-        none = await ask(server, "unsubscriptions", "--since", "2199-01-01")
-        assert (none.code, none.out) == (0, "")
+        for since in ("2h30m", "yesterday 18:00", "00:00"):
+            assert (await ask(server, "unsubscriptions", "--since", since)).out == found.out
+        none = await ask(server, "unsubscriptions", "--since", "0.001s ago")
+        assert (none.code, none.out, none.err[:6]) == (0, "", "since ")
+        for to_come in ("2199-01-01", "tomorrow 6:30"):
+            ended = await ask(server, "unsubscriptions", "--since", to_come)
+            assert (ended.code, f"--since: {to_come} is to come, it is 20" in ended.err) == (2, True)
         wrong = await ask(server, "unsubscriptions", "--since", "lately")
         assert (wrong.code, "--since: 'lately' cannot be read as a time" in wrong.err) == (2, True)

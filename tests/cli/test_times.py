@@ -81,6 +81,33 @@ def test_spans(text: str, seconds: float, now: datetime) -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "hours"),
+    [
+        *(("2026-01-27", 24), ("yesterday", 24), ("yesterday 18:00", 6), ("today", 0), ("today 6:30", -6.5), ("monday", 48)),
+        *(("18:00", 6), ("6:30", -6.5), ("since noon", -12), ("midnight", 0), ("wednesday 18:00", 150), ("wed 6am", -6)),
+        *(("saturday", 4 * 24), ("12:00 UTC", -13), ("23:00 Asia/Tokyo", 9)),
+    ],
+)
+def test_the_past(text: str, hours: float, now: datetime) -> None:
+    """Where a time is in the past, one without a day is the last that the clock showed."""
+    assert read_time(text, now, past=True) == datetime(2026, 1, 28, tzinfo=now.tzinfo) - timedelta(hours=hours)
+
+
+@pytest.mark.parametrize("text", ["2h30m", "2h30m ago", "since 2.5 hours", "150 min ago", "from 2h 30m ago"])
+def test_spans_back(text: str, now: datetime) -> None:
+    """Where a time is in the past, a span ends now."""
+    assert read_time(text, now, past=True) == now - timedelta(hours=2.5)
+
+
+@pytest.mark.parametrize(("text", "past"), [("2h ago", False), ("in 2h", True), ("ago", True), ("lately", True), ("18", True)])
+def test_words_of_the_other_direction(text: str, past: bool, now: datetime) -> None:
+    """The words of one direction are refused in the other, with the forms that it takes."""
+    with pytest.raises(ValueError, match="time") as refused:
+        read_time(text, now, past=past)
+    assert ("2h30m ago" in str(refused.value)) is past
+
+
+@pytest.mark.parametrize(
     ("text", "said"),
     [
         *(
