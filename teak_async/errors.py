@@ -206,7 +206,11 @@ class LedgerError(TeakError):
 
 
 class LedgerUnavailable(TeakError):
-    """The ledger of a shared limit cannot be reached, and this session holds no permit to go on with; nothing was sent."""
+    """The ledger of a shared limit cannot be reached, and what this session holds is too little; nothing was sent.
+
+    A session that opens needs the ledger at once. A live call ends with this once the ledger has been away for two seconds,
+    if the permits that are held would take two more to reach it.
+    """
 
     default_delivery = Delivery.NOT_SENT
 

@@ -4,7 +4,7 @@ Rules of this module:
 
 - One sync is under way at a time, for all buckets that are due.
 - A live call that has no permit is planned for at once, in its own turn of the loop.
-- While the ledger is lost the session goes on with what it holds. A live call fails only where that is nothing.
+- While the ledger is lost the session goes on with what it holds. A live call fails only where that does not reach for it.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from .valkey_ledger import ValkeyLedger
 BULK_LASTS = 0.5
 """Seconds for which bulk work is taken to go on when none of it waits at the moment."""
 PATIENCE = 2.0
-"""Seconds after the ledger was lost from which on live calls fail where no permit is held."""
+"""Seconds after the ledger was lost from which on live calls fail that would wait longer than this for what is held."""
 HEIR = 15.0
 """Seconds for which the permits of a killed run are asked for; the ledger has taken them back by then, or never had them."""
 LEAVING = 1.0
@@ -291,11 +291,12 @@ class Member:
 
     def _end_live(self) -> None:
         for entry in self._entries.values():
-            if not entry.share.limit:
-                entry.bucket.end_live(self._unavailable)
+            entry.bucket.end_live(int(entry.share.limit * PATIENCE), self._unavailable)
 
     def _unavailable(self) -> LedgerUnavailable:
-        return LedgerUnavailable(f"this session holds no permit, and the ledger of the shared limit is lost: {self._reason}")
+        return LedgerUnavailable(
+            f"this session has no permit for it within {PATIENCE:g} s: the ledger of the shared limit is lost: {self._reason}"
+        )
 
     def _lose(self, reason: str) -> None:
         self._failed_at = self._loop.time()

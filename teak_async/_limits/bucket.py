@@ -147,9 +147,9 @@ class Bucket:
         """Send nothing for so long, since others who spend from the same limit were rate-limited."""
         self.window.paused_until = max(self.window.paused_until, self._loop.time() + seconds)
 
-    def end_live(self, error: Callable[[], TeakError]) -> None:
-        """End the waiting live calls, each with an error of its own."""
-        while (future := self._live.head()) is not None:
+    def end_live(self, places: int, error: Callable[[], TeakError]) -> None:
+        """End the live calls that wait behind the first places, each with an error of its own."""
+        for future in self._live.behind(places):
             future.set_exception(error())
 
     def rate(self) -> Rate:

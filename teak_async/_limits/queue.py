@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from bisect import insort
 from collections import OrderedDict
+from itertools import chain
 
 
 class LaneQueue:
@@ -49,6 +50,11 @@ class LaneQueue:
                 return future
             self._pop()
         return None
+
+    def behind(self, places: int) -> list[asyncio.Future[int]]:
+        """Return the calls that wait behind the first places."""
+        futures = chain((future for _, future in self._rate_limited), self._new)
+        return [future for future in futures if not future.done()][places:]
 
     def _pop(self) -> asyncio.Future[int]:
         return self._rate_limited.pop(0)[1] if self._rate_limited else self._new.popitem(last=False)[0]

@@ -216,6 +216,34 @@ async def test_a_ledger_that_fails_otherwise_is_lost(sandbox: Sandbox, tmp_path:
     assert isinstance(regained, LedgerRegained)
 
 
+@pytest.mark.parametrize("early", [True, False])
+async def test_a_locked_ledger_lets_no_call_wait_long(
+    sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, early: bool
+) -> None:
+    """The one permit that is held sends a call a second. The calls that wait for it learn soon that they were not sent."""
+    monkeypatch.setattr(member, "PATIENCE", 0.3)
+    ledger, heard, ended = tmp_path / "ledger.db", list[Event](), list[object]()
+    async with session_on(sandbox, share=ledger, limits=Limits(identify=8), on_event=heard.append) as teak:
+
+        async def call(count: int) -> None:
+            calls = (teak.identify("p", country_code="US") for _ in range(count))
+            ended.extend(await asyncio.gather(*calls, return_exceptions=True))
+
+        await until(lambda: shared(teak).held == 1)
+        with closing(sqlite3.connect(ledger, isolation_level=None)) as other:
+            other.execute("BEGIN EXCLUSIVE")
+            async with asyncio.timeout(WAIT):
+                if not early:
+                    await call(2)
+                    await until(lambda: any(isinstance(event, LedgerLost) for event in heard))
+                    await asyncio.sleep(0.4)
+                await call(250)
+    failed = [error for error in ended if isinstance(error, LedgerUnavailable)]
+    assert len(failed) >= 245
+    assert "no permit for it within 0.3 s" in str(failed[0])
+    assert sandbox.seen[IDENTIFY].requests + len(failed) == len(ended)
+
+
 async def test_a_session_that_closes_waits_for_no_ledger(
     sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
