@@ -105,9 +105,9 @@ class TeakSession(SessionParts):
         del secret_key  # an error from here on may be reported with the variables of this frame
         check_credential("Teak App ID", "game_id", given[0], is_set=bool(self._credentials.game_id))
         check_credential("Teak Server Secret", "secret_key", given[1], is_set=bool(self._credentials.secret_key))
-        check_type("limits", limits, (Limits, NoneType), "limits=Limits(identify=100, subscription=100)")
-        check_type("retry", retry, (RetryPolicy, NoneType), "retry=RetryPolicy(max_attempts=3), or None for no retries")
-        check_type("timeout", timeout, (Timeout,), "timeout=Timeout(response=5)")
+        check_type("limits", limits, (Limits, NoneType), "limits=Limits(identify={0}, subscription={0})", 100)
+        check_type("retry", retry, (RetryPolicy, NoneType), "retry=RetryPolicy(max_attempts={0}), or None for no retries", 3)
+        check_type("timeout", timeout, (Timeout,), "timeout=Timeout(response={0})", 5)
         check_type("share", share, (TeakSession, str, Path, NoneType), 'share="redis://host", or share=another_session')
         check_whole("backlog", backlog, 1)
         if base_url is None:
@@ -249,7 +249,7 @@ class TeakSession(SessionParts):
 
     @property
     def rates(self) -> Mapping[str, Rate]:
-        """A snapshot of each bucket, by the path that Teak's 429 names, such as `/v2/identify`. See `Rate`."""
+        """A snapshot of each bucket, by the path that Teak's 429 names, as `/v2/identify`; see `Rate`. Empty before it is open."""
         return self._limits.rates()
 
     @property
@@ -267,13 +267,15 @@ class TeakSession(SessionParts):
 
         Args:
             request: one of `teak_async.models`, such as an `Identify` or a `SetSubscription`.
-            deadline: when the call has to end: seconds from now, a `timedelta`, or a `datetime` with a time zone. Default:
-                none; each attempt has the session's `timeout`.
+            deadline: when the call has to end: seconds from now (not a time of the loop's clock), a `timedelta`, or a
+                `datetime` with a time zone. Default: none; each attempt has the session's `timeout`.
 
         Returns:
             The response to the request, such as a `PlayerSession` or a `SubscriptionChange`.
 
         Raises:
+            TypeError, ValueError: `deadline` is of another type, a `datetime` without a time zone, or not finite.
+            InvalidRequest: `request` is none of those.
             DeadlinePassed: the deadline passed before the call was sent (`NOT_SENT`), or sent again after an attempt in doubt
                 (`UNKNOWN`).
             TimedOut: the call was sent, and no response came before the deadline (`UNKNOWN`).
@@ -291,10 +293,11 @@ class TeakSession(SessionParts):
             deadline: as for `call`.
 
         Returns:
-            A future of the response. If it is dropped and the call fails, asyncio logs the error, without the player. Both the
-            method and the future belong to the loop's thread.
+            A future of the response. If it is dropped and the call fails, asyncio logs the error, in which Teak's words may
+            name the player. Both the method and the future belong to the loop's thread.
 
         Raises:
+            TypeError, ValueError, InvalidRequest: as for `call`.
             BacklogFull: `backlog` calls are submitted and under way already; this one was not taken.
             SessionClosed: the session is not open, or is being closed.
         """
@@ -325,7 +328,7 @@ class TeakSession(SessionParts):
             user_id: the game's own player id: text, or a whole number.
             client_ip: the player's address, for the country. This or `country_code` is needed: `127.0.0.1` if neither is known.
             country_code: two letters (ISO 3166-1), in place of `client_ip`, which wins if both are given.
-            timezone_id: IANA name such as `Europe/Paris`. Default: the server takes UTC.
+            timezone_id: IANA name such as `Europe/Paris`, or a `ZoneInfo`. Default: the server takes UTC.
             email: stored for the player. Default: none.
             deep_link: a link that the response returns resolved. Default: none.
             deadline: as for `call`.
@@ -334,20 +337,14 @@ class TeakSession(SessionParts):
             The session's id, the player's country, and the opt-out states of each channel.
 
         Raises:
+            TypeError, ValueError: as for `call`.
             InvalidRequest: with every problem in `.errors`, by parameter.
             TeakError: with what became of the call in `.delivery`.
         """
-        return await self.call(
-            Identify(
-                user_id,
-                client_ip=client_ip,
-                country_code=country_code,
-                timezone_id=timezone_id,
-                email=email,
-                deep_link=deep_link,
-            ),
-            deadline=deadline,
+        request = Identify(
+            user_id, client_ip=client_ip, country_code=country_code, timezone_id=timezone_id, email=email, deep_link=deep_link
         )
+        return await self.call(request, deadline=deadline)
 
     def bulk(
         self,
@@ -377,11 +374,12 @@ class TeakSession(SessionParts):
                 same. Default: none.
 
         Raises:
-            TypeError: `requests` is no iterable.
-            ValueError: `deadline` has no time zone, or is not finite.
+            TypeError: `requests` is no iterable, or is text.
+            TypeError, ValueError: `deadline`, as for `call`.
             SessionClosed: a `deadline` is given where no loop runs, as in another thread.
             JournalError, Outage, SessionClosed, Forbidden, GameNotFound, CertificateError: from the run, when no other row
-                could succeed; and any error that the input raises.
+                could succeed; and any error that the input raises. Its `delivery` is that of the rows that were left; what
+                became of the others is in their outcomes, in `run.report` and in the journal.
         """
         known = {**(about or {}), "game_id": self.game_id}
         due = _due(deadline)

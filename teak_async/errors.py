@@ -15,7 +15,10 @@ from typing import Any, ClassVar
 
 
 class Delivery(StrEnum):
-    """What became of a call at the server. A read, which changes nothing, has the delivery of its last attempt.
+    """What became of a call at the server. A read, which changes nothing, has the delivery of its last attempt alone.
+
+    So a read is `NOT_SENT` if its deadline passed before the next attempt. An error that ends a bulk run has the delivery of
+    the rows that were left.
 
     Attributes:
         NOT_SENT: no byte of it can have been processed.
@@ -181,20 +184,23 @@ class TimedOut(TransportError, TimeoutError):
 class DeadlinePassed(TimedOut):
     """The caller's deadline passed before the call was sent, or sent again.
 
-    A set of which an earlier attempt may have been done is `UNKNOWN`.
+    A set of which an earlier attempt may have been done is `UNKNOWN`. A read is `NOT_SENT`, whatever came before.
     """
 
     default_delivery = Delivery.NOT_SENT
 
 
 class Outage(TeakError):
-    """The server was out for longer than a bulk run waits (`RetryPolicy.outage`); what was not sent is left for another run."""
+    """The server was out for longer than a bulk run waits (`RetryPolicy.outage`).
+
+    The rows that were not sent are left for another run. Others may be in doubt: see the run's report and its journal.
+    """
 
     default_delivery = Delivery.NOT_SENT
 
 
 class JournalError(TeakError):
-    """The journal of a bulk run cannot be used; calls that need it are not sent."""
+    """The journal of a bulk run cannot be used. No more rows are sent; those that were sent before are in it, or in doubt."""
 
     default_delivery = Delivery.NOT_SENT
 

@@ -94,7 +94,9 @@ class ResponseReceived(_AttemptEvent):
 
     @property
     def level(self) -> int:
-        return WARNING if self.error in ("Forbidden", "GameNotFound") else DEBUG  # no call will do better before somebody acts
+        if self.error in ("Forbidden", "GameNotFound"):
+            return WARNING  # no call will do better before somebody acts
+        return INFO if self.error in ("ServerError", "UnexpectedResponse") else DEBUG  # as for an attempt without a response
 
 
 @frozen

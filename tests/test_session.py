@@ -596,11 +596,12 @@ async def test_delivery_agrees_with_the_server_for_every_call() -> None:
 @pytest.mark.parametrize(
     ("given", "remedy"),
     [
-        ({"timeout": 5}, "timeout=Timeout(response=5)"),
+        ({"timeout": 20}, "timeout must be Timeout, not the number 20: write timeout=Timeout(response=20)"),
+        ({"timeout": 2.5}, "timeout=Timeout(response=2.5)"),
         ({"timeout": None}, "timeout=Timeout(response=5)"),
-        ({"limits": 100}, "limits=Limits(identify=100, subscription=100)"),
+        ({"limits": 50}, "limits must be Limits or None, not the number 50: write limits=Limits(identify=50, subscription=50)"),
         ({"limits": (200, 300)}, "limits=Limits(identify=100, subscription=100)"),
-        ({"retry": 3}, "retry=RetryPolicy(max_attempts=3), or None for no retries"),
+        ({"retry": 7}, "retry=RetryPolicy(max_attempts=7), or None for no retries"),
         ({"retry": RetryPolicy}, "retry=RetryPolicy(max_attempts=3), or None for no retries"),
         ({"share": 1}, "share=another_session"),
         ({"backlog": "5"}, "backlog must be a whole number from 1 on, not '5'"),

@@ -66,7 +66,7 @@ class Outcome:
         attempts: how many attempts this run made, rate-limited ones included.
         line: the number of its line in the input, from 1; 0 where there are no lines.
         user_id: the player; `None` where nobody knows.
-        known: whether an earlier run of the journal has reported the same.
+        known: whether an earlier run of the journal ended this row in the same way, so that its results have it already.
         part: the place of the call among those of its row, from 0.
         resent: whether an earlier run of the journal may have sent it, too.
         at: when it ended, in seconds of Unix time.
@@ -119,8 +119,10 @@ class Outcome:
 class BulkReport:
     """The count of a run. `succeeded + failed + in_doubt + skipped + not_sent == total`, always.
 
+    Figures that are left out are 0, as for a double in a test.
+
     Attributes:
-        total: rows that ended: the sum of the next five.
+        total: rows that were read and accounted for: the sum of the next five.
         succeeded: rows with a response.
         failed: rows with an error that says that they were not done, or were done without a response that can be read.
         in_doubt: rows that end `UNKNOWN`.
@@ -130,19 +132,19 @@ class BulkReport:
         sent: rows that ended after at least one attempt.
         elapsed: seconds from the first row that was not skipped to the end of the run, or to now.
         rate: `sent` per second, on average; above the limit in a run of a second or two, since permits may burst.
-        first_error: how the first row of this run ended that did not succeed; `None` while all do.
+        first_error: the error of the first row that ended without success in this run; `None` while there is none.
     """
 
-    total: int
-    succeeded: int
-    failed: int
-    in_doubt: int
-    skipped: int
-    not_sent: int
-    failed_earlier: int
-    sent: int
-    elapsed: float
-    rate: float
+    total: int = 0
+    succeeded: int = 0
+    failed: int = 0
+    in_doubt: int = 0
+    skipped: int = 0
+    not_sent: int = 0
+    failed_earlier: int = 0
+    sent: int = 0
+    elapsed: float = 0.0
+    rate: float = 0.0
     first_error: TeakError | None = None
 
 

@@ -18,7 +18,7 @@ import asyncio
 import warnings
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine, Generator, Iterable, Mapping
 from contextlib import aclosing, suppress
-from pathlib import Path
+from pathlib import Path, PurePath
 from types import TracebackType
 from typing import Any, Self
 
@@ -78,8 +78,11 @@ class BulkRun(Coroutine[Any, Any, BulkReport]):
         *,
         resend_in_doubt: bool,
     ) -> None:
-        if not isinstance(requests, Iterable | AsyncIterable):
-            raise TypeError(f"requests must be an iterable or an async iterable, not {type(requests).__name__}")
+        # Text and tables are iterables, too, of what is no request: each letter would be a failed row.
+        if not isinstance(requests, Iterable | AsyncIterable) or isinstance(requests, str | bytes | bytearray | Mapping):
+            kind = type(requests).__name__
+            hint = "; the command teak-async reads files" if isinstance(requests, str | bytes | PurePath) else ""
+            raise TypeError(f"requests must be an iterable or an async iterable of requests, not {kind}{hint}")
         self._executor = executor
         self._options = RunOptions(requests, path, dict(about), resend_in_doubt)
         self._context = RunContext(deadline)

@@ -53,11 +53,13 @@ def due_time(deadline: Deadline, now: float) -> DueTime | None:
         if deadline.tzinfo is None:
             raise ValueError("a deadline needs a time zone: datetime.now(timezone.utc) + timedelta(hours=1)")
         return DueTime(deadline.timestamp(), on_wall_clock=True)
-    return DueTime(now + as_seconds("deadline", deadline))
+    return DueTime(now + as_seconds("deadline", deadline, kinds="a number of seconds, a timedelta or a datetime"))
 
 
-def as_seconds(name: str, value: float | timedelta, *, least: float = -inf) -> float:
-    """Return a span of time in seconds; `name` stands in messages.
+def as_seconds(
+    name: str, value: float | timedelta, *, least: float = -inf, kinds: str = "a number of seconds or a timedelta"
+) -> float:
+    """Return a span of time in seconds; `name` and `kinds`, what it may be, stand in messages.
 
     Raises:
         ValueError: for a number that is not finite, or is below `least`.
@@ -66,7 +68,7 @@ def as_seconds(name: str, value: float | timedelta, *, least: float = -inf) -> f
     if isinstance(value, timedelta):
         value = value.total_seconds()
     if not isinstance(value, Real) or isinstance(value, bool):
-        raise TypeError(f"{name} must be a number of seconds or a timedelta, not {type(value).__name__}")
+        raise TypeError(f"{name} must be {kinds}, not {type(value).__name__}")
     if not isfinite(value):
         raise ValueError(f"{name} must be a finite number of seconds, not {value!r}")
     if value < least:

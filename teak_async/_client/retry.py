@@ -24,7 +24,8 @@ class RetryPolicy:
             of a second or more. Default: 30.
         initial_wait: seconds above 0, or a `timedelta`, before the second attempt, doubled for each further one. A call waits
             half of it to all of it, by chance. Default: 0.2.
-        max_wait: seconds above 0, or a `timedelta`; no wait is longer. Default: 10.
+        max_wait: seconds above 0, or a `timedelta`; no wait is longer. Default: 10. A live call waits no longer where a 503
+            asks for it (`Retry-After`), since somebody waits for its end; a bulk run does.
         outage: seconds from 0 on, or a `timedelta`, for which a bulk run waits while the server is out; it ends with `Outage`
             after the next probe. Default: 600.
     """

@@ -8,10 +8,23 @@ import os
 from teak_async._notify import log
 
 
-def check_type(name: str, value: object, kinds: tuple[type, ...], example: str) -> None:
-    """Raise a `TypeError` that shows how to write it, unless a value is of one of some types."""
-    if not isinstance(value, kinds):
-        raise TypeError(f"{name} must not be of type {type(value).__name__}: write {example}")
+def check_type(name: str, value: object, kinds: tuple[type, ...], example: str, number: float = 0) -> None:
+    """Raise a `TypeError` that shows how to write it, unless a value is of one of some types.
+
+    Args:
+        name: of the parameter.
+        value: what was given.
+        kinds: the types.
+        example: how to write it, with a place for a number.
+        number: stands there unless a number was given, which is then meant.
+    """
+    if isinstance(value, kinds):
+        return
+    what = f"of type {type(value).__name__}"
+    if isinstance(value, int | float) and not isinstance(value, bool) and value >= 1:
+        what, number = f"the number {value}", value
+    names = " or ".join("None" if kind is type(None) else kind.__name__ for kind in kinds)
+    raise TypeError(f"{name} must be {names}, not {what}: write {example.format(number)}")
 
 
 def credential(given: str | int | None, variable: str) -> str:

@@ -424,8 +424,14 @@ def test_a_row_is_shown_with_its_request() -> None:
 
 async def test_misuse_is_explained(fast: TeakSession) -> None:
     """What is no input, iterating before opening, and running twice say what to do."""
-    with pytest.raises(TypeError, match="iterable"):
-        fast.bulk(5)  # type: ignore[arg-type] # what is refused
+    for wrong in (5, b"p1", {"p1": "US"}, bytearray(b"p1")):
+        with pytest.raises(
+            TypeError, match=f"must be an iterable or an async iterable of requests, not {type(wrong).__name__}"
+        ):
+            fast.bulk(wrong)  # type: ignore[arg-type] # what is refused
+    for name in ("players.csv", Path("players.csv")):
+        with pytest.raises(TypeError, match="the command teak-async reads files"):
+            fast.bulk(name)  # type: ignore[arg-type] # what is refused
     run = fast.bulk(identifies(1))
     with pytest.raises(TypeError, match="async with"):
         aiter(run)

@@ -138,7 +138,7 @@ async def test_a_deadline_is_finite(fast: TeakSession, server: Sandbox, wrong: f
 @pytest.mark.parametrize("wrong", ["5", True, b"5", object(), date(2026, 1, 1)])
 async def test_a_deadline_is_a_time(fast: TeakSession, wrong: Any) -> None:
     """Anything else is an error at the call."""
-    with pytest.raises(TypeError, match="deadline must be a number of seconds or a timedelta, not"):
+    with pytest.raises(TypeError, match="deadline must be a number of seconds, a timedelta or a datetime, not"):
         await fast.identify("p1", country_code="US", deadline=wrong)
 
 
