@@ -249,7 +249,7 @@ class TeakSession(SessionParts):
 
     @property
     def rates(self) -> Mapping[str, Rate]:
-        """A snapshot of each bucket, by the path that Teak's 429 names, as `/v2/identify`; see `Rate`. Empty before it is open."""
+        """A snapshot of each bucket, by the path that Teak's 429 names: `/v2/identify`; see `Rate`. Empty until it is open."""
         return self._limits.rates()
 
     @property

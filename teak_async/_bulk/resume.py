@@ -107,12 +107,12 @@ async def plan_rows(
     """
     held: list[Planned] = []
     passed = _PassedOver()
-    sent = "nothing was sent"
     journal = context.journal
     last = -1 if journal is None else journal.last_known
-    index = part = -1
+    index, part, sent = -1, -1, "nothing was sent"
     async with aclosing(iter_rows(source)) as rows:
         async for item in rows:
+            context.whole = context.whole and _is_selected(item)
             if item is REST_LEFT:
                 last = index  # the journal may have rows behind the selected ones
                 break
@@ -159,6 +159,10 @@ async def plan_rows(
     check_whole_input(path, last + 1, index + 1)
     for one in held:
         yield one
+
+
+def _is_selected(item: object) -> bool:
+    return item.count == item.skipped if isinstance(item, FinishedRows) else not isinstance(item, Row) or item.selected
 
 
 class _PassedOver:

@@ -68,12 +68,14 @@ class RunContext:
         journal: the journal; `None` for a run without one.
         slots: for rows with an intent and no permit.
         trouble: why a row was last retried, or left; `None` again when a row ends.
+        whole: whether every row of the input that was read so far is selected.
     """
 
     deadline: DueTime | None
     journal: Journal | None = None
     slots: IntentSlots = field(factory=IntentSlots)
     trouble: TeakError | None = None
+    whole: bool = True
 
 
 class RowCall:

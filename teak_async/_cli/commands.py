@@ -263,7 +263,11 @@ def run_report(options: ReportOptions) -> None:
         raise fail(str(error)) from None
     except OSError as error:
         raise fail(f"{error.filename}: {describe_refusal(error)}") from None
-    typer.echo(json.dumps(report.as_dict()) if options.as_json else fit("\n".join(report.lines()), sys.stdout))
+    typer.echo(
+        json.dumps(report.as_dict())
+        if options.as_json
+        else fit("\n".join(report.lines(exported=failed is not None)), sys.stdout)
+    )
 
 
 def _check_alone(options: ReportOptions) -> None:

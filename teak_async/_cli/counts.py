@@ -19,7 +19,7 @@ class Counts:
         failed: those that certainly were not done, or whose response cannot be understood.
         in_doubt: those that may have been done.
         being_sent: those that a running run may have sent just now.
-        overtaken: of those in doubt, calls that no run makes again, since that would undo a later one.
+        not_repeated: of those in doubt, calls that no run makes again by itself, where that is known of each.
         kept: those that were not sent, and that the journal or the run has nevertheless: it read them.
         total: calls of the input; `None` if nobody has counted them.
     """
@@ -28,7 +28,7 @@ class Counts:
     failed: int
     in_doubt: int
     being_sent: int = 0
-    overtaken: int = 0
+    not_repeated: int = 0
     kept: int = 0
     total: int | None = None
 
@@ -39,7 +39,7 @@ class Counts:
         return cls(succeeded, failed, report.in_doubt, kept=report.not_sent, total=total)
 
     @classmethod
-    def of_journal(cls, states: Mapping[str, int], total: int | None, *, running: bool = False, overtaken: int = 0) -> Self:
+    def of_journal(cls, states: Mapping[str, int], total: int | None, *, running: bool = False, not_repeated: int = 0) -> Self:
         """Return the counts of a journal's rows by state. An intent is being sent, or in doubt once the run has ended."""
         intents = states.get("intent", 0)
         return cls(
@@ -47,7 +47,7 @@ class Counts:
             states.get("failed", 0),
             states.get("in_doubt", 0) + (0 if running else intents),
             intents if running else 0,
-            overtaken,
+            not_repeated,
             states.get("not_sent", 0),
             total,
         )
@@ -73,7 +73,7 @@ class Counts:
         Args:
             identify: whether they are identifies, which are not sent again when they are in doubt.
         """
-        return None if self.total is None else self.not_sent + (0 if identify else self.in_doubt - self.overtaken)
+        return None if self.total is None else self.not_sent + (0 if identify else self.in_doubt - self.not_repeated)
 
     def describe_ended(self) -> str:
         """Return the counts in words, without what was not sent."""

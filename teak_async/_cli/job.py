@@ -22,7 +22,7 @@ from teak_async._bulk.outcomes import BulkReport
 from teak_async._bulk.run import BulkRun
 from teak_async._client.deadline import Deadline
 from teak_async._journal.database import read_summary
-from teak_async._journal.earlier_run import count_overtaken
+from teak_async._journal.earlier_run import count_not_repeated
 from teak_async._journal.row import Note
 from teak_async._session import TeakSession
 from teak_async.errors import Forbidden, GameNotFound, Outage
@@ -231,8 +231,8 @@ async def _end_of(job: Job, report: BulkReport, total: int | None, *, resumed: b
     kept = None
     if resumed and job.journal is not None:
         states = (await asyncio.to_thread(read_summary, job.journal)).states
-        overtaken = await asyncio.to_thread(count_overtaken, job.journal)
-        kept = Counts.of_journal(states, total if job.rows.selects_all else None, overtaken=overtaken)
+        not_repeated = await asyncio.to_thread(count_not_repeated, job.journal)
+        kept = Counts.of_journal(states, total if job.rows.selects_all else None, not_repeated=not_repeated)
     return RunEnd(
         report,
         total,

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.text import Text
 
 from teak_async._journal.database import JournalSummary, describe_time, read_summary
-from teak_async._journal.earlier_run import count_overtaken
+from teak_async._journal.earlier_run import count_not_repeated
 from teak_async._journal.history import PastRow, count_whole_rows, is_in_use, read_channels, read_partial_rows, read_seconds
 
 from .counts import Counts
@@ -53,7 +53,7 @@ class RunReport:
         now: Unix time.
         channels: the calls of each channel by state, where there are several.
         whole_rows: rows of which every call in the journal succeeded, where a row may be several.
-        overtaken: calls in doubt that no run makes again.
+        not_repeated: calls in doubt that no run makes again by itself.
         partial_rows: the channels of rows that lack some: names with commas, rows, and line and place of the first.
     """
 
@@ -65,7 +65,7 @@ class RunReport:
     now: float
     channels: Mapping[str | None, Mapping[str, int]]
     whole_rows: int
-    overtaken: int
+    not_repeated: int
     partial_rows: Sequence[tuple[str, int, int, int]]
 
     @property
@@ -75,13 +75,15 @@ class RunReport:
 
     @property
     def total(self) -> int | None:
-        """Rows or calls of the input; `None` if the run did not count them."""
-        return int(text) if (text := self.summary.about.get(f"{self.unit}s", "")) else None
+        """Rows or calls of the input; `None` if the run neither counted them nor read them all."""
+        if text := self.summary.about.get(f"{self.unit}s", ""):
+            return int(text)
+        return self.read if "whole" in self.summary.about else None
 
     @property
     def counts(self) -> Counts:
         """The calls of the input by how they ended."""
-        return Counts.of_journal(self.summary.states, self.total, running=self.running, overtaken=self.overtaken)
+        return Counts.of_journal(self.summary.states, self.total, running=self.running, not_repeated=self.not_repeated)
 
     @property
     def read(self) -> int:
@@ -114,6 +116,11 @@ class RunReport:
     def identifies(self) -> bool:
         """Whether the calls are identifies, which count twice when they are sent twice."""
         return self.summary.about.get("command") == "identify"
+
+    @property
+    def by_program(self) -> bool:
+        """Whether a program made the run, and no command."""
+        return "command" not in self.summary.about
 
     @property
     def succeeded_whole(self) -> int | None:
@@ -156,8 +163,8 @@ class RunReport:
             "pauses": [pause.as_dict() for pause in self.pauses],
         }
 
-    def lines(self) -> list[str]:
-        """Return the report as text."""
+    def lines(self, *, exported: bool = False) -> list[str]:
+        """Return the report as text; `exported` if the failed rows were written to a file just now."""
         about, counts = self.summary.about, self.counts
         server = f" at {about['server']}" if "server" in about else ""
         file = f" of {about['file']}" if "file" in about else ""
@@ -193,10 +200,10 @@ class RunReport:
         reasons = self.reasons.lines()
         lines += ["why:", *reasons] if reasons else []
         lines += self._describe_rest()
-        if counts.failed > self.summary.failed_done:
+        if counts.failed > self.summary.failed_done and not exported:
             lines += retry_hint(self.journal, self.unit)
-        if self.identifies and not self.running and counts.in_doubt:
-            lines.append(doubt_hint(self.journal))
+        if counts.in_doubt and not self.running and (self.identifies or (self.by_program and self.not_repeated)):
+            lines.append(doubt_hint(self.journal, by_program=self.by_program))
         return lines + describe_pace(self.seconds, self.pauses, self.unit, about.get("limit", ""))
 
     def _list_partial(self) -> list[dict[str, Any]] | None:
@@ -206,6 +213,10 @@ class RunReport:
             for channels, count, line, row in self.partial_rows
         ]
         return found if self.is_whole else None
+
+    @property
+    def _how_to_go_on(self) -> str:
+        return resume_hint(self.journal, by_program=self.by_program)
 
     def _describe_read(self) -> str:
         rows = f"{count_rows(self.summary.rows)}, " if self.unit == "call" else ""
@@ -221,14 +232,14 @@ class RunReport:
 
     def _describe_rest(self) -> list[str]:
         if self.left is None:
-            rest = f"left to do: the rows after these, if there are any; {resume_hint(self.journal)}"
+            rest = f"left to do: rows of the input that the journal does not have, if there are any; {self._how_to_go_on}"
             return [] if self.running else [rest]
         if not self.left:
             return []
         about = f", for about {format_duration(self.seconds_to_go)} at the present rate" if self.seconds_to_go else ""
         stands = [pause for pause in self.pauses if pause.until == "now"]
         still = f"; nothing has ended for {format_duration(stands[0].seconds)}" if stands else ""
-        how = f"the run goes on{about}{still}" if self.running else resume_hint(self.journal)
+        how = f"the run goes on{about}{still}" if self.running else self._how_to_go_on
         return [left_to_do(self.counts, self.left, self.unit, how)]
 
 
@@ -254,7 +265,7 @@ def read_report(journal: Path) -> RunReport:
         time.time(),
         channels,
         count_whole_rows(journal) if several else 0,
-        count_overtaken(journal),
+        count_not_repeated(journal),
         read_partial_rows(journal, len(channels_of(summary.about))) if several else (),
     )
 

@@ -144,14 +144,17 @@ def left_to_do(counts: Counts, left: int | None, unit: str, how: str) -> str:
     return f"left to do: {left:,} of {count_rows(counts.total or 0, unit)}{parts}; {how}"
 
 
-def doubt_hint(journal: Path | None) -> str:
+def doubt_hint(journal: Path | None, *, by_program: bool = False) -> str:
     """Return what to do about sessions in doubt."""
     again = "repeat the command with --resend-in-doubt" if journal is not None else "run their lines by themselves"
+    again = "make the run again with resend_in_doubt=True" if by_program else again
     return f"sessions in doubt may be recorded or not: leave them, or {again}, at the risk of recording a session twice"
 
 
-def resume_hint(journal: Path | None) -> str:
-    """Return how to go on with a run."""
+def resume_hint(journal: Path | None, *, by_program: bool = False) -> str:
+    """Return how to go on with a run; `by_program` if no command made it."""
+    if by_program:
+        return f"to go on, make the run again with journal={str(journal)!r}"
     if journal is not None:
         return f"to go on, repeat the command with the same --journal {journal}"
     return "without --journal only the results tell which rows were sent; with one, repeating the command goes on"

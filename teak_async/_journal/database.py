@@ -64,9 +64,10 @@ CREATE TABLE rows (
 """
 LOCK_TIMEOUT = 0.05
 """Seconds to wait for the lock of a journal: a report looks for a moment whether it is held."""
-OWN_NAMES = ("begun", "holder", "log", "member", "runs")
+OWN_NAMES = ("begun", "holder", "log", "member", "runs", "whole")
 """The journal's own names in the table `run`. The holder is the member of a shared limit that makes the run; one that is there
-when the run is over was killed, or lost its journal. Of each run, `runs` has when it wrote its first row."""
+when the run is over was killed, or lost its journal. Of each run, `runs` has when it wrote its first row. It is `whole` when
+the last one read its input to the end, and every row of that is here."""
 _FIELDS = [column.name for column in fields(JournalRow)]
 _COLUMNS = ", ".join("row" if name == "index" else name for name in _FIELDS)
 _ROW = f"({', '.join('?' * len(_FIELDS))})"
@@ -296,6 +297,12 @@ def write_notes(connection: sqlite3.Connection, about: Mapping[str, str]) -> Non
     connection.executemany("INSERT OR REPLACE INTO run VALUES (?, ?)", notes.items())
     add = "INSERT INTO run VALUES ('runs', ?) ON CONFLICT (name) DO UPDATE SET value = value || ' ' || excluded.value"
     connection.execute(add, (describe_time(time.time()),))
+    connection.execute("DELETE FROM run WHERE name = 'whole'")
+
+
+def mark_whole(connection: sqlite3.Connection) -> None:
+    """Write that each row of the input is in the journal; the next run that writes a row takes that back."""
+    connection.execute("INSERT OR REPLACE INTO run VALUES ('whole', 'yes')")
 
 
 def forget_holder(connection: sqlite3.Connection, about: Mapping[str, str]) -> None:

@@ -72,10 +72,12 @@ def read_overtaken(connection: sqlite3.Connection) -> frozenset[Place]:
     )
 
 
-def count_overtaken(path: str | Path) -> int:
-    """Count the calls in doubt that no run makes again, since that would undo a later one."""
+def count_not_repeated(path: str | Path) -> int:
+    """Count the calls in doubt that no run makes again by itself: identifies, and those that would undo a later one."""
+    records = _listed(name for name, endpoint in CHANGES.items() if endpoint.effect is Effect.RECORD)
+    doubtful = f"SELECT row, part FROM rows WHERE state IN ('intent', 'in_doubt') AND call IN ({records})"  # noqa: S608 - constants
     with open_to_read(path) as connection:
-        return len(read_overtaken(connection))
+        return len(read_overtaken(connection).union(connection.execute(doubtful)))
 
 
 def _listed(names: Iterable[str]) -> str:

@@ -32,7 +32,7 @@ from attrs import evolve
 
 from teak_async._leaving import Decisions, wait_for_end
 
-from .database import describe_run
+from .database import describe_run, mark_whole
 from .earlier_run import CHUNK, read_known, read_resume_point
 from .row import JournalRow, KnownRow, Place
 from .writer import Write, Writer
@@ -111,6 +111,10 @@ class Journal:
     def record_result(self, result: JournalRow) -> asyncio.Future[None]:
         """Write how a row ended; the future is done when that is durable."""
         return self._writer.write(result)
+
+    def mark_whole(self) -> None:
+        """Write that the journal has each row of the input; only reports need it, so nobody waits for that."""
+        self._writer.read(mark_whole).add_done_callback(lambda written: written.cancelled() or written.exception())
 
     def end(self) -> None:
         """Have the rest written and the file closed, without waiting for that."""

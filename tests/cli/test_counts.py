@@ -264,7 +264,7 @@ def test_counts() -> None:
     """What nobody sent is what the input has more than ended, or what was read where its length is not known."""
     counts = Counts(5, 1, 2, kept=3, total=20)
     assert (counts.not_sent, counts.known, counts.left(identify=True), counts.left(identify=False)) == (12, 20, 12, 14)
-    assert Counts(5, 1, 2, overtaken=2, total=20).left(identify=False) == 12  # no run makes these again
+    assert Counts(5, 1, 2, not_repeated=2, total=20).left(identify=False) == 12  # no run makes these again
     unknown = Counts(5, 1, 2, kept=3)
     assert (unknown.not_sent, unknown.known, unknown.left(identify=True)) == (3, 11, None)
     assert Counts.of_journal({"intent": 4, "succeeded": 1}, 5, running=True) == Counts(1, 0, 0, being_sent=4, total=5)

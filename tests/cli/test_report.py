@@ -14,9 +14,10 @@ from typing import Any
 
 import pytest
 from attrs import evolve
-from support import Ended, fast_sandbox
+from support import Ended, fast_sandbox, session_on
 from typer.testing import CliRunner
 
+from teak_async import Identify
 from teak_async._cli.app import app
 from teak_async._cli.pace import Seconds, describe_pace, find_pauses, present_rate
 from teak_async._cli.report import read_report
@@ -134,6 +135,49 @@ async def test_report_names_the_run(tmp_path: Path) -> None:
     left = next(line for line in lines if line.startswith("left to do: "))
     assert left.endswith(f" of 10 rows; to go on, repeat the command with the same --journal {journal}")
     assert left in said
+
+
+async def test_the_report_of_a_program_s_run(tmp_path: Path) -> None:
+    """Nothing is left of an input that was read to its end; what is said to be done next is a program's to do."""
+    journal, requests = tmp_path / "run.db", [Identify(f"p{number}", country_code="DE") for number in range(40)]
+
+    def told() -> tuple[str, dict[str, Any]]:
+        return invoke("report", journal).out, json.loads(invoke("report", journal, "--json").out)
+
+    async with fast_sandbox() as server, session_on(server) as teak:
+        server.fail_next("identify", "response_lost")
+        async with teak.bulk(requests, journal=journal) as run:
+            async for _ in run:
+                break
+        text, counts = told()
+        assert (
+            "left to do: rows of the input that the journal does not have, if there are any; to go on, make the run again"
+            in text
+        )
+        assert counts["left_to_do"] is None
+        await teak.bulk(requests, journal=journal)
+        text, counts = told()
+        assert "40 rows in the journal" in text
+        assert "left to do" not in text
+        assert "or make the run again with resend_in_doubt=True" in text
+        assert (counts["rows"], counts["succeeded"], counts["in_doubt"], counts["left_to_do"]) == (40, 39, 1, 0)
+        async with teak.bulk([*requests, *requests], journal=journal) as run:  # rows were added
+            async for outcome in run:
+                if outcome.error is None:
+                    break
+        text, counts = told()
+        assert f"if there are any; to go on, make the run again with journal='{journal}'" in text
+        assert counts["rows"] is None
+
+
+async def test_a_part_of_a_file_is_not_the_whole(tmp_path: Path) -> None:
+    """Rows that were left out, before or after, are left to do, and so are those of a pipe that was stopped."""
+    for part in ("4", "3-11", "6-"):
+        (tmp_path / "run.db").unlink(missing_ok=True)
+        journal, _ = await run(tmp_path, ROWS, "--rows", part)
+        assert "left to do: rows of the input that the journal does not have, if there are any" in invoke("report", journal).out
+    await run(tmp_path, ROWS)
+    assert "left to do" not in invoke("report", journal).out
 
 
 async def test_a_run_that_failed_too_often_goes_on_behind_its_failures(tmp_path: Path) -> None:
