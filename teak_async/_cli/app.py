@@ -23,19 +23,20 @@ from teak_async._version import __version__
 
 from .expand import expand_options
 from .options import (
-    API,
     ChannelName,
     FaultOptions,
     FileOptions,
     IdentifyOptions,
     LimitModelName,
     ReportOptions,
+    ServerAddress,
     ServerOptions,
 )
 
 EPILOG = (
-    "Exit codes: 0 all succeeded; 1 some rows failed or were not sent; 2 wrong usage or input; 3 rows in doubt, and perhaps"
-    " others failed or not sent{remedy}; 75 the server is out; 130 interrupted by Ctrl-C, SIGTERM or SIGHUP; 137 killed."
+    "Exit codes: 0 all succeeded; 1 some rows failed or were not sent; 2 wrong usage, input or credentials; 3 rows in doubt,"
+    " and perhaps others failed or not sent{remedy}; 75 the server is out; 130 interrupted by Ctrl-C, SIGTERM or SIGHUP;"
+    " 137 killed."
 )
 SEND_EPILOG = EPILOG.format(remedy=": repeat the command")
 IDENTIFY_EPILOG = EPILOG.format(remedy=": leave those in doubt, or add --resend-in-doubt")
@@ -45,13 +46,20 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    help="Teak's server API from files, at the documented rate limits and never above them. "
+    help="Teak's server API from files, at the documented rate limits, or those that you give, and never above them. "
     "Credentials are read from TEAK_GAME_ID and TEAK_SECRET_KEY. Start with: teak-async demo",
     epilog=EPILOG.format(remedy=""),
 )
 
 LIST_EPILOG = "Exit codes: 0 the list is complete, 2 wrong usage or no response, 130 interrupted."
-Category = Annotated[str | None, typer.Option(metavar="ID", help="Only this category's notifications, not all of them.")]
+Category = Annotated[
+    str | None,
+    typer.Option(
+        metavar="ID",
+        help="Only this category's notifications, not all of them. A column category goes before it. The command categories"
+        " lists them.",
+    ),
+]
 Channels = Annotated[
     list[ChannelName] | None,
     typer.Option(
@@ -59,9 +67,6 @@ Channels = Annotated[
         help="The channel: desktop web push, mobile push, or email, for which a row has a column email. Repeatable, or all:"
         " a row is one call on each channel for which it has a value. Default: desktop_push.",
     ),
-]
-BaseUrl = Annotated[
-    str, typer.Option(metavar="URL", envvar="TEAK_BASE_URL", help="Another server, such as the sandbox's address.")
 ]
 After = Annotated[
     str | None, typer.Option(metavar="CURSOR", help="Go on after a page, by the cursor that an interrupted command said last.")
@@ -236,28 +241,41 @@ def report(options: ReportOptions) -> None:
 
 @app.command(epilog=LIST_EPILOG, short_help="List the exclusions of the game.")
 @expand_options
-def exclusions(base_url: BaseUrl = API, after: After = None) -> None:
+def exclusions(server: ServerAddress, after: After = None) -> None:
     """List the exclusions of the game as JSON Lines, page by page.
 
     \b
     teak-async exclusions > exclusions.jsonl
     """  # noqa: D301 - a backspace is the mark of lines that stay as they are
-    from .commands import run_list
+    from .commands import run_exclusions
 
-    run_list(base_url, after, None)
+    run_exclusions(server.base_url, after)
 
 
 @app.command(epilog=LIST_EPILOG, short_help="List the email addresses that opted out since a time.")
 @expand_options
-def unsubscriptions(since: Since, base_url: BaseUrl = API, after: After = None) -> None:
+def unsubscriptions(server: ServerAddress, since: Since, after: After = None) -> None:
     """List the email addresses that opted out since a time as JSON Lines, page by page.
 
     \b
     teak-async unsubscriptions --since 2026-01-31 > unsubscribed.jsonl
     """  # noqa: D301 - a backspace is the mark of lines that stay as they are
-    from .commands import run_list
+    from .commands import run_unsubscriptions
 
-    run_list(base_url, after, since)
+    run_unsubscriptions(server.base_url, after, since)
+
+
+@app.command(epilog=LIST_EPILOG, short_help="List the opt-out categories of the game.")
+@expand_options
+def categories(server: ServerAddress) -> None:
+    """List the game's opt-out categories as JSON Lines; --category takes an identifier of them.
+
+    \b
+    teak-async categories
+    """  # noqa: D301 - a backspace is the mark of lines that stay as they are
+    from .commands import run_categories
+
+    run_categories(server.base_url)
 
 
 @app.command(

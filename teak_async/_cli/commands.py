@@ -7,13 +7,15 @@ import gc
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from datetime import datetime
+from typing import Any
 
 import typer
 from attrs import fields_dict
 from yarl import URL
 
+from teak_async._fleet.ledger import show
 from teak_async._journal.history import describe_extent, is_in_use, iter_at_line
 from teak_async._limits.session_limits import Limits
 from teak_async._session import TeakSession
@@ -28,7 +30,7 @@ from .files import same_file
 from .input import RowReader
 from .job import Exit, Job, run_job
 from .limits import show_limits
-from .lists import write_exclusions, write_unsubscriptions
+from .lists import write_categories, write_exclusions, write_unsubscriptions
 from .options import FileOptions, IdentifyOptions, ReportOptions
 from .output import OutputError, check_not_journal, check_replaceable, silence_broken_pipe
 from .report import describe_story, read_report, save_picture, story_of
@@ -46,7 +48,7 @@ from .selection import read_part
 from .signals import LISTENER
 from .source import Reading, RowSource
 from .sql import SqlReader
-from .summary import opening
+from .summary import count_rows
 from .times import read_time
 from .tls import make_ssl_context
 
@@ -74,8 +76,10 @@ def run_file(
             raise InputError("no input: name a FILE, or - for standard input, or give a query with --sql")
         if own.resend_in_doubt and options.journal is None:
             raise InputError("--resend-in-doubt: rows in doubt are in a journal; name it with --journal")
+        if category is not None and "," in category:
+            raise InputError("--category: one category for all rows; for several, give each row its own in a column category")
         schema = _schema_of(label, category, channels or CHANNELS[:1], until)
-        _check_credentials(", or in a file that --env-file names")
+        _check_credentials()
         deadline = _read_moment("--deadline", options.deadline)
         context = make_ssl_context(options.ca_file, options.client_cert, options.client_key)
         limits = Limits() if options.rate is None else Limits(**dict.fromkeys(fields_dict(Limits), options.rate))
@@ -94,16 +98,16 @@ def run_file(
             options.verbose,
             options.log_file,
             str(URL(options.base_url).with_user(None)).rstrip("/"),
+            show(options.share or ""),
+            _notes(options.rate, getattr(Limits(), schema.limit), deadline),
         )
-        if deadline is not None and not options.quiet:
-            say(f"nothing is sent after {deadline:%Y-%m-%d %H:%M:%S %Z}")
         if options.dry_run:
             dry_run = asyncio.run(dry_run_job(job, session.game_id))
-            first = opening(job.title, job.server, session.game_id, dry_run.input_description, options.journal)
+            first = "\n".join([*job.notes, job.opening(session.game_id)])
             typer.echo(fit(f"{first}\n{describe_dry_run(dry_run)}", sys.stdout))
             raise typer.Exit(dry_run.exit)
         if not sure:
-            _confirm_removal(options)
+            _confirm_removal(options, job, session.game_id)
         code, _ = asyncio.run(run_job(job, session))
     except KeyboardInterrupt:
         raise fail("interrupted; nothing was sent", Exit.INTERRUPTED) from None
@@ -136,7 +140,7 @@ def _schema_of(label: str, category: str | None, chosen: Sequence[str], until: s
             return state_schema(State(label.replace("-", "_")), category, channels)
 
 
-def _confirm_removal(options: FileOptions) -> None:
+def _confirm_removal(options: FileOptions, job: Job, game_id: str) -> None:
     """Ask the user to confirm a removal, which nothing undoes.
 
     Raises:
@@ -144,7 +148,9 @@ def _confirm_removal(options: FileOptions) -> None:
     """
     if options.file == "-" or sys.stdin is None or not sys.stdin.isatty():
         raise InputError("this removes players for ever, and nobody can be asked: look at it with --dry-run, then give --yes")
-    say("This removes all data of each player in the input, for ever. The same command with --dry-run shows whom.")
+    rows = "" if (total := job.rows.count()) is None else f" ({count_rows(total)})"
+    say(f"This removes all data of each player in {job.rows.name}{rows} from game {game_id} at {job.server}, for ever.")
+    say("The same command with --dry-run shows whom.")
     if not typer.confirm("Remove them?", err=True):
         raise InputError("nothing was removed")
 
@@ -178,6 +184,14 @@ def _open_rows(options: FileOptions, schema: RowSchema, *, count_repeated: bool)
     return SqlReader(options.sql, schema, reading)
 
 
+def _notes(rate: int | None, documented: int, deadline: datetime | None) -> list[str]:
+    """Return what to say of the options at first."""
+    notes = [] if deadline is None else [f"nothing is sent after {deadline:%Y-%m-%d %H:%M:%S %Z}"]
+    if rate is not None and rate > documented:
+        notes.append(f"--rate {rate} is more than Teak documents ({documented} a second): right only if Teak allows you more")
+    return notes
+
+
 def _read_pairs(option: str, given: list[str] | None) -> dict[str, str]:
     pairs: dict[str, str] = {}
     for text in given or ():
@@ -190,12 +204,12 @@ def _read_pairs(option: str, given: list[str] | None) -> dict[str, str]:
     return pairs
 
 
-def _check_credentials(or_else: str = "") -> None:
+def _check_credentials() -> None:
     """Check the credentials here, since the session's messages name parameters of a program."""
     given = {variable: os.environ.get(variable, "").strip() for variable in CREDENTIALS}
     if missing := [variable for variable, value in given.items() if not value]:
         whats = " and ".join(f"no {CREDENTIALS[variable]}" for variable in missing)
-        how = f"set {' and '.join(missing)} in the environment{or_else}"
+        how = f"set {' and '.join(missing)} in the environment, or in a file that --env-file names"
         raise InputError(f"{whats}: {how}; to try it without a game, begin with: teak-async sandbox")
     for variable, what in CREDENTIALS.items():
         value = given[variable]
@@ -306,18 +320,17 @@ def run_limits(address: str, *, watch: bool, as_json: bool) -> None:
         raise fail(name_options(str(error))) from None
 
 
-def run_list(base_url: str, after: str | None, since: str | None) -> None:
-    """Write the exclusions, or with `since` the unsubscriptions."""
+def _run_list(base_url: str, write: Callable[[TeakSession, Callable[[str], object]], Coroutine[Any, Any, None]]) -> None:
+    """Write a list of the server's.
+
+    Args:
+        base_url: of the server.
+        write: writes the list, given a session that is not open yet, by a function that takes lines.
+    """
     LISTENER.set_exit_message("nothing was written")
     try:
         _check_credentials()
-        session = TeakSession(base_url=base_url)
-        if since is None:
-            asyncio.run(write_exclusions(session, after, _write))
-        else:
-            moment = _read_past("--since", since)
-            say(f"since {moment:%Y-%m-%d %H:%M:%S %Z}")
-            asyncio.run(write_unsubscriptions(session, moment, after, _write))
+        asyncio.run(write(TeakSession(base_url=base_url), _write))
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
     except BrokenPipeError:
@@ -325,6 +338,23 @@ def run_list(base_url: str, after: str | None, since: str | None) -> None:
         raise typer.Exit(Exit.WRONG_USAGE) from None
     except (InputError, ValueError, TeakError) as error:
         raise fail(name_options(str(error))) from None
+
+
+def run_exclusions(base_url: str, after: str | None) -> None:
+    _run_list(base_url, lambda session, write: write_exclusions(session, after, write))
+
+
+def run_unsubscriptions(base_url: str, after: str | None, since: str) -> None:
+    async def write_since(session: TeakSession, write: Callable[[str], object]) -> None:
+        moment = _read_past("--since", since)
+        say(f"since {moment:%Y-%m-%d %H:%M:%S %Z}")
+        await write_unsubscriptions(session, moment, after, write)
+
+    _run_list(base_url, write_since)
+
+
+def run_categories(base_url: str) -> None:
+    _run_list(base_url, write_categories)
 
 
 def _write(lines: str) -> None:

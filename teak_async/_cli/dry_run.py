@@ -51,7 +51,6 @@ class DryRun:
         sends: how many calls go to each bucket.
         rows: selected rows, where a row may be several calls; else `None`.
         time_left: seconds until the deadline.
-        input_description: the input's name, its format and the columns left out.
         findings: a line for each kind of odd value, and of rows without a value for some channel.
         repeated: rows, or calls where a row may be several, that repeat a player.
         first_repeated: the line of the first of them.
@@ -69,7 +68,6 @@ class DryRun:
     sends: tuple[int, ...]
     rows: int | None = None
     time_left: float = inf
-    input_description: str = ""
     findings: tuple[str, ...] = ()
     repeated: int = 0
     first_repeated: int = 0
@@ -182,7 +180,6 @@ async def _count_rows(job: Job, known: Iterator[tuple[Place, KnownRow]]) -> DryR
         first_rows=tuple(first_rows),
         limit=job.limit,
         time_left=inf if due is None else due.seconds_left(now),
-        input_description=job.rows.description,
         findings=(*job.rows.findings.lines(), *job.rows.partial.lines()),
         repeated=0 if seen is None else seen.repeated,
         first_repeated=0 if seen is None else seen.first,

@@ -6,6 +6,7 @@ that every message says what the option takes.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from enum import StrEnum
 from functools import partial, wraps
@@ -27,8 +28,11 @@ def read_number(kind: type[int | float], least: float, most: float, given: objec
     Raises:
         BadParameter: when the value is no number, or out of bounds.
     """
+    text = str(given).strip()
+    if kind is int and re.fullmatch(r"\d{1,3}(,\d{3})+", text):
+        text = text.replace(",", "")  # as messages write it
     try:
-        number = kind(str(given))
+        number = kind(text)
     except ValueError:
         number = inf
     if not (isfinite(number) and least <= number <= most):

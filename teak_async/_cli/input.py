@@ -53,18 +53,21 @@ class RowReader(RowSource):
         try:
             self._check_is_text()
             self._lines: Lines = self._file.lines()
-            first = self._read_first_line()
-            self.format = input_format or self._find_format(first[1])
-            if self.format == "csv":
-                self._read_header(*first)
-                if Path(path).is_file():  # the first row of a pipe may come in an hour
-                    self._find_first_row()
-            else:
-                self._check_first_object(*first)
-                self._lines = chain([first], self._lines)
+            if (first := self._read_first_line()) is not None:
+                self._begin(first, input_format)
         except InputError:
             self._file.close()
             raise
+
+    def _begin(self, first: tuple[int, str], input_format: str | None) -> None:
+        self.format = input_format or self._find_format(first[1])
+        if self.format == "csv":
+            self._read_header(*first)
+            if Path(self._path).is_file():  # the first row of a pipe may come in an hour
+                self._find_first_row()
+        else:
+            self._check_first_object(*first)
+            self._lines = chain([first], self._lines)
 
     @property
     def description(self) -> str:
@@ -124,7 +127,8 @@ class RowReader(RowSource):
         names = [] if self._path == "-" else read_columns(self._path)
         return self._columns.propose_query(names) or self._wanted()
 
-    def _read_first_line(self) -> tuple[int, str]:
+    def _read_first_line(self) -> tuple[int, str] | None:
+        """Return the first line that is not blank; `None` if there is none, and need not be."""
         for line, data in self._lines:
             if data is None:
                 raise InputError(
@@ -138,6 +142,8 @@ class RowReader(RowSource):
                         f" iconv -f windows-1252 -t utf-8 {path} | teak-async {self._schema.command} -"
                     )
                 return line, data
+        if self._reading.allow_empty:
+            return None
         raise InputError(f"{self.name}: empty; it needs a header row and a row for each player, or JSON Lines")
 
     def _find_format(self, first: str) -> str:
@@ -163,7 +169,9 @@ class RowReader(RowSource):
                 raise InputError(
                     f"{self.name}, line {line}: {named!r} names an unknown separator; export the file with {listed}"
                 )
-            line, data = self._read_first_line()
+            if (second := self._read_first_line()) is None:
+                raise InputError(f"{self.name}: there is no header after its first line")
+            line, data = second
         place = f"{self.name}, line {line}"
         source = data.rstrip("\r\n")
         self._header_line = line
@@ -206,7 +214,7 @@ class RowReader(RowSource):
         if record is None:
             return [fail(line, source, InvalidRequest(f"longer than {text.MAX_LINE} characters"))]
         if not source.isascii() and _is_broken(source):
-            return [fail(line, source, InvalidRequest("not UTF-8 text"))]
+            return [fail(line, source, InvalidRequest("not UTF-8 text; a file of Windows: iconv -f windows-1252 -t utf-8"))]
         if isinstance(record, InvalidRequest):
             return [fail(line, source, record)]
         values = self._csv_values(record) if self.format == "csv" else self._json_values(record)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack, asynccontextmanager, redirect_stderr
 from enum import IntEnum
 from pathlib import Path
@@ -26,6 +26,7 @@ from teak_async._journal.earlier_run import count_not_repeated
 from teak_async._journal.row import Note
 from teak_async._session import TeakSession
 from teak_async.errors import Forbidden, GameNotFound, Outage
+from teak_async.models import PlayerRemoval
 
 from .counts import Counts
 from .failures import Failures, read_reasons
@@ -67,6 +68,8 @@ class Job:
         verbose: show retries and pauses, too.
         log_file: the file for the library's events. Default: none.
         server: the server's address, to show it.
+        share: the ledger of a shared limit, to show it; empty for none.
+        notes: what to say of the options at first.
     """
 
     label: str
@@ -82,6 +85,8 @@ class Job:
     verbose: bool = False
     log_file: Path | None = None
     server: str = ""
+    share: str = ""
+    notes: Sequence[str] = ()
 
     @property
     def about(self) -> dict[str, str]:
@@ -98,6 +103,11 @@ class Job:
     def title(self) -> str:
         """The command's name, with its channels."""
         return self.label + on_channels(self.rows.channels)
+
+    def opening(self, game_id: str, *, resumed: bool = False) -> str:
+        """Return the first line of the run."""
+        where = f"{self.server}, its limit shared by {self.share}" if self.share else self.server
+        return opening(self.title, where, game_id, self.rows.description, self.journal, resumed=resumed)
 
     @property
     def unit(self) -> str:
@@ -159,7 +169,7 @@ async def _run(job: Job, session: TeakSession, interrupts: list[int], listening:
     )
     failures = Failures(job.max_failures)
     progress = ProgressReporter(job.label, job.limit, total, job.rows.channels, quiet=job.quiet)
-    earlier = 0
+    earlier = not_found = 0
     outages = Outages()
 
     def show() -> None:
@@ -177,8 +187,8 @@ async def _run(job: Job, session: TeakSession, interrupts: list[int], listening:
             listening.enter_context(_hand_interrupts_to(run, interrupts, progress))
             # Only now, with the journal open: a run that cannot begin keeps the results of an earlier one.
             results.begin(run.stop, resumed=resumed)
-            description = job.rows.description
-            progress.say(opening(job.title, job.server, session.game_id, description, job.journal, resumed=resumed))
+            for line in (*job.notes, job.opening(session.game_id, resumed=resumed)):
+                progress.say(line)
             with progress, log_events(job.log_file, progress.say if job.verbose else None):
                 async with _show_progress(progress, show):
                     async for outcome in run:
@@ -186,6 +196,7 @@ async def _run(job: Job, session: TeakSession, interrupts: list[int], listening:
                         progress.count(outcome)
                         # Without an attempt of this run, an earlier one left it in doubt.
                         earlier += outcome.state == "in_doubt" and not outcome.attempts
+                        not_found += isinstance(outcome.response, PlayerRemoval) and not outcome.response.found
                         failures.add(outcome)
                         if failures.too_many:
                             run.stop()
@@ -198,7 +209,8 @@ async def _run(job: Job, session: TeakSession, interrupts: list[int], listening:
     if total is None and job.rows.ended:
         total = run.report.total
     end = await _end_of(job, run.report, total, resumed=resumed, earlier=earlier, waited=outages.seconds)
-    await _say_end(job, evolve(end, interrupted=bool(interrupts), unwritten=results.unwritten), results, failures, progress)
+    end = evolve(end, interrupted=bool(interrupts), unwritten=results.unwritten, not_found=not_found)
+    await _say_end(job, end, results, failures, progress)
     return run.report
 
 

@@ -56,13 +56,15 @@ async def read_records(ledger: Ledger) -> list[BucketRecord]:
 
 
 def describe_records(records: list[BucketRecord]) -> str:
-    """Return a table for each bucket."""
+    """Return a table for each bucket that is in use, and a line for each other one."""
     if not records:
         return "no members"
-    return "\n\n".join(map(_describe_record, records))
+    busy = [record for record in records if any(member.bulk or member.rate for member in record.members)]
+    idle = [_describe_record(record)[0] + ", idle" for record in records if record not in busy]
+    return "\n\n".join(["\n".join(_describe_record(record)) for record in busy] + (["\n".join(idle)] if idle else []))
 
 
-def _describe_record(record: BucketRecord) -> str:
+def _describe_record(record: BucketRecord) -> list[str]:
     held = sum(member.held for member in record.members)
     lowered = f", {record.allowance} for now" if record.allowance < record.limit else ""
     count = f"{len(record.members)} member{'s' if len(record.members) > 1 else ''}"
@@ -72,4 +74,4 @@ def _describe_record(record: BucketRecord) -> str:
     for member in record.members:
         work, seen = "bulk" if member.bulk else "live", f"{member.unseen:.1f} s ago"
         lines.append(f"  {member.host:<{width}}  {member.process:>7}  {work}  {member.held:>7}  {member.rate:>8}  {seen:>9}")
-    return "\n".join(lines)
+    return lines

@@ -10,7 +10,7 @@ from typing import Any
 from attrs import asdict
 
 from teak_async._session import TeakSession
-from teak_async.models import Exclusion, ExclusionPage, ListExclusions, ListUnsubscriptions, UnsubscriptionPage
+from teak_async.models import Exclusion, ExclusionPage, ListExclusions, ListUnsubscriptions, OptOutCategory, UnsubscriptionPage
 
 from .signals import LISTENER
 
@@ -41,6 +41,12 @@ async def write_unsubscriptions(
             after = _write_page((entry.details for entry in page), page.after, write)
 
 
+async def write_categories(session: TeakSession, write: Callable[[str], object]) -> None:
+    """Write the game's opt-out categories."""
+    async with session as teak:
+        _write_page(map(_describe, await teak.categories.list()), None, write)
+
+
 def _write_page(entries: Iterable[Mapping[str, Any]], after: str | None, write: Callable[[str], object]) -> str | None:
     """Write a page whole. An interruption after it says how to go on."""
     lines = [json.dumps(entry, ensure_ascii=False) for entry in entries]
@@ -51,5 +57,5 @@ def _write_page(entries: Iterable[Mapping[str, Any]], after: str | None, write: 
     return after
 
 
-def _describe(exclusion: Exclusion) -> dict[str, str | None]:
-    return asdict(exclusion, value_serializer=lambda _, __, value: value.isoformat() if isinstance(value, datetime) else value)
+def _describe(entry: Exclusion | OptOutCategory) -> dict[str, Any]:
+    return asdict(entry, value_serializer=lambda _, __, value: value.isoformat() if isinstance(value, datetime) else value)

@@ -37,6 +37,20 @@ class RowMaker:
     null_words: frozenset[str] = NO_VALUES
     findings: Findings = field(factory=Findings)
 
+    def check_constants(self) -> None:
+        """Check the constants by a request of each kind with nothing else: a wrong one would fail every row.
+
+        Raises:
+            InvalidRequest: when a constant is wrong, with its problems alone.
+        """
+        for call in self.schema.calls if self.constants else ():
+            try:
+                call.make({call.key: "1", **self.constants})
+            except InvalidRequest as error:
+                wrong = {name: messages for name, messages in error.errors.items() if name in self.constants}
+                if wrong:
+                    raise _name_columns(InvalidRequest(str(error), errors=wrong)) from None
+
     def make(self, line: int, source: str, values: Iterable[tuple[str, Any]]) -> list[Row]:
         """Make the rows of a record, one for each call. A problem gives one row that fails.
 

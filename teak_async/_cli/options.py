@@ -56,6 +56,30 @@ def read_env_file(path: Path | None) -> Path | None:
     return path
 
 
+EnvFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--env-file",
+        metavar="FILE",
+        is_eager=True,
+        callback=read_env_file,
+        help="Read TEAK_… variables from this file, such as a .env: NAME=VALUE on each line. Those that are set stay.",
+    ),
+]
+
+
+BaseUrl = Annotated[
+    str, typer.Option(metavar="URL", envvar="TEAK_BASE_URL", help="Another server, such as the sandbox's address.")
+]
+
+
+class ServerAddress(NamedTuple):
+    """The options of commands that read a list of the server's."""
+
+    base_url: BaseUrl = API
+    env_file: EnvFile = None
+
+
 class FileOptions(NamedTuple):
     """The options of all commands that run a file."""
 
@@ -104,15 +128,13 @@ class FileOptions(NamedTuple):
         typer.Option(
             "--rows",
             metavar="PART",
-            help="Send these only: 100 for the first hundred rows, 5001-6000 for these lines of the file."
-            " A later run with the same journal can send the rest.",
+            help="Send these only: 100 for the first hundred rows, 5001-6000 for these lines of the file (a header is line 1),"
+            " 5001- for all from there. A later run with the same journal can send the rest.",
         ),
     ] = None
     once: Annotated[bool, typer.Option("--once", help="Send only the first row of each player.")] = False
     allow_empty: Annotated[bool, typer.Option("--allow-empty", help="Accept an input without rows as a success.")] = False
-    base_url: Annotated[
-        str, typer.Option(metavar="URL", envvar="TEAK_BASE_URL", help="Another server, such as the sandbox's address.")
-    ] = API
+    base_url: BaseUrl = API
     output: Annotated[
         Path | None,
         typer.Option(
@@ -172,8 +194,8 @@ class FileOptions(NamedTuple):
             min=1,
             envvar="TEAK_MAX_FAILURES",
             show_default="when 100 rows have failed for the same reason before one has succeeded",
-            help="End the run when so many rows have failed. With its journal, the same command goes on after them, and counts"
-            " from 0.",
+            help="End the run when so many rows have failed; those on the wire still end. With its journal, the same"
+            " command goes on after them, and counts from 0.",
         ),
     ] = None
     ca_file: Annotated[
@@ -203,16 +225,7 @@ class FileOptions(NamedTuple):
             help="The certificate's private key (PEM), if it has a file of its own.",
         ),
     ] = None
-    env_file: Annotated[
-        Path | None,
-        typer.Option(
-            "--env-file",
-            metavar="FILE",
-            is_eager=True,
-            callback=read_env_file,
-            help="Read TEAK_… variables from this file, such as a .env: NAME=VALUE on each line. Those that are set stay.",
-        ),
-    ] = None
+    env_file: EnvFile = None
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Read and check everything, say what would be sent, and send nothing.")
     ] = False

@@ -237,7 +237,7 @@ def describe(
             parts.append(f"{format_duration((total - ended) / rate)} to go")
     counts = Counts.of_run(report, total)
     parts += [f"{counts.failed:,} failed", f"{counts.in_doubt:,} in doubt"]
-    parts += [f"{retries:,} retries"] if retries else []
+    parts += [f"{retries:,} {'retry' if retries == 1 else 'retries'}"] if retries else []
     parts += [f"{report.skipped:,} finished before"] if report.skipped else []
     return ", ".join(parts)
 

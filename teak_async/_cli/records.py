@@ -150,5 +150,7 @@ def read_object(text: str, *, as_written: bool = False) -> dict[str, Any] | Inva
     try:
         found = json.loads(text, parse_float=str if as_written else None)
     except (ValueError, RecursionError) as error:
-        return InvalidRequest(f"not JSON: {error}")
+        # The line in the record is always the first; that in the file is said before.
+        said = f"{error.msg} (char {error.pos})" if isinstance(error, json.JSONDecodeError) else error
+        return InvalidRequest(f"not JSON: {said}")
     return found if isinstance(found, dict) else InvalidRequest("not a JSON object")

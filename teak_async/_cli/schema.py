@@ -152,5 +152,7 @@ def _subscription_schema(command: str, channels: Sequence[str], call_on: Callabl
     calls = tuple(map(call_on, channels))
     keys = dict.fromkeys(call.key for call in calls)
     options = () if tuple(channels) == CHANNELS[:1] else (("channel", ",".join(channels)),)
-    needed = tuple(_EMAIL if key == "email" else _USER_ID for key in keys)
+    without = " ".join(f"--channel {channel}" for channel in channels if channel != EMAIL)
+    email = (("email",), f"a column email (to do without: {without})") if without else _EMAIL
+    needed = tuple(email if key == "email" else _USER_ID for key in keys)
     return RowSchema(command, tuple(keys), calls, needed, options=options, channels=tuple(channels))

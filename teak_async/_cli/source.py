@@ -89,6 +89,10 @@ class RowSource(ABC):
         self._columns = ColumnMap(schema, reading.columns, reading.constants, reading.ignore_extra, in_query)
         self._maker = RowMaker(schema, reading.constants, reading.as_is, NO_VALUES | reading.null_words)
         self._begun = self._closed = self.ended = False
+        try:
+            self._maker.check_constants()
+        except InvalidRequest as problem:
+            raise InputError(f"--constant: {problem}") from None
 
     @property
     def most_calls(self) -> int:
@@ -229,12 +233,12 @@ class RowSource(ABC):
         self._release()
 
     def _describe_left_out(self) -> str:
-        left = self._columns.left_out
-        return (
-            f"; left out: {', '.join(repr(name.strip()) if name.strip() else 'the one without a name' for name in left)}"
-            if left
-            else ""
-        )
+        left = [name.strip() for name in self._columns.left_out]
+        if not left:
+            return ""
+        # Who opts people out by a file with addresses may take these for opted out, too.
+        email = " (addresses are --channel email, or all)" if self.channels and "email" in map(str.casefold, left) else ""
+        return f"; left out: {', '.join(repr(name) if name else 'the one without a name' for name in left)}{email}"
 
 
 def _subject_of(request: Request) -> str:

@@ -46,6 +46,7 @@ class RunEnd:
         unwritten: results that were not written.
         waited: seconds of outages.
         partial: lines on rows without a value for some channel, where all rows were read.
+        not_found: removals of this run that succeeded, since nothing was there to remove.
         identify: whether the calls are identifies.
         unit: `row`, or `call` where a row may be several.
     """
@@ -61,6 +62,7 @@ class RunEnd:
     unwritten: int = 0
     waited: float = 0.0
     partial: Sequence[str] = ()
+    not_found: int = 0
     identify: bool = False
     unit: str = "row"
 
@@ -112,6 +114,8 @@ class RunEnd:
             ended_early: whether a signal or failures ended the run.
         """
         lines, counts, left = [*(f"  {line}" for line in self.partial), *reasons], self.counts, self.left
+        if self.not_found:
+            lines.append(f"of those that succeeded, {self.not_found:,} had nothing to remove: Teak knows no such player")
         if left or (left is None and (ended_early or self.report.not_sent)):
             lines.append(left_to_do(self.selected, left, self.unit, resume_hint(self.journal)))
         if counts.failed:

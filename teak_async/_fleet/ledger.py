@@ -397,4 +397,4 @@ def path_of(address: str) -> Path | None:
 
 def show(address: str) -> str:
     """Return an address without its user and password."""
-    return re.sub(r"(?<=://)[^/]*@", "", address)
+    return re.sub(r"(?i)(?<=[?&])(username|password)=[^&]*", r"\1=…", re.sub(r"(?<=://)[^/]*@", "", address))

@@ -213,6 +213,8 @@ async def test_removal(tmp_path: Path) -> None:
             patch.setattr(typer, "confirm", lambda *_, **__: False)
             declined = await ask(server, *arguments)
             assert (declined.code, "The same command with --dry-run shows whom" in declined.err) == (2, True)
+            whom = f"all data of each player in {source} (3 rows) from game {server.game_id} at {server.url}, for ever.\n"
+            assert whom in declined.err
             assert ("nothing was removed" in declined.err, server.requests, path.exists()) == (True, deque(), False)
         assert "2 to send" in (await ask(server, *arguments, "--dry-run")).out
         ended = await ask(server, *arguments, "--yes")
@@ -222,6 +224,7 @@ async def test_removal(tmp_path: Path) -> None:
             ("succeeded", False),
             ("failed", None),
         ]
+        assert "of those that succeeded, 1 had nothing to remove: Teak knows no such player" in ended.err
         assert not server.players
         kept = b"".join(file.read_bytes() for file in tmp_path.glob("run.db*"))
         assert (b"Canary" in kept, b"p1" in kept) == (False, True)
@@ -257,7 +260,12 @@ async def test_exclusions(tmp_path: Path) -> None:
         (("exclude", "IN", "--until", "2001-01-01"), "--until: 2001-01-01 has passed"),
         (("exclude", "IN", "--until", "soon"), "--until: 'soon' cannot be read as a time"),
         (("opt-out", "IN", "--channel", "email"), "the header needs a column email"),
-        (("opt-out", "IN", "--channel", "all"), "the header needs a column email"),
+        (("opt-out", "IN", "--channel", "all"), "column email (to do without: --channel desktop_push --channel push)"),
+        (("opt-out", "IN", "--category", "sales,news"), "for several, give each row its own in a column category"),
+        (("identify", "IN", "--constant", "country_code=USA"), "--constant: country_code: must be a two-letter ISO country"),
+        (("identify", "IN", "--constant", "client_ip=nowhere"), "--constant: client_ip: must be"),
+        (("exclude", "IN", "--constant", "expire_at=soon"), "--constant: expire_at: "),
+        (("status", "IN", "-o", "states.jsonl.gz"), "results are not compressed; leave .gz out of the name"),
         (("opt-out", "IN", "--channel", "sms"), "'sms' is none of desktop_push, push, email, all"),
         (("identify", "IN", "--channel", "push"), "No such option: --channel"),
     ],
@@ -270,6 +278,33 @@ async def test_what_cannot_be_done(tmp_path: Path, arguments: tuple[str, ...], s
         assert ended.code == 2
         assert said in " ".join(ended.err.split()), ended.err
         assert server.requests == type(server.requests)()
+
+
+async def test_addresses_that_are_left_out(tmp_path: Path) -> None:
+    """Who opts people out by a file with addresses is told that these stay as they are."""
+    source = tmp_path / "p.csv"
+    source.write_text("user_id,Email,country_code\np1,eve@example.com,US\n")
+    async with fast_sandbox() as server:
+        server.add_player("p1")
+        said = "; left out: 'Email', 'country_code' (addresses are --channel email, or all); "
+        assert said in (await ask(server, "opt-out", source)).err
+        assert "left out: 'country_code'; " in (await ask(server, "opt-out", source, "--channel", "all")).err
+        assert "left out: 'Email', 'country_code'; " in (await ask(server, "exclude", source)).err
+
+
+async def test_categories(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each is a line, by the identifier that `--category` takes; the credentials may be in a file, as for each list."""
+    names = tmp_path / "teak.env"
+    async with fast_sandbox() as server:
+        names.write_text(f"TEAK_SECRET_KEY={SECRET_KEY}\nTEAK_GAME_ID={GAME_ID}\nTEAK_BASE_URL={server.url}\n")
+        for name in ("TEAK_SECRET_KEY", "TEAK_GAME_ID", "TEAK_BASE_URL"):
+            monkeypatch.setenv(name, "")  # it is as it was after the test
+            monkeypatch.delenv(name)
+        ended = await asyncio.to_thread(CliRunner().invoke, app, ["categories", "--env-file", str(names)])
+        assert [json.loads(line)["identifier"] for line in ended.stdout.splitlines()] == ["sales", "events"]
+        for name in ("exclusions", "unsubscriptions --since yesterday"):
+            ended = await asyncio.to_thread(CliRunner().invoke, app, [*name.split(), "--env-file", str(names)])
+            assert (ended.exit_code, ended.stdout) == (0, "")
 
 
 async def test_lists(tmp_path: Path) -> None:

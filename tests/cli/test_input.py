@@ -171,7 +171,15 @@ def test_a_file_that_cannot_be_used_is_closed(tmp_path: Path, content: str) -> N
     path = tmp_path / "players.csv"
     path.write_text(content)
     with pytest.raises(InputError):
-        RowReader(str(path), identify_schema())
+        RowReader(str(path), identify_schema(), reading=Reading(allow_empty=False))
+
+
+@pytest.mark.parametrize("content", ["", "\n \n", "\ufeff\n", "user_id,client_ip\n"])
+async def test_an_input_without_rows_is_accepted(feed: Feed, content: str) -> None:
+    """Also one without a header, where the options say so."""
+    feed(content)
+    rows = RowReader("-", identify_schema(), reading=Reading(allow_empty=True))
+    assert [row async for row in rows] == []
 
 
 async def test_an_empty_cell_is_no_category(feed: Feed) -> None:
@@ -233,7 +241,7 @@ def test_unusable_input(feed: Feed, content: str | bytes, problem: str) -> None:
     """Input that cannot be right as a whole is refused at once, with the place and the remedy."""
     feed(content)
     with pytest.raises(InputError) as caught:
-        RowReader("-", identify_schema())
+        RowReader("-", identify_schema(), reading=Reading(allow_empty=False))
     assert problem in str(caught.value)
     assert str(caught.value).startswith("standard input")
 

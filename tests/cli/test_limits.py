@@ -70,7 +70,25 @@ async def test_a_command_shares_its_limit(tmp_path: Path, monkeypatch: pytest.Mo
         ledger = tmp_path / "ledger.db"
         ended = await asyncio.to_thread(CliRunner().invoke, app, [*arguments, "--share", str(ledger)])
         assert (ended.exit_code, ledger.exists()) == (0, True), ended.output
+        assert f" at {server.url}, its limit shared by {ledger}; " in ended.stderr
         monkeypatch.setenv("TEAK_SHARE", "redis://127.0.0.1:1")
         ended = await asyncio.to_thread(CliRunner().invoke, app, [*arguments, "--overwrite"])
         assert ended.exit_code == 75, ended.output
     assert server.seen[IDENTIFY].requests == 20
+
+
+async def test_idle_buckets_take_a_line_each(address: str) -> None:
+    """Only what is in use has a table."""
+    said: list[str] = []
+    async with Sandbox() as server, session_on(server, share=address) as teak:
+        await asyncio.sleep(1.1)
+        await teak.bulk(Identify(f"p{number}", country_code="US") for number in range(50))
+        await show_limits(address, said.append, watch=False, as_json=False)
+    tables, idle = said[0].split("\n\n")
+    assert (IDENTIFY in tables, "process" in tables, "process" in idle, len(idle.splitlines()) > 10) == (
+        True,
+        True,
+        False,
+        True,
+    )
+    assert all(line.endswith(", idle") for line in idle.splitlines())

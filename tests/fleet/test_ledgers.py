@@ -123,6 +123,7 @@ def test_wrong_addresses(address: str) -> None:
 
 def test_no_password_is_shown() -> None:
     assert show("rediss://user:word@host:6380/2") == "rediss://host:6380/2"
+    assert show("redis://host?db=1&password=word") == "redis://host?db=1&password=…"
     with pytest.raises(ValueError, match="port") as error:
         path_of("redis://user:word@host:port")
     assert "word" not in str(error.value)
