@@ -8,13 +8,14 @@ import json
 import os
 import sys
 from collections.abc import Callable, Coroutine, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import typer
 from attrs import fields_dict
 from yarl import URL
 
+from teak_async._client.retry import RetryPolicy
 from teak_async._fleet.ledger import show
 from teak_async._journal.history import describe_extent, is_in_use, iter_at_line
 from teak_async._limits.session_limits import Limits
@@ -49,7 +50,7 @@ from .signals import LISTENER
 from .source import Reading, RowSource
 from .sql import SqlReader
 from .summary import count_rows
-from .times import read_time
+from .times import read_span, read_time
 from .tls import make_ssl_context
 
 PAIRS = {"--column": "user_id=player_id", "--constant": "country_code=US"}
@@ -83,7 +84,8 @@ def run_file(
         deadline = _read_moment("--deadline", options.deadline)
         context = make_ssl_context(options.ca_file, options.client_cert, options.client_key)
         limits = Limits() if options.rate is None else Limits(**dict.fromkeys(fields_dict(Limits), options.rate))
-        session = TeakSession(base_url=options.base_url, limits=limits, ssl=context, share=options.share or None)
+        retry = RetryPolicy() if options.outage is None else RetryPolicy(outage=_read_outage(options.outage))
+        session = TeakSession(base_url=options.base_url, limits=limits, retry=retry, ssl=context, share=options.share or None)
         job = Job(
             label,
             _open_rows(options, schema, count_repeated=label == "identify" and not own.no_duplicates),
@@ -182,6 +184,13 @@ def _open_rows(options: FileOptions, schema: RowSchema, *, count_repeated: bool)
     if options.format is not None:
         raise InputError("--format is for a FILE; in a query, write: FROM read_csv('players.txt')")
     return SqlReader(options.sql, schema, reading)
+
+
+def _read_outage(text: str) -> timedelta:
+    try:
+        return read_span(text)
+    except ValueError as error:
+        raise InputError(f"--outage: {error}") from None
 
 
 def _notes(rate: int | None, documented: int, deadline: datetime | None) -> list[str]:

@@ -186,6 +186,16 @@ class FileOptions(NamedTuple):
             " its beginning.",
         ),
     ] = None
+    outage: Annotated[
+        str | None,
+        typer.Option(
+            "--outage",
+            metavar="TIME",
+            envvar="TEAK_OUTAGE",
+            show_default="10m",
+            help="Wait so long while the server is out, then end the run with exit code 75: 30s, 2h.",
+        ),
+    ] = None
     max_failures: Annotated[
         int | None,
         typer.Option(

@@ -189,7 +189,12 @@ class ResultWriter:
         await wait_for_lines(self._thread, most, self._interrupts, self._say_stuck)
 
     def _say_stuck(self) -> None:
-        self._say_once(f"the results cannot be written: the reader of {self._name} does not read; the run waits")
+        stuck = (
+            "its disk takes nothing"
+            if self._path is not None and self._path.is_file()
+            else f"the reader of {self._name} does not read"
+        )
+        self._say_once(f"the results cannot be written: {stuck}; the run waits")
 
     def _say_once(self, message: str) -> None:
         if not self._said:

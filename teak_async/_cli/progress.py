@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 PLAIN_EVERY = 5.0
 """Seconds between two plain lines."""
+SAME_EVERY = 60.0
+"""Seconds between two plain lines while the run waits, as in an outage."""
 LIVE_EVERY = 0.1
 """Seconds between two updates of the block."""
 BURST = 1.0
@@ -116,6 +118,7 @@ class ProgressReporter:
         self._console = Console(file=sys.stderr, highlight=False)
         self._live: Live | None = None
         self._in_log = False
+        self._said = -1, 0.0
         self._block: RenderableType = ""
         self._drawn: list[int] = []
         self._estimator = RateEstimator()
@@ -162,7 +165,9 @@ class ProgressReporter:
         count = f"{self._label}: {ended:,}" + ("" if self._total is None else f" of {self._total:,}")
         figures = describe(report, self._limit, self._total, rate, retries, channels=rates, held=held)
         if self._live is None:
-            self.say("; ".join([f"{count}, {figures}", *notes]))
+            if not held or ended != self._said[0] or report.elapsed - self._said[1] >= SAME_EVERY:
+                self._said = (ended, report.elapsed) if held else (-1, 0.0)
+                self.say("; ".join([f"{count}, {figures}", *notes]))
             return
         # The bar has the width that the count leaves free.
         head = Table.grid(padding=(0, 1), expand=True)

@@ -61,6 +61,21 @@ def read_time(text: str, now: datetime, *, past: bool = False) -> datetime:
         raise ValueError(f"{written} is a time too far away for this machine") from None
 
 
+def read_span(text: str) -> timedelta:
+    """Read a span of time that a person wrote, such as 2h30m.
+
+    Raises:
+        ValueError: when the text is none.
+    """
+    try:
+        span = _read_span(" ".join(text.lower().split()))
+    except OverflowError:
+        span = None
+    if span is None:
+        raise ValueError(f"{text!r} is no span of time; write 30s, 10m or 2h30m")
+    return span
+
+
 class _UnreadableError(Exception):
     """The text is no time. The message begins with a colon, or is empty."""
 

@@ -302,6 +302,15 @@ def test_missing_credentials(tmp_path: Path, variable: str, what: str, value: st
     is_refused(invoke("exclusions", **none), f"{both}, or in a file that --env-file names; to try it without a game")
 
 
+def test_how_long_an_outage_is_waited_for(tmp_path: Path) -> None:
+    """It is the operator's to say; the run then ends as one that may be repeated."""
+    ended = invoke("identify", players(tmp_path, 20), "--outage", "0s", **credentials(NOWHERE))
+    assert (ended.code, "20 not sent" in ended.err) == (75, True)
+    is_refused(
+        invoke("identify", players(tmp_path, 1), "--outage", "long", **credentials(NOWHERE)), "--outage: 'long' is no span"
+    )
+
+
 def test_bad_base_url(tmp_path: Path) -> None:
     """An address that is none is told as such."""
     ended = invoke("identify", players(tmp_path, 1), "--base-url", "gocarrot", **credentials(NOWHERE))

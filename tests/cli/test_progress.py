@@ -329,3 +329,14 @@ def test_the_rate_before_any_time_has_passed() -> None:
     pace = RateEstimator()
     assert [pace.rate(0.0, 0), pace.rate(0.5, 300), pace.rate(1.0, 300), pace.rate(1.5, 350)] == [None] * 4
     assert pace.rate(2.0, 500) == 200
+
+
+def test_a_log_is_spared_while_a_run_waits(plain: io.StringIO) -> None:
+    """In an outage a line says so at once, then once a minute, and at once when a row ends."""
+    with ProgressReporter("identify", 200, 2000) as meter:
+        meter.show(report(100), held=False)
+        for second in range(0, 130, 5):
+            meter.show(attrs.evolve(report(100), elapsed=10.0 + second), held=True)
+        meter.show(attrs.evolve(report(101), elapsed=141.0), held=True)
+        meter.show(attrs.evolve(report(101), elapsed=146.0), held=False)
+    assert len(lines_of(plain)) == 6

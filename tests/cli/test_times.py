@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
-from teak_async._cli.times import FORMS, read_time
+from teak_async._cli.times import FORMS, read_span, read_time
 
 DAY, HOUR, MINUTE = 86400, 3600, 60
 
@@ -97,6 +97,14 @@ def test_the_past(text: str, hours: float, now: datetime) -> None:
 def test_spans_back(text: str, now: datetime) -> None:
     """Where a time is in the past, a span ends now."""
     assert read_time(text, now, past=True) == now - timedelta(hours=2.5)
+
+
+def test_a_span() -> None:
+    """Without a direction, and nothing else."""
+    assert read_span("2h 30m") == timedelta(hours=2.5)
+    for wrong in ("", "soon", "2026-01-31", "90", "-5m", "9" * 400 + "h"):
+        with pytest.raises(ValueError, match="is no span of time; write 30s, 10m or 2h30m"):
+            read_span(wrong)
 
 
 @pytest.mark.parametrize(("text", "past"), [("2h ago", False), ("in 2h", True), ("ago", True), ("lately", True), ("18", True)])
