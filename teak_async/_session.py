@@ -60,7 +60,7 @@ class TeakSession(SessionParts):
         secret_key: Teak Server Secret. Default: `TEAK_SECRET_KEY` in the environment.
         base_url: address of the server, `https://…` or `http://…`. Default: `TEAK_BASE_URL` in the environment, else Teak's
             own. The secret is sent there, whatever server it is.
-        limits: requests per second. Default: what Teak documents; so a figure that `Limits(…)` leaves out.
+        limits: requests per second. Default: what Teak documents, as is each figure that `Limits(…)` leaves out.
         retry: how often and after which waits a failed attempt is retried. Default: `RetryPolicy()`, five attempts. `None`:
             one attempt a call, and no wait in an outage.
         timeout: bounds of one attempt. Default: `Timeout(connect=10, response=30)`, in seconds.

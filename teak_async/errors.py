@@ -206,7 +206,7 @@ class JournalError(TeakError):
 
 
 class LedgerError(TeakError):
-    """The ledger of a shared limit cannot be used, whenever one tries: a wrong address or password, a file that is none."""
+    """The ledger of a shared limit cannot be used, now or later: its address or password is wrong, or it is no ledger."""
 
     default_delivery = Delivery.NOT_SENT
 

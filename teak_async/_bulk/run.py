@@ -113,7 +113,7 @@ class BulkRun(Coroutine[Any, Any, BulkReport]):
 
     @property
     def trouble(self) -> TeakError | None:
-        """Why nothing is sent, or why a row was last attempted again, until one ends."""
+        """What holds the run up: the error of an outage, or of the last attempt that is made again; `None` once a row ends."""
         return self._players.gate.last_error or self._context.trouble
 
     @property

@@ -20,8 +20,8 @@ class RetryPolicy:
     Attributes:
         max_attempts: attempts of one call at most, from 1 on. Rate-limited ones (429) do not count. A row of a bulk run that
             finds no connection is attempted until `outage` is over. Default: 5.
-        max_rate_limited: 429s after which one call is retried, from 0 on; the next one ends it. Each costs the bucket's pause
-            of a second or more. Default: 30.
+        max_rate_limited: how many 429s of one call are each followed by another attempt, from 0 on; one more ends it. Each
+            costs the bucket's pause of a second or more. Default: 30.
         initial_wait: seconds above 0, or a `timedelta`, before the second attempt, doubled for each further one. A call waits
             half of it to all of it, by chance. Default: 0.2.
         max_wait: seconds above 0, or a `timedelta`; no wait is longer. Default: 10. A live call waits no longer where a 503
