@@ -136,15 +136,18 @@ class RowReader(RowSource):
                 )
             if not _is_blank(data):
                 if _is_broken(data):
-                    path = "FILE" if self._path == "-" else shlex.quote(self._path)
                     raise InputError(
-                        f"{self.name}, line {line}: this is neither UTF-8 nor UTF-16 text; if it comes from Windows or Excel:"
-                        f" iconv -f windows-1252 -t utf-8 {path} | teak-async {self._schema.command} -"
+                        f"{self.name}, line {line}: this is neither UTF-8 nor UTF-16 text; {self._how_to_recode()}"
                     )
                 return line, data
         if self._reading.allow_empty:
             return None
         raise InputError(f"{self.name}: empty; it needs a header row and a row for each player, or JSON Lines")
+
+    def _how_to_recode(self) -> str:
+        path = "FILE" if self._path == "-" else shlex.quote(self._path)
+        command = f"iconv -f windows-1252 -t utf-8 {path} | teak-async {self._schema.command} -"
+        return f"if it comes from Windows or Excel: {command}"
 
     def _find_format(self, first: str) -> str:
         start = first.strip()
@@ -214,7 +217,8 @@ class RowReader(RowSource):
         if record is None:
             return [fail(line, source, InvalidRequest(f"longer than {text.MAX_LINE} characters"))]
         if not source.isascii() and _is_broken(source):
-            return [fail(line, source, InvalidRequest("not UTF-8 text; a file of Windows: iconv -f windows-1252 -t utf-8"))]
+            self.findings.add(f"not UTF-8 text ({self._how_to_recode()})", f"line {line:,}")
+            return [fail(line, source, InvalidRequest("not UTF-8 text"))]
         if isinstance(record, InvalidRequest):
             return [fail(line, source, record)]
         values = self._csv_values(record) if self.format == "csv" else self._json_values(record)

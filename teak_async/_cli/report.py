@@ -138,7 +138,7 @@ class RunReport:
         limit = int(about["limit"]) if about.get("limit") else None
         channels = {name or "": Counts.of_journal(states, None, running=self.running) for name, states in self.channels.items()}
         return {
-            **about,
+            **{name: value for name, value in about.items() if name != "whole"},
             "runs": self.runs,
             f"{self.unit}s": self.total,
             "limit": limit,

@@ -283,6 +283,19 @@ async def test_a_run_says_which_values_it_took_as_empty(tmp_path: Path) -> None:
     assert "2, the first in line 2, client_ip 'nan'" in said
 
 
+async def test_a_file_of_windows(tmp_path: Path) -> None:
+    """Where only later lines show it, their rows fail, and the line to type is said once."""
+    source = tmp_path / "in.csv"
+    source.write_bytes("user_id;country_code\np1;DE\nmüller;DE\nweiß;DE\n".encode("windows-1252"))
+    async with fast_sandbox() as server:
+        for options in ((), ("--dry-run",)):
+            ended = await ask(server, "identify", source, *options)
+            how = f"iconv -f windows-1252 -t utf-8 {source} | teak-async identify -"
+            said = f"not UTF-8 text (if it comes from Windows or Excel: {how}): 2, the first in line 3"
+            assert (ended.code, (ended.out + ended.err).count(said)) == (1, 1), ended.out + ended.err
+        assert list(server.players) == ["p1"]
+
+
 def test_a_file_without_a_header(tmp_path: Path) -> None:
     """Its first row is no header, and the remedy is not to leave it out."""
     (tmp_path / "in.csv").write_text("player-1,US\nplayer-2,US\n")
