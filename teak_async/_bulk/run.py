@@ -242,7 +242,8 @@ class BulkRun(Coroutine[Any, Any, BulkReport]):
                 # What a broken input raised is the reader's to see, after all that was sent.
                 results.error = results.error or puller.exception()
             await self._players.wait()
-            if self.journal is not None and self._context.whole and not self._players.stopping and results.error is None:
+            left = self._tally.not_sent or self._players.stopping or results.error is not None
+            if self.journal is not None and self._context.whole and not left:
                 self.journal.mark_whole()  # the input has ended, and nothing of it was left
         except asyncio.CancelledError:
             # The loop ends under the run. The journal has to hear of that, and a reader must not take it for the end.

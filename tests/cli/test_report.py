@@ -17,7 +17,7 @@ from attrs import evolve
 from support import Ended, fast_sandbox, session_on
 from typer.testing import CliRunner
 
-from teak_async import Identify
+from teak_async import Identify, Limits
 from teak_async._cli.app import app
 from teak_async._cli.pace import Seconds, describe_pace, find_pauses, present_rate
 from teak_async._cli.report import read_report
@@ -168,6 +168,19 @@ async def test_the_report_of_a_program_s_run(tmp_path: Path) -> None:
         text, counts = told()
         assert f"if there are any; to go on, make the run again with journal='{journal}'" in text
         assert counts["rows"] is None
+
+
+async def test_what_a_deadline_left_is_left_to_do(tmp_path: Path) -> None:
+    """The input was read to its end, and the journal has nothing of rows that were not begun."""
+    journal = tmp_path / "run.db"
+    async with fast_sandbox() as server, session_on(server, limits=Limits(identify=20)) as teak:
+        ended = await teak.bulk(
+            (Identify(f"p{number}", country_code="DE") for number in range(100)), journal=journal, deadline=0.3
+        )
+    assert ended.not_sent
+    counts = json.loads(invoke("report", journal, "--json").out)
+    assert (counts["rows"], counts["left_to_do"]) == (None, None)
+    assert "left to do: rows of the input that the journal does not have" in invoke("report", journal).out
 
 
 async def test_a_part_of_a_file_is_not_the_whole(tmp_path: Path) -> None:
