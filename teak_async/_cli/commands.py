@@ -286,11 +286,9 @@ def run_report(options: ReportOptions) -> None:
         raise fail(str(error)) from None
     except OSError as error:
         raise fail(f"{error.filename}: {describe_refusal(error)}") from None
-    typer.echo(
-        json.dumps(report.as_dict())
-        if options.as_json
-        else fit("\n".join(report.lines(exported=failed is not None)), sys.stdout)
-    )
+    written = [name for name, path in (("failed", failed), ("in_doubt", in_doubt)) if path is not None]
+    lines = json.dumps(report.as_dict()) if options.as_json else fit("\n".join(report.lines(written=written)), sys.stdout)
+    typer.echo(lines)
 
 
 def _check_alone(options: ReportOptions) -> None:

@@ -6,7 +6,7 @@ import io
 import json
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from .pace import Pause, Seconds, describe_pace, find_pace, find_pauses, present
 from .progress import format_duration
 from .reasons import Reasons, describe_place, split_error
 from .schema import describe_partial
-from .summary import count_rows, doubt_hint, left_to_do, on_channels, resume_hint, retry_hint
+from .summary import count_rows, doubt_hint, left_to_do, list_doubts, on_channels, resume_hint, retry_hint
 from .wrap import wrap
 
 BECAME = {
@@ -163,17 +163,22 @@ class RunReport:
             "pauses": [pause.as_dict() for pause in self.pauses],
         }
 
-    def lines(self, *, exported: bool = False) -> list[str]:
-        """Return the report as text; `exported` if the failed rows were written to a file just now."""
+    def lines(self, *, written: Collection[str] = ()) -> list[str]:
+        """Return the report as text.
+
+        Args:
+            written: the states of rows that were written to a file just now; how to write these is not said.
+        """
         about, counts = self.summary.about, self.counts
         server = f" at {about['server']}" if "server" in about else ""
         file = f" of {about['file']}" if "file" in about else ""
-        written = f", last written {self.summary.last_written}" if self.summary.last_written else ""
+        last = f", last written {self.summary.last_written}" if self.summary.last_written else ""
         member = f", as {about['member']}" if "member" in about else ""
+        runs = f", {len(self.runs):,} runs" if len(self.runs) > 1 else ""
         channels = on_channels(channels_of(about))
         lines = [
             f"{about.get('command', 'bulk run')}{channels} for game {about.get('game_id')}{server}{file}",
-            f"begun {about.get('begun')}{written}; {f'running{member}' if self.running else 'not running'}",
+            f"begun {about.get('begun')}{runs}{last}; {f'running{member}' if self.running else 'not running'}",
             f"{self._describe_read()}:",
             f"  {counts.succeeded:>9,} succeeded",
             f"  {counts.failed:>9,} failed",
@@ -200,10 +205,11 @@ class RunReport:
         reasons = self.reasons.lines()
         lines += ["why:", *reasons] if reasons else []
         lines += self._describe_rest()
-        if counts.failed > self.summary.failed_done and not exported:
+        if counts.failed > self.summary.failed_done and "failed" not in written:
             lines += retry_hint(self.journal, self.unit)
         if counts.in_doubt and not self.running and (self.identifies or (self.by_program and self.not_repeated)):
             lines.append(doubt_hint(self.journal, by_program=self.by_program))
+            lines += [] if "in_doubt" in written else list_doubts(self.journal)
         return lines + describe_pace(self.seconds, self.pauses, self.unit, about.get("limit", ""))
 
     def _list_partial(self) -> list[dict[str, Any]] | None:

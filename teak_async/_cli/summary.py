@@ -121,7 +121,7 @@ class RunEnd:
         if counts.failed:
             lines += retry_hint(self.journal, self.unit)
         if counts.in_doubt and self.identify:
-            lines.append(doubt_hint(self.journal))
+            lines += [doubt_hint(self.journal), *list_doubts(self.journal)]
         if self.journal is not None and (lines or self.kept is not None):
             lines += ["what the journal has of all runs:", f"{COMMAND}teak-async report {shlex.quote(str(self.journal))}"]
         return lines
@@ -153,6 +153,13 @@ def doubt_hint(journal: Path | None, *, by_program: bool = False) -> str:
     again = "repeat the command with --resend-in-doubt" if journal is not None else "run their lines by themselves"
     again = "make the run again with resend_in_doubt=True" if by_program else again
     return f"sessions in doubt may be recorded or not: leave them, or {again}, at the risk of recording a session twice"
+
+
+def list_doubts(journal: Path | None) -> list[str]:
+    """Return the command that writes the rows in doubt to a file."""
+    if journal is None:
+        return []
+    return [f"{COMMAND}teak-async report {shlex.quote(str(journal))} --in-doubt {free_name('doubt.csv')}   # to see which"]
 
 
 def resume_hint(journal: Path | None, *, by_program: bool = False) -> str:

@@ -160,6 +160,9 @@ async def test_the_report_of_a_program_s_run(tmp_path: Path) -> None:
         assert "40 rows in the journal" in text
         assert "left to do" not in text
         assert "or make the run again with resend_in_doubt=True" in text
+        doubts = invoke("report", journal, "--in-doubt", tmp_path / "doubt.csv")
+        assert ("--in-doubt doubt.csv   # to see which" in text, "# to see which" in doubts.out) == (True, False)
+        assert ", 2 runs, last written" in text
         assert (counts["rows"], counts["succeeded"], counts["in_doubt"], counts["left_to_do"]) == (40, 39, 1, 0)
         async with teak.bulk([*requests, *requests], journal=journal) as run:  # rows were added
             async for outcome in run:
