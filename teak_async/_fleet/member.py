@@ -217,6 +217,8 @@ class Member:
         else:
             if self._take(answers):
                 self._regain()
+            elif self._lost_at is not None:
+                self._failed_at = self._loop.time()  # it said nothing, so ask again as late as after an error
 
     def _syncs(self, due: Iterable[tuple[str, _Entry]]) -> dict[str, Sync]:
         now = self._loop.time()
