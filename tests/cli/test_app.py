@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 import typer.main
 from attrs import fields_dict
+from forked import command
 from support import ROOT, WAIT, Ended, fast_sandbox, players_csv
 from typer.testing import CliRunner
 
@@ -84,20 +85,8 @@ async def started(
     url: str, *arguments: object, stderr: int = PIPE, stdout: int = PIPE, **variables: str
 ) -> AsyncIterator[Process]:
     """Start a command as a process of its own, and see to it that it does not outlive the test."""
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "teak_async", *map(str, arguments)),
-        stdin=PIPE,
-        stdout=stdout,
-        stderr=stderr,
-        env=environment(url) | variables,
-        cwd=ROOT,
-    )
-    try:
+    async with command(*map(str, arguments), env=environment(url) | variables, stdout=stdout, stderr=stderr) as process:
         yield process
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.communicate()
 
 
 async def finish(process: Process, data: bytes = b"") -> Ended:

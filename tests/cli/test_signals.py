@@ -20,9 +20,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from forked import command, sandbox_process
 from support import MANY, ROOT, WAIT, Ended, fast_sandbox, pairs, players_csv, rows_of
 
-from benchmarks.kill import players_at, sandbox_process
+from benchmarks.kill import players_at
 from teak_async._cli.signals import SignalListener
 from teak_async.sandbox import GAME_ID, IDENTIFY, SECRET_KEY, Faults, Sandbox
 
@@ -52,15 +53,9 @@ async def started(
     url: str, *arguments: object, before: tuple[str, ...] = (), stdin: int = PIPE, stdout: int = PIPE, stderr: int = PIPE
 ) -> AsyncIterator[Process]:
     """Start a command as a process of its own, and see to it that it does not outlive the test."""
-    process = await asyncio.create_subprocess_exec(
-        *(*before, *COMMAND, *map(str, arguments)), stdin=stdin, stdout=stdout, stderr=stderr, env=environment(url), cwd=ROOT
-    )
-    try:
+    begun = command(*map(str, arguments), env=environment(url), before=before, stdin=stdin, stdout=stdout, stderr=stderr)
+    async with begun as process:
         yield process
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.communicate()
 
 
 async def finish(process: Process, seconds: float = WAIT) -> Ended:

@@ -5,15 +5,15 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-import sys
-from asyncio.subprocess import DEVNULL, PIPE, Process
-from collections.abc import Iterator
-from contextlib import aclosing
+from asyncio.subprocess import DEVNULL, Process
+from collections.abc import AsyncIterator, Iterator
+from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from signal import SIGINT
 from typing import Any
 
 import pytest
+from forked import command
 from support import ROOT, WAIT, fast_sandbox
 
 from teak_async._bulk.outcomes import Row
@@ -182,8 +182,8 @@ async def test_left_early(folder: Path) -> None:
 
 async def test_a_run_that_ends_amid_its_query(folder: Path) -> None:
     """Its exit code stands: a process that ends while a thread of it is inside of DuckDB would be aborted."""
-    async with fast_sandbox() as server:
-        process = await start(folder, server.url, SORTED.format(2_000_000), "--max-failures", "3")
+    sort = SORTED.format(2_000_000)
+    async with fast_sandbox() as server, started(folder, server.url, sort, "--max-failures", "3") as process:
         _, err = await process.communicate()
     assert (process.returncode, b"stopped, since 3 rows failed" in err) == (1, True), err
     assert list((folder / "temporary").iterdir()) == []
@@ -191,8 +191,8 @@ async def test_a_run_that_ends_amid_its_query(folder: Path) -> None:
 
 async def test_interrupted_before_the_first_row(folder: Path) -> None:
     """A signal ends the query as well, and what it has put aside is removed."""
-    process = await start(folder, "http://127.0.0.1:1", SORTED.format(300_000_000))
-    async with asyncio.timeout(WAIT):
+    sort = SORTED.format(300_000_000)
+    async with started(folder, "http://127.0.0.1:1", sort) as process, asyncio.timeout(WAIT):
         while not list((folder / "temporary").glob("*/*")):
             await asyncio.sleep(0.01)
         process.send_signal(SIGINT)
@@ -201,13 +201,14 @@ async def test_interrupted_before_the_first_row(folder: Path) -> None:
     assert list((folder / "temporary").iterdir()) == []
 
 
-async def start(folder: Path, url: str, query: str, *options: str) -> Process:
+@asynccontextmanager
+async def started(folder: Path, url: str, query: str, *options: str) -> AsyncIterator[Process]:
     """Start a command in a process of its own, with a folder of its own for what has no room in memory."""
     temporary = folder / "temporary"
     temporary.mkdir()
     names = {"TEAK_GAME_ID": GAME_ID, "TEAK_SECRET_KEY": SECRET_KEY, "TEAK_BASE_URL": url, "TMPDIR": str(temporary)}
-    command = (sys.executable, "-m", "teak_async", "status", "--sql", query, *options)
-    return await asyncio.create_subprocess_exec(*command, env=os.environ | names, stdout=DEVNULL, stderr=PIPE)
+    async with command("status", "--sql", query, *options, env=os.environ | names, stdout=DEVNULL) as process:
+        yield process
 
 
 @pytest.mark.parametrize(

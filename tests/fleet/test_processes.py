@@ -16,10 +16,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from forked import FORKS, context
 from support import MANY, ROOT, WAIT, session_on
 
+from benchmarks import members, processes
 from benchmarks.fleet import NETWORK, busiest
 from benchmarks.members import Done, Member, Valkey, Work
 from benchmarks.processes import Setting, served
@@ -36,6 +39,14 @@ LIVE = Work(live=5, limit=LIMIT, response=1.0)
 # ledgers are judged in virtual time by test_shares, stalled members by test_judge, in every run.
 many = pytest.mark.skipif(not MANY, reason="leases run out in real time: set CI=1")
 one_of_two = pytest.mark.parametrize("address", ["sqlite", "valkey"] if MANY else ["sqlite"], indirect=True)
+
+
+@pytest.fixture(autouse=True)
+def _forked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have no process begin by importing what another one has."""
+    if FORKS:
+        for module in (members, processes):
+            monkeypatch.setattr(module, "multiprocessing", SimpleNamespace(get_context=lambda _: context()))
 
 
 class Fleet:
