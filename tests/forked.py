@@ -28,15 +28,13 @@ from unittest.mock import patch
 
 ROOT = Path(__file__).parents[1]
 FORKS = sys.platform == "linux" and "CI" not in os.environ
-LOADED = ["forked", "teak_async._cli.commands", "teak_async._cli.hosting", "benchmarks.members", "benchmarks.processes"]
-"""What the process has imported that others are forked from."""
 
 
 @cache
 def context() -> ForkServerContext:
     """The process that others are forked from, as `multiprocessing` has it; its environment knows of no test."""
     made = multiprocessing.get_context("forkserver")
-    made.set_forkserver_preload(LOADED)
+    made.set_forkserver_preload(["forked_from"])
     ours = {name: value for name, value in os.environ.items() if not name.startswith("TEAK_")}
     with patch.dict(os.environ, ours | {"PYTHONPATH": os.pathsep.join(sys.path)}, clear=True):
         forkserver.ensure_running()
