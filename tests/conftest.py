@@ -7,7 +7,7 @@ import gc
 import os
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Generator
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -42,11 +42,17 @@ def pytest_configure(config: pytest.Config) -> None:
         return
     compileall.compile_dir(ROOT / "teak_async", quiet=1)
     whole = config.args == config.getini("testpaths")
-    if whole and config.getoption("numprocesses") and not sys.dont_write_bytecode:
-        # Only pytest itself writes the bytecode of tests, whose assertions it rewrites.
+    if whole and config.getoption("numprocesses"):
+        # Only pytest itself writes the bytecode of tests, whose assertions it rewrites. It lies beside the package's, which is
+        # there whatever the environment says of bytecode: each worker would rewrite for three seconds without it.
         stale = [file for file in (ROOT / "tests").rglob("test_*.py") if not _is_compiled(file)]
         collect = sys.executable, "-m", "pytest", "--collect-only", "-qq", "-n0"
-        halves = [subprocess.Popen([*collect, *half], stdout=subprocess.DEVNULL) for half in (stale[::2], stale[1::2]) if half]
+        writing = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+        halves = [
+            subprocess.Popen([*collect, *half], stdout=subprocess.DEVNULL, env=writing)
+            for half in (stale[::2], stale[1::2])
+            if half
+        ]
         for process in halves:
             process.wait()
 
@@ -56,10 +62,16 @@ def _is_compiled(test: Path) -> bool:
     return any(bytecode.stat().st_mtime >= test.stat().st_mtime for bytecode in found)
 
 
-def pytest_collection_finish() -> None:
-    """Keep thousands of collected tests from being gone through by each collection of garbage."""
-    gc.collect()
-    gc.freeze()
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Keep thousands of collected tests from being gone through by each collection of garbage, then and later."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.collect()
+        gc.freeze()
+        gc.enable()
 
 
 @pytest.fixture(autouse=True)
