@@ -45,6 +45,7 @@ def context() -> ForkServerContext:
 async def command(
     *arguments: str,
     env: Mapping[str, str],
+    cwd: Path = ROOT,
     before: tuple[str, ...] = (),
     stdin: int = PIPE,
     stdout: int = PIPE,
@@ -55,13 +56,14 @@ async def command(
     Args:
         arguments: the command's.
         env: its whole environment; what Python reads of it when it begins has it begin anew.
+        cwd: the folder that it is to be in.
         before: another program that is to start it.
         stdin: as `asyncio.create_subprocess_exec` takes it, and so the other two.
         stdout: where its results go.
         stderr: where its words go.
     """
     if FORKS and not before and not any(name.startswith("PYTHON") and env[name] != os.environ.get(name) for name in env):
-        process = await _fork(arguments, env, (stdin, stdout, stderr))
+        process = await _fork(arguments, env, cwd, (stdin, stdout, stderr))
     else:
         process = await asyncio.create_subprocess_exec(
             *(*before, sys.executable, "-m", "teak_async", *arguments),
@@ -69,7 +71,7 @@ async def command(
             stdout=stdout,
             stderr=stderr,
             env=env,
-            cwd=ROOT,
+            cwd=cwd,
         )
     try:
         yield process
@@ -89,7 +91,7 @@ async def sandbox_process(*options: object) -> AsyncIterator[str]:
         yield line.split("at ")[1].split(";")[0]
 
 
-async def _fork(arguments: tuple[str, ...], env: Mapping[str, str], streams: tuple[int, int, int]) -> Process:
+async def _fork(arguments: tuple[str, ...], env: Mapping[str, str], cwd: Path, streams: tuple[int, int, int]) -> Process:
     theirs, ours, opened = list(streams), [-1, -1, -1], list[int]()
     for number, stream in enumerate(streams):
         if stream == PIPE:
@@ -99,7 +101,7 @@ async def _fork(arguments: tuple[str, ...], env: Mapping[str, str], streams: tup
         elif stream == DEVNULL:
             theirs[number] = os.open(os.devnull, os.O_RDWR)
             opened.append(theirs[number])
-    forked = context().Process(target=_run, args=(_Streams(theirs), arguments, dict(env)), daemon=True)
+    forked = context().Process(target=_run, args=(_Streams(theirs), arguments, dict(env), cwd), daemon=True)
     forked.start()
     for descriptor in opened:
         os.close(descriptor)
@@ -176,7 +178,7 @@ class _Transport(asyncio.SubprocessTransport):
         return self.get_returncode()
 
 
-def _run(streams: list[int], arguments: tuple[str, ...], env: dict[str, str]) -> NoReturn:
+def _run(streams: list[int], arguments: tuple[str, ...], env: dict[str, str], cwd: Path) -> NoReturn:
     """Be the command, in the process that was forked for it."""
     for number, descriptor in enumerate(streams):
         os.dup2(descriptor, number)
@@ -189,7 +191,7 @@ def _run(streams: list[int], arguments: tuple[str, ...], env: dict[str, str]) ->
     sys.__stdin__, sys.__stdout__, sys.__stderr__ = sys.stdin, sys.stdout, sys.stderr  # type: ignore[misc] # as Python begins
     os.environ.clear()
     os.environ.update(env)
-    os.chdir(ROOT)
+    os.chdir(cwd)
     sys.argv = ["teak-async", *arguments]
     os._exit(_code())
 

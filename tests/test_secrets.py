@@ -11,6 +11,7 @@ import copy
 import gc
 import html
 import json
+import linecache
 import logging
 import os
 import pickle
@@ -28,6 +29,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from socketserver import StreamRequestHandler, ThreadingTCPServer
 from typing import Any, TypeAlias
+from unittest.mock import patch
 from urllib.parse import quote, quote_plus
 
 import aiohttp
@@ -336,7 +338,9 @@ def listening(work: Awaitable[None]) -> None:
         asyncio.get_running_loop().slow_callback_duration = 0
         await work
 
-    asyncio.run(run(), debug=True)
+    # Debug mode keeps the stack of each step, and would look on the disk each time whether the source has changed.
+    with patch.object(linecache, "checkcache"):
+        asyncio.run(run(), debug=True)
 
 
 def session(secret: str, url: str, **options: Any) -> TeakSession:
