@@ -185,8 +185,8 @@ def _run(streams: list[int], arguments: tuple[str, ...], env: dict[str, str], cw
         os.close(descriptor)
     sys.stdin, sys.stdout, sys.stderr = (
         open(0, encoding="utf-8", closefd=False),  # noqa: SIM115 - they live as long as the process
-        open(1, "w", encoding="utf-8", closefd=False),  # noqa: SIM115
-        open(2, "w", encoding="utf-8", errors="backslashreplace", buffering=1, closefd=False),  # noqa: SIM115
+        open(1, "w", encoding="utf-8", closefd=False),  # noqa: SIM115 - as above
+        open(2, "w", encoding="utf-8", errors="backslashreplace", buffering=1, closefd=False),  # noqa: SIM115 - as above
     )
     sys.__stdin__, sys.__stdout__, sys.__stderr__ = sys.stdin, sys.stdout, sys.stderr  # type: ignore[misc] # as Python begins
     os.environ.clear()
