@@ -107,7 +107,7 @@ class TeakSession(SessionParts):
         check_credential("Teak Server Secret", "secret_key", given[1], is_set=bool(self._credentials.secret_key))
         check_type("limits", limits, (Limits, NoneType), "limits=Limits(identify={0}, subscription={0})", 100)
         check_type("retry", retry, (RetryPolicy, NoneType), "retry=RetryPolicy(max_attempts={0}), or None for no retries", 3)
-        check_type("timeout", timeout, (Timeout,), "timeout=Timeout(response={0})", 5)
+        check_type("timeout", timeout, (Timeout,), "timeout=Timeout(response={0:g})", 5.0)
         check_type("share", share, (TeakSession, str, Path, NoneType), 'share="redis://host", or share=another_session')
         check_whole("backlog", backlog, 1)
         if base_url is None:

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import copy
 import inspect
+import math
 import os
 import pickle
 import re
@@ -597,7 +598,10 @@ async def test_delivery_agrees_with_the_server_for_every_call() -> None:
     ("given", "remedy"),
     [
         ({"timeout": 20}, "timeout must be Timeout, not the number 20: write timeout=Timeout(response=20)"),
-        ({"timeout": 2.5}, "timeout=Timeout(response=2.5)"),
+        ({"timeout": 0.5}, "timeout=Timeout(response=0.5)"),
+        ({"timeout": math.inf}, "timeout=Timeout(response=5)"),
+        ({"retry": 2.5}, "not the number 2.5: write retry=RetryPolicy(max_attempts=3)"),
+        ({"limits": 0}, "limits=Limits(identify=100, subscription=100)"),
         ({"timeout": None}, "timeout=Timeout(response=5)"),
         ({"limits": 50}, "limits must be Limits or None, not the number 50: write limits=Limits(identify=50, subscription=50)"),
         ({"limits": (200, 300)}, "limits=Limits(identify=100, subscription=100)"),

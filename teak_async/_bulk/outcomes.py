@@ -42,11 +42,13 @@ class FinishedRows:
         count: how many, one after the other.
         skipped: how many calls of them are selected.
         failed: how many of the selected ones failed.
+        selected: whether all of them are selected.
     """
 
     count: int
     skipped: int
     failed: int
+    selected: bool = True
 
 
 REST_LEFT = Row(InvalidRequest("the rest of the input is left"), selected=False)

@@ -162,7 +162,7 @@ async def plan_rows(
 
 
 def _is_selected(item: object) -> bool:
-    return item.count == item.skipped if isinstance(item, FinishedRows) else not isinstance(item, Row) or item.selected
+    return item.selected if isinstance(item, FinishedRows | Row) else True
 
 
 class _PassedOver:

@@ -18,6 +18,7 @@ import asyncio
 import warnings
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine, Generator, Iterable, Mapping
 from contextlib import aclosing, suppress
+from io import IOBase
 from pathlib import Path, PurePath
 from types import TracebackType
 from typing import Any, Self
@@ -46,6 +47,8 @@ ENDED = (Disposition.OVERTAKEN, Disposition.IN_DOUBT, Disposition.STILL_IN_DOUBT
 BUCKETS = {endpoint.name: endpoint.bucket for endpoint in ENDPOINTS.values()}
 
 
+NO_REQUESTS = (str, bytes, bytearray, memoryview, IOBase, Mapping)
+"""What one might give for requests, and what can be iterated over all the same: each letter or line would be a failed row."""
 _OPEN_FIRST = "open the run first: `async with teak.bulk(...) as run:`, or await it for its report"
 
 
@@ -78,10 +81,9 @@ class BulkRun(Coroutine[Any, Any, BulkReport]):
         *,
         resend_in_doubt: bool,
     ) -> None:
-        # Text and tables are iterables, too, of what is no request: each letter would be a failed row.
-        if not isinstance(requests, Iterable | AsyncIterable) or isinstance(requests, str | bytes | bytearray | Mapping):
+        if not isinstance(requests, Iterable | AsyncIterable) or isinstance(requests, NO_REQUESTS):
             kind = type(requests).__name__
-            hint = "; the command teak-async reads files" if isinstance(requests, str | bytes | PurePath) else ""
+            hint = "; the command teak-async reads files" if isinstance(requests, str | bytes | PurePath | IOBase) else ""
             raise TypeError(f"requests must be an iterable or an async iterable of requests, not {kind}{hint}")
         self._executor = executor
         self._options = RunOptions(requests, path, dict(about), resend_in_doubt)
@@ -242,9 +244,6 @@ class BulkRun(Coroutine[Any, Any, BulkReport]):
                 # What a broken input raised is the reader's to see, after all that was sent.
                 results.error = results.error or puller.exception()
             await self._players.wait()
-            left = self._tally.not_sent or self._players.stopping or results.error is not None
-            if self.journal is not None and self._context.whole and not left:
-                self.journal.mark_whole()  # the input has ended, and nothing of it was left
         except asyncio.CancelledError:
             # The loop ends under the run. The journal has to hear of that, and a reader must not take it for the end.
             results.error = results.error or _cancelled()
@@ -255,6 +254,7 @@ class BulkRun(Coroutine[Any, Any, BulkReport]):
         finally:
             try:
                 if self.journal is not None:
+                    self._mark_whole(self.journal)
                     await self.journal.close()
             except JournalError as error:
                 results.error = results.error or error
@@ -263,6 +263,12 @@ class BulkRun(Coroutine[Any, Any, BulkReport]):
                 raise
             finally:
                 self._end()
+
+    def _mark_whole(self, journal: Journal) -> None:
+        """Note whether the input has ended, and nothing of it was left; a run that was refused says nothing about that."""
+        if not isinstance(self._results.error, JournalError):
+            left = self._tally.not_sent or self._players.stopping or self._results.error is not None
+            journal.mark_whole(whole=self._context.whole and not left)
 
     def _end_dropped(self) -> None:
         if not self._tally.ended:  # cancelled before its first step, it has ended nothing

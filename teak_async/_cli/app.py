@@ -56,7 +56,7 @@ Category = Annotated[
     str | None,
     typer.Option(
         metavar="ID",
-        help="Only this category's notifications, not all of them. A column category goes before it. The command categories"
+        help="Only this category's notifications, not all of them. A column category wins over it. The command categories"
         " lists them.",
     ),
 ]

@@ -150,10 +150,17 @@ def _confirm_removal(options: FileOptions, job: Job, game_id: str) -> None:
     """
     if options.file == "-" or sys.stdin is None or not sys.stdin.isatty():
         raise InputError("this removes players for ever, and nobody can be asked: look at it with --dry-run, then give --yes")
-    rows = "" if (total := job.rows.count()) is None else f" ({count_rows(total)})"
-    say(f"This removes all data of each player in {job.rows.name}{rows} from game {game_id} at {job.server}, for ever.")
+    total = job.rows.count()
+    if total == 0:
+        return  # the run says that nothing is there
+    rows = "the input" if total is None else count_rows(total)
+    say(f"This removes all data of each player in {rows} of {job.rows.name} from game {game_id} at {job.server}, for ever.")
     say("The same command with --dry-run shows whom.")
-    if not typer.confirm("Remove them?", err=True):
+    try:
+        sure = typer.confirm("Remove them?", err=True)
+    except typer.Abort:
+        sure = False
+    if not sure:
         raise InputError("nothing was removed")
 
 
@@ -343,6 +350,9 @@ def _run_list(base_url: str, write: Callable[[TeakSession, Callable[[str], objec
     except BrokenPipeError:
         silence_broken_pipe()
         raise typer.Exit(Exit.WRONG_USAGE) from None
+    except OSError as error:
+        silence_broken_pipe()
+        raise fail(f"standard output cannot be written: {describe_refusal(error)}") from None
     except (InputError, ValueError, TeakError) as error:
         raise fail(name_options(str(error))) from None
 

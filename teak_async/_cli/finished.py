@@ -52,5 +52,5 @@ class FinishedSources:
     def take(self) -> Iterator[FinishedRows]:
         """Yield the rows that were found since the last time, if there are any."""
         if self.count:
-            yield FinishedRows(self.count, self._skipped, self._failed)
+            yield FinishedRows(self.count, self._skipped, self._failed, self._skipped == self.count * self._parts)
             self.count = self._skipped = self._failed = 0

@@ -36,6 +36,8 @@ from .schema import RowSchema
 from .source import Reading, RowSource
 from .sql import read_columns
 
+RECODE = "if it comes from Windows or Excel: iconv -f windows-1252 -t utf-8 makes it so"
+"""What to do about rows that are not UTF-8: of a file, or of the failed rows alone, which `report` gives back byte by byte."""
 _COMPRESSED = (".gz", ".bz2", ".xz", ".zst", ".zstd")
 
 
@@ -55,6 +57,8 @@ class RowReader(RowSource):
             self._lines: Lines = self._file.lines()
             if (first := self._read_first_line()) is not None:
                 self._begin(first, input_format)
+            else:
+                self.blank = True
         except InputError:
             self._file.close()
             raise
@@ -71,6 +75,8 @@ class RowReader(RowSource):
 
     @property
     def description(self) -> str:
+        if self.blank:
+            return f"{self.name}: empty"
         kind = f"CSV separated by {DELIMITER_NAMES[self._delimiter]}" if self.format == "csv" else "JSON Lines"
         return f"{self.name}: {kind}, {self._file.description}{self._describe_left_out()}"
 
@@ -136,18 +142,15 @@ class RowReader(RowSource):
                 )
             if not _is_blank(data):
                 if _is_broken(data):
+                    path = "FILE" if self._path == "-" else shlex.quote(self._path)
                     raise InputError(
-                        f"{self.name}, line {line}: this is neither UTF-8 nor UTF-16 text; {self._how_to_recode()}"
+                        f"{self.name}, line {line}: this is neither UTF-8 nor UTF-16 text; if it comes from Windows or Excel:"
+                        f" iconv -f windows-1252 -t utf-8 {path} | teak-async {self._schema.command} -"
                     )
                 return line, data
         if self._reading.allow_empty:
             return None
         raise InputError(f"{self.name}: empty; it needs a header row and a row for each player, or JSON Lines")
-
-    def _how_to_recode(self) -> str:
-        path = "FILE" if self._path == "-" else shlex.quote(self._path)
-        command = f"iconv -f windows-1252 -t utf-8 {path} | teak-async {self._schema.command} -"
-        return f"if it comes from Windows or Excel: {command}"
 
     def _find_format(self, first: str) -> str:
         start = first.strip()
@@ -217,7 +220,7 @@ class RowReader(RowSource):
         if record is None:
             return [fail(line, source, InvalidRequest(f"longer than {text.MAX_LINE} characters"))]
         if not source.isascii() and _is_broken(source):
-            self.findings.add(f"not UTF-8 text ({self._how_to_recode()})", f"line {line:,}")
+            self.findings.add(f"not UTF-8 text ({RECODE})", f"line {line:,}")
             return [fail(line, source, InvalidRequest("not UTF-8 text"))]
         if isinstance(record, InvalidRequest):
             return [fail(line, source, record)]

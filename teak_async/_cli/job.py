@@ -26,7 +26,7 @@ from teak_async._journal.earlier_run import count_not_repeated
 from teak_async._journal.row import Note
 from teak_async._session import TeakSession
 from teak_async.errors import Forbidden, GameNotFound, Outage
-from teak_async.models import PlayerRemoval
+from teak_async.models import PlayerRemoval, Response
 
 from .counts import Counts
 from .failures import Failures, read_reasons
@@ -151,6 +151,8 @@ async def run_job(job: Job, session: TeakSession) -> tuple[Exit, BulkReport]:
 
 async def _run(job: Job, session: TeakSession, interrupts: list[int], listening: ExitStack) -> BulkReport:
     resumed = job.journal is not None and job.journal.exists()
+    if job.rows.blank and not resumed:
+        job = evolve(job, journal=None)  # it would be the journal of rows without columns
     job.rows.journal = job.journal if resumed else None
     total = await asyncio.to_thread(job.rows.count)
     if total == 0:
@@ -196,7 +198,7 @@ async def _run(job: Job, session: TeakSession, interrupts: list[int], listening:
                         progress.count(outcome)
                         # Without an attempt of this run, an earlier one left it in doubt.
                         earlier += outcome.state == "in_doubt" and not outcome.attempts
-                        not_found += isinstance(outcome.response, PlayerRemoval) and not outcome.response.found
+                        not_found += _had_nothing(outcome.response)
                         failures.add(outcome)
                         if failures.too_many:
                             run.stop()
@@ -212,6 +214,11 @@ async def _run(job: Job, session: TeakSession, interrupts: list[int], listening:
     end = evolve(end, interrupted=bool(interrupts), unwritten=results.unwritten, not_found=not_found)
     await _say_end(job, end, results, failures, progress)
     return run.report
+
+
+def _had_nothing(response: Response | None) -> bool:
+    """Tell whether a removal had nothing to remove; a repeated one may find what an earlier attempt left."""
+    return isinstance(response, PlayerRemoval) and not (response.found or response.repeated)
 
 
 async def _say_end(job: Job, end: RunEnd, results: ResultWriter, failures: Failures, progress: ProgressReporter) -> None:
@@ -243,7 +250,7 @@ async def _end_of(job: Job, report: BulkReport, total: int | None, *, resumed: b
     kept = None
     if resumed and job.journal is not None:
         states = (await asyncio.to_thread(read_summary, job.journal)).states
-        not_repeated = await asyncio.to_thread(count_not_repeated, job.journal)
+        _, not_repeated = await asyncio.to_thread(count_not_repeated, job.journal)
         kept = Counts.of_journal(states, total if job.rows.selects_all else None, not_repeated=not_repeated)
     return RunEnd(
         report,

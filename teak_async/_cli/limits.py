@@ -56,10 +56,11 @@ async def read_records(ledger: Ledger) -> list[BucketRecord]:
 
 
 def describe_records(records: list[BucketRecord]) -> str:
-    """Return a table for each bucket that is in use, and a line for each other one."""
+    """Return a table for each bucket that is in use, or else for the first, and a line for each other one."""
     if not records:
         return "no members"
     busy = [record for record in records if any(member.bulk or member.rate for member in record.members)]
+    busy = busy or records[:1]
     idle = [_describe_record(record)[0] + ", idle" for record in records if record not in busy]
     return "\n\n".join(["\n".join(_describe_record(record)) for record in busy] + (["\n".join(idle)] if idle else []))
 

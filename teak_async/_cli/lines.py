@@ -129,6 +129,8 @@ class LineThread(threading.Thread):
 
     def end(self) -> None:
         """Have the thread end after the lines passed before."""
+        if not self.waiting:
+            self.progressed_at = time.monotonic()
         self._queue.put(None)
 
     def abandon(self) -> None:

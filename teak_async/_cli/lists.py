@@ -38,7 +38,9 @@ async def write_unsubscriptions(
         page: UnsubscriptionPage | None = None
         while page is None or after is not None:
             page = await teak.call(ListUnsubscriptions(since, after=after))
-            after = _write_page((entry.details for entry in page), page.after, write)
+            # The time itself, since "2h ago" is another one by then.
+            since_then = f"--since {since.isoformat(timespec='seconds')} "
+            after = _write_page((entry.details for entry in page), page.after, write, since_then)
 
 
 async def write_categories(session: TeakSession, write: Callable[[str], object]) -> None:
@@ -47,13 +49,15 @@ async def write_categories(session: TeakSession, write: Callable[[str], object])
         _write_page(map(_describe, await teak.categories.list()), None, write)
 
 
-def _write_page(entries: Iterable[Mapping[str, Any]], after: str | None, write: Callable[[str], object]) -> str | None:
+def _write_page(
+    entries: Iterable[Mapping[str, Any]], after: str | None, write: Callable[[str], object], options: str = ""
+) -> str | None:
     """Write a page whole. An interruption after it says how to go on."""
     lines = [json.dumps(entry, ensure_ascii=False) for entry in entries]
     if lines:
         write("\n".join(lines))
     if after is not None:
-        LISTENER.set_exit_message(f"to go on after the pages that were written: --after {after}")
+        LISTENER.set_exit_message(f"to go on after the pages that were written: {options}--after {after}")
     return after
 
 

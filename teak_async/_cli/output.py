@@ -87,7 +87,7 @@ def check_output(path: Path | None, rows: RowSource, journal: Path | None, *, ov
         raise InputError(f"{path}: this is the input; {remedy}")
     if journal is not None:
         check_not_journal(path, journal, remedy)
-    if path.suffix.lower() in (".gz", ".bz2", ".xz", ".zst"):
+    if path.suffix.lower() in (".gz", ".bz2", ".xz", ".zst", ".zstd"):
         raise InputError(f"{path}: results are not compressed; leave {path.suffix} out of the name")
     if is_database(path):
         raise InputError(f"{path}: this is a SQLite database, as a journal is one; {remedy}")

@@ -21,7 +21,7 @@ from teak_async._journal.history import PastRow, count_whole_rows, is_in_use, re
 
 from .counts import Counts
 from .errors import InputError, describe_refusal
-from .failures import read_reasons, state_of, why
+from .failures import in_doubt_states, read_reasons, state_of, why
 from .pace import Pause, Seconds, describe_pace, find_pace, find_pauses, present_rate
 from .progress import format_duration
 from .reasons import Reasons, describe_place, split_error
@@ -53,7 +53,8 @@ class RunReport:
         now: Unix time.
         channels: the calls of each channel by state, where there are several.
         whole_rows: rows of which every call in the journal succeeded, where a row may be several.
-        not_repeated: calls in doubt that no run makes again by itself.
+        sessions_in_doubt: identifies in doubt.
+        not_repeated: calls in doubt that no run makes again by itself: these, and those that would undo a later one.
         partial_rows: the channels of rows that lack some: names with commas, rows, and line and place of the first.
     """
 
@@ -65,6 +66,7 @@ class RunReport:
     now: float
     channels: Mapping[str | None, Mapping[str, int]]
     whole_rows: int
+    sessions_in_doubt: int
     not_repeated: int
     partial_rows: Sequence[tuple[str, int, int, int]]
 
@@ -93,7 +95,7 @@ class RunReport:
     @property
     def left(self) -> int | None:
         """Rows or calls that the next run sends; `None` if the total is not known."""
-        return self.counts.left(identify=self.identifies)
+        return self.counts.left(identify=False)  # what is not repeated is known of each
 
     @property
     def pauses(self) -> list[Pause]:
@@ -111,11 +113,6 @@ class RunReport:
         """Seconds that a running run takes at its present rate; `None` where nobody can know."""
         rate = present_rate(self.seconds, self.pauses, self.now) if self.running else 0.0
         return self.counts.not_sent / rate if rate and self.total is not None else None
-
-    @property
-    def identifies(self) -> bool:
-        """Whether the calls are identifies, which count twice when they are sent twice."""
-        return self.summary.about.get("command") == "identify"
 
     @property
     def by_program(self) -> bool:
@@ -207,7 +204,7 @@ class RunReport:
         lines += self._describe_rest()
         if counts.failed > self.summary.failed_done and "failed" not in written:
             lines += retry_hint(self.journal, self.unit)
-        if counts.in_doubt and not self.running and (self.identifies or (self.by_program and self.not_repeated)):
+        if self.sessions_in_doubt and not self.running:
             lines.append(doubt_hint(self.journal, by_program=self.by_program))
             lines += [] if "in_doubt" in written else list_doubts(self.journal)
         return lines + describe_pace(self.seconds, self.pauses, self.unit, about.get("limit", ""))
@@ -271,7 +268,7 @@ def read_report(journal: Path) -> RunReport:
         time.time(),
         channels,
         count_whole_rows(journal) if several else 0,
-        count_not_repeated(journal),
+        *count_not_repeated(journal, in_doubt_states(running=running)),
         read_partial_rows(journal, len(channels_of(summary.about))) if several else (),
     )
 

@@ -72,6 +72,7 @@ class RowSource(ABC):
         rows: selected records read so far; each may be several calls.
         partial: of these, those without a value for some channel. Those that fail are left out: their reasons name them.
         ended: whether the source gave all rows, or all that are selected.
+        blank: whether it has not even a header, so that nothing is known of the rows that may be there another time.
         journal: the journal of the run that goes on; `None` for a new run. Rows that it has as finished, with the same text,
             are given as `FinishedRows`.
     """
@@ -88,7 +89,7 @@ class RowSource(ABC):
         self._reading = reading
         self._columns = ColumnMap(schema, reading.columns, reading.constants, reading.ignore_extra, in_query)
         self._maker = RowMaker(schema, reading.constants, reading.as_is, NO_VALUES | reading.null_words)
-        self._begun = self._closed = self.ended = False
+        self._begun = self._closed = self.ended = self.blank = False
         try:
             self._maker.check_constants()
         except InvalidRequest as problem:

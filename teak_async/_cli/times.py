@@ -48,7 +48,7 @@ def read_time(text: str, now: datetime, *, past: bool = False) -> datetime:
     forms, before, after = (PAST_FORMS, "since|from|at|on", r"\s*\bago$") if past else (FORMS, r"in|at|on|until|by|\+", "$")
     words = re.sub(rf"^(?:{before})\s*(?=\S)", "", re.sub(after, "", " ".join(text.lower().split())))
     if words.replace(".", "", 1).isdigit() and len(words) != len("20260131"):
-        raise ValueError(f"{text} has no unit: write {text}m for minutes, {text}h for hours; for a time, {forms}")
+        raise ValueError(f"{words} has no unit: write {words}m for minutes, {words}h for hours; for a time, {forms}")
     written: object = text
     try:
         if (span := _read_span(words)) is not None:
@@ -68,7 +68,7 @@ def read_span(text: str) -> timedelta:
         ValueError: when the text is none.
     """
     try:
-        span = _read_span(" ".join(text.lower().split()))
+        span = timedelta() if text.strip() == "0" else _read_span(" ".join(text.lower().split()))
     except OverflowError:
         span = None
     if span is None:

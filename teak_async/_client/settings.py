@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from math import isfinite
 
 from teak_async._notify import log
 
@@ -16,13 +17,15 @@ def check_type(name: str, value: object, kinds: tuple[type, ...], example: str, 
         value: what was given.
         kinds: the types.
         example: how to write it, with a place for a number.
-        number: stands there unless a number was given, which is then meant.
+        number: stands there unless a number was given that can be meant. A float is one if this one is.
     """
     if isinstance(value, kinds):
         return
     what = f"of type {type(value).__name__}"
-    if isinstance(value, int | float) and not isinstance(value, bool) and value >= 1:
-        what, number = f"the number {value}", value
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        what = f"the number {value}"
+        can_be = isfinite(value) and value > 0 if isinstance(number, float) else isinstance(value, int) and value >= 1
+        number = value if can_be else number
     names = " or ".join("None" if kind is type(None) else kind.__name__ for kind in kinds)
     raise TypeError(f"{name} must be {names}, not {what}: write {example.format(number)}")
 

@@ -4,7 +4,7 @@ Rules of this module:
 
 - One sync is under way at a time, for all buckets that are due.
 - A live call that has no permit is planned for at once, in its own turn of the loop.
-- While the ledger is lost the session goes on with what it holds. A live call fails only where that does not reach for it.
+- While the ledger is lost the session goes on with what it holds. A live call fails only where it would wait too long.
 """
 
 from __future__ import annotations
@@ -297,7 +297,7 @@ class Member:
 
     def _unavailable(self) -> LedgerUnavailable:
         return LedgerUnavailable(
-            f"this session has no permit for it within {PATIENCE:g} s: the ledger of the shared limit is lost: {self._reason}"
+            f"no permit within {PATIENCE:g} s, since the ledger of the shared limit is lost ({self._reason})"
         )
 
     def _lose(self, reason: str) -> None:

@@ -297,12 +297,14 @@ def write_notes(connection: sqlite3.Connection, about: Mapping[str, str]) -> Non
     connection.executemany("INSERT OR REPLACE INTO run VALUES (?, ?)", notes.items())
     add = "INSERT INTO run VALUES ('runs', ?) ON CONFLICT (name) DO UPDATE SET value = value || ' ' || excluded.value"
     connection.execute(add, (describe_time(time.time()),))
+    mark_whole(False, connection)
+
+
+def mark_whole(whole: bool, connection: sqlite3.Connection) -> None:
+    """Write whether each row of the input is in the journal."""
     connection.execute("DELETE FROM run WHERE name = 'whole'")
-
-
-def mark_whole(connection: sqlite3.Connection) -> None:
-    """Write that each row of the input is in the journal; the next run that writes a row takes that back."""
-    connection.execute("INSERT OR REPLACE INTO run VALUES ('whole', 'yes')")
+    if whole:
+        connection.execute("INSERT INTO run VALUES ('whole', 'yes')")
 
 
 def forget_holder(connection: sqlite3.Connection, about: Mapping[str, str]) -> None:

@@ -72,12 +72,20 @@ def read_overtaken(connection: sqlite3.Connection) -> frozenset[Place]:
     )
 
 
-def count_not_repeated(path: str | Path) -> int:
-    """Count the calls in doubt that no run makes again by itself: identifies, and those that would undo a later one."""
+def count_not_repeated(path: str | Path, states: Iterable[str] = ("intent", "in_doubt")) -> tuple[int, int]:
+    """Count the identifies in doubt, and all calls in doubt that no run makes again by itself: these, and overtaken ones.
+
+    Args:
+        path: of the journal.
+        states: of rows in doubt; while a run goes on, an intent is none.
+    """
     records = _listed(name for name, endpoint in CHANGES.items() if endpoint.effect is Effect.RECORD)
-    doubtful = f"SELECT row, part FROM rows WHERE state IN ('intent', 'in_doubt') AND call IN ({records})"  # noqa: S608 - constants
+    doubtful = f"SELECT row, part, call IN ({records}) FROM rows WHERE state IN ({_listed(states)})"  # noqa: S608 - constants
     with open_to_read(path) as connection:
-        return len(read_overtaken(connection).union(connection.execute(doubtful)))
+        overtaken = read_overtaken(connection)
+        calls = connection.execute(doubtful).fetchall()
+    sessions = sum(is_record for *_, is_record in calls)
+    return sessions, sum(is_record or (row, part) in overtaken for row, part, is_record in calls)
 
 
 def _listed(names: Iterable[str]) -> str:

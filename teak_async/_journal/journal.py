@@ -112,9 +112,11 @@ class Journal:
         """Write how a row ended; the future is done when that is durable."""
         return self._writer.write(result)
 
-    def mark_whole(self) -> None:
-        """Write that the journal has each row of the input; only reports need it, so nobody waits for that."""
-        self._writer.read(mark_whole).add_done_callback(lambda written: written.cancelled() or written.exception())
+    def mark_whole(self, *, whole: bool) -> None:
+        """Write whether the journal has each row of the input; only reports need it, so nobody waits for that."""
+        self._writer.read(partial(mark_whole, whole)).add_done_callback(
+            lambda written: written.cancelled() or written.exception()
+        )
 
     def end(self) -> None:
         """Have the rest written and the file closed, without waiting for that."""

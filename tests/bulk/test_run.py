@@ -6,6 +6,7 @@ import json
 import pickle
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from contextlib import closing
+from io import StringIO
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -424,7 +425,7 @@ def test_a_row_is_shown_with_its_request() -> None:
 
 async def test_misuse_is_explained(fast: TeakSession) -> None:
     """What is no input, iterating before opening, and running twice say what to do."""
-    for wrong in (5, b"p1", {"p1": "US"}, bytearray(b"p1")):
+    for wrong in (5, b"p1", {"p1": "US"}, bytearray(b"p1"), memoryview(b"p1"), StringIO("p1")):
         with pytest.raises(
             TypeError, match=f"must be an iterable or an async iterable of requests, not {type(wrong).__name__}"
         ):

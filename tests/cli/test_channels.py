@@ -213,7 +213,7 @@ async def test_removal(tmp_path: Path) -> None:
             patch.setattr(typer, "confirm", lambda *_, **__: False)
             declined = await ask(server, *arguments)
             assert (declined.code, "The same command with --dry-run shows whom" in declined.err) == (2, True)
-            whom = f"all data of each player in {source} (3 rows) from game {server.game_id} at {server.url}, for ever.\n"
+            whom = f"all data of each player in 3 rows of {source} from game {server.game_id} at {server.url}, for ever.\n"
             assert whom in declined.err
             assert ("nothing was removed" in declined.err, server.requests, path.exists()) == (True, deque(), False)
         assert "2 to send" in (await ask(server, *arguments, "--dry-run")).out
@@ -278,6 +278,41 @@ async def test_what_cannot_be_done(tmp_path: Path, arguments: tuple[str, ...], s
         assert ended.code == 2
         assert said in " ".join(ended.err.split()), ended.err
         assert server.requests == type(server.requests)()
+
+
+async def test_a_removal_that_was_repeated_had_something_to_remove(tmp_path: Path) -> None:
+    """An earlier attempt may have removed what the last one did not find; and no row is no removal to ask about."""
+    source = tmp_path / "p.csv"
+    source.write_text("user_id\np1\np2\n")
+    async with fast_sandbox() as server:
+        server.add_player("p1")
+        server.add_player("p2")
+        server.fail_next("removals", "response_lost")
+        ended = await ask(server, "remove-players", source, "--yes")
+        assert (ended.code, "nothing to remove" in ended.err, server.players) == (0, False, {})
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(commands, "sys", SimpleNamespace(stdin=SimpleNamespace(isatty=lambda: True)))
+            empty = await ask(server, "remove-players", source, "--rows", "100-200")
+            assert (empty.code, "selects no row" in empty.err, "for ever" in empty.err) == (2, True, False)
+
+            def leave(*_: Any, **__: Any) -> bool:
+                raise typer.Abort
+
+            patch.setattr(typer, "confirm", leave)
+            left = await ask(server, "remove-players", source)
+            assert (left.code, "nothing was removed" in left.err) == (2, True)
+
+
+async def test_an_empty_file_makes_no_journal(tmp_path: Path) -> None:
+    """The file of the next day has columns, and the journal would be that of another input."""
+    source, journal = tmp_path / "p.csv", tmp_path / "run.db"
+    async with fast_sandbox() as server:
+        server.add_player("p1")
+        for content, code in (("", 0), ("user_id\np1\n", 0), ("", 2)):
+            source.write_text(content)
+            ended = await ask(server, "opt-out", source, "--allow-empty", "-j", journal)
+            assert ended.code == code, ended.err
+        assert ": empty; " in (await ask(server, "opt-out", source, "--allow-empty")).err
 
 
 async def test_addresses_that_are_left_out(tmp_path: Path) -> None:

@@ -92,3 +92,10 @@ async def test_idle_buckets_take_a_line_each(address: str) -> None:
         True,
     )
     assert all(line.endswith(", idle") for line in idle.splitlines())
+
+
+async def test_of_idle_buckets_the_first_says_who_shares_them(address: str) -> None:
+    said: list[str] = []
+    async with Sandbox() as server, session_on(server, share=address):
+        await show_limits(address, said.append, watch=False, as_json=False)
+    assert (said[0].count("process"), said[0].count(str(os.getpid())), said[0].count(", idle") > 10) == (1, 1, True)

@@ -3,11 +3,13 @@ from __future__ import annotations
 import asyncio
 import csv
 import json
+import os
 import re
 import shlex
 import sqlite3
 import time
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,8 @@ from attrs import evolve
 from support import Ended, fast_sandbox, session_on
 from typer.testing import CliRunner
 
-from teak_async import Identify, Limits
+from teak_async import Identify, Limits, SetSubscription, State
+from teak_async._cli import text as text_of_files
 from teak_async._cli.app import app
 from teak_async._cli.pace import Seconds, describe_pace, find_pauses, present_rate
 from teak_async._cli.report import read_report
@@ -186,6 +189,61 @@ async def test_what_a_deadline_left_is_left_to_do(tmp_path: Path) -> None:
     assert "left to do: rows of the input that the journal does not have" in invoke("report", journal).out
 
 
+@pytest.mark.parametrize("how", ["deadline", "stopped", "broken"])
+async def test_a_longer_input_that_nobody_sent_is_left_to_do(tmp_path: Path, how: str) -> None:
+    """Also where the later run wrote nothing: what an earlier one knew of its input says nothing of this one."""
+    journal, requests = tmp_path / "run.db", [Identify(f"p{number}", country_code="DE") for number in range(30)]
+
+    def breaking() -> Iterator[Identify]:
+        yield from requests[:10]
+        raise LookupError("the input ends here")
+
+    async with fast_sandbox() as server, session_on(server) as teak:
+        await teak.bulk(requests[:10], journal=journal)
+        assert json.loads(invoke("report", journal, "--json").out)["left_to_do"] == 0
+        with suppress(LookupError):
+            async with teak.bulk(
+                breaking() if how == "broken" else requests, journal=journal, deadline=0.0 if how == "deadline" else None
+            ) as run:
+                if how == "stopped":
+                    run.stop()
+                async for _ in run:
+                    pass
+    assert json.loads(invoke("report", journal, "--json").out)["left_to_do"] is None
+
+
+async def test_a_set_in_doubt_is_no_session(tmp_path: Path) -> None:
+    """What a later row of the player settled is in doubt for ever, and nothing is to be done about it."""
+    journal = tmp_path / "run.db"
+    rows = [SetSubscription("a", State.OPT_OUT), SetSubscription("a", State.OPT_IN)]
+    async with fast_sandbox() as server, session_on(server, retry=None) as teak:
+        server.add_player("a")
+        server.fail_next("desktop_push_status", "response_lost")
+        for _ in range(2):
+            await teak.bulk(rows, journal=journal)
+    told = invoke("report", journal).out
+    assert (re.search(r"\b1 in doubt", told) is not None, "session" in told) == (True, False), told
+    assert json.loads(invoke("report", journal, "--json").out)["left_to_do"] == 0
+
+
+async def test_all_channels_of_a_pipe_are_whole(tmp_path: Path) -> None:
+    """A row of several calls that an earlier run finished is as whole as another."""
+    journal, source = tmp_path / "run.db", "user_id,email\n" + "".join(f"p{number},p{number}@x.io\n" for number in range(20))
+    async with fast_sandbox() as server:
+        for number in range(20):
+            server.add_player(f"p{number}")
+        for _ in range(2):
+            with pytest.MonkeyPatch.context() as patch:
+                reader, writer = os.pipe()
+                os.write(writer, source.encode())
+                os.close(writer)
+                patch.setattr(text_of_files, "STDIN", reader)
+                ended = await ask(server, "opt-out", "-", "--channel", "all", "--journal", journal)
+                os.close(reader)
+            assert ended.code == 0, ended.err
+            assert json.loads(invoke("report", journal, "--json").out)["left_to_do"] == 0
+
+
 async def test_a_part_of_a_file_is_not_the_whole(tmp_path: Path) -> None:
     """Rows that were left out, before or after, are left to do, and so are those of a pipe that was stopped."""
     for part in ("4", "3-11", "6-"):
@@ -306,8 +364,8 @@ async def test_a_file_of_windows(tmp_path: Path) -> None:
     async with fast_sandbox() as server:
         for options in ((), ("--dry-run",)):
             ended = await ask(server, "identify", source, *options)
-            how = f"iconv -f windows-1252 -t utf-8 {source} | teak-async identify -"
-            said = f"not UTF-8 text (if it comes from Windows or Excel: {how}): 2, the first in line 3"
+            how = "if it comes from Windows or Excel: iconv -f windows-1252 -t utf-8 makes it so"
+            said = f"not UTF-8 text ({how}): 2, the first in line 3"
             assert (ended.code, (ended.out + ended.err).count(said)) == (1, 1), ended.out + ended.err
         assert list(server.players) == ["p1"]
 

@@ -101,13 +101,16 @@ def test_spans_back(text: str, now: datetime) -> None:
 
 def test_a_span() -> None:
     """Without a direction, and nothing else."""
+    assert read_span("0") == timedelta()
     assert read_span("2h 30m") == timedelta(hours=2.5)
     for wrong in ("", "soon", "2026-01-31", "90", "-5m", "9" * 400 + "h"):
         with pytest.raises(ValueError, match="is no span of time; write 30s, 10m or 2h30m"):
             read_span(wrong)
 
 
-@pytest.mark.parametrize(("text", "past"), [("2h ago", False), ("in 2h", True), ("ago", True), ("lately", True), ("18", True)])
+@pytest.mark.parametrize(
+    ("text", "past"), [("5 ago", True), ("2h ago", False), ("in 2h", True), ("ago", True), ("lately", True), ("18", True)]
+)
 def test_words_of_the_other_direction(text: str, past: bool, now: datetime) -> None:
     """The words of one direction are refused in the other, with the forms that it takes."""
     with pytest.raises(ValueError, match="time") as refused:

@@ -240,7 +240,7 @@ async def test_a_locked_ledger_lets_no_call_wait_long(
                 await call(250)
     failed = [error for error in ended if isinstance(error, LedgerUnavailable)]
     assert len(failed) >= 245
-    assert "no permit for it within 0.3 s" in str(failed[0])
+    assert "no permit within 0.3 s, since the ledger of the shared limit is lost (" in str(failed[0])
     assert sandbox.seen[IDENTIFY].requests + len(failed) == len(ended)
 
 
