@@ -16,7 +16,7 @@ from contextvars import ContextVar
 from attrs import field, frozen
 
 from teak_async import Identify, TeakSession
-from teak_async._limits.bucket import Lane
+from teak_async._limits.bucket import Holder, Lane
 from teak_async.sandbox import GAME_ID, IDENTIFY, SECRET_KEY, Faults
 
 from .limits import RunResult, run_result, share
@@ -62,7 +62,7 @@ async def bulk_and_live(url: str, calls: int, stalls: Sequence[float] = (), stal
         bucket = teak._bucket_of(IDENTIFY).bucket  # noqa: SLF001 - the one place where permits are acquired
         acquire = bucket.acquire
 
-        async def timed(lane: Lane, ticket: int | None = None, holder: object = None) -> int:
+        async def timed(lane: Lane, ticket: int | None = None, holder: Holder | None = None) -> int:
             granted = await acquire(lane, ticket, holder)
             if lane is Lane.LIVE:
                 waits.permit.append(loop.time() - meant.get())

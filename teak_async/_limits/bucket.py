@@ -18,6 +18,7 @@ import logging
 from collections.abc import Callable
 from enum import Enum
 from math import ceil
+from typing import Protocol
 
 from aiolimiter import AsyncLimiter
 from attrs import frozen
@@ -92,6 +93,20 @@ class Rate:
     reached: bool = True
 
 
+class Holder(Protocol):
+    """Whose calls wait for permits: one of the sessions that use a bucket.
+
+    Attributes:
+        closed: whether none of its calls may be sent any more.
+    """
+
+    closed: bool
+
+    def closed_error(self) -> SessionClosed:
+        """Return the error of a call that is not sent, since this holder or the bucket was closed."""
+        ...
+
+
 class Bucket:
     """The permits of one path.
 
@@ -123,7 +138,7 @@ class Bucket:
         self._feeder: asyncio.Task[None] | None = None
         self._turn: asyncio.Future[None] | None = None
         self._granted = 0
-        self._holders: dict[asyncio.Future[int], object] = {}
+        self._holders: dict[asyncio.Future[int], Holder | None] = {}
         self._closed = False
         self.on_wait: Callable[[Lane], None] | None = None
         self.on_rate_limit: Callable[[float], bool] | None = None
@@ -171,14 +186,14 @@ class Bucket:
             held=window.limit,
         )
 
-    async def acquire(self, lane: Lane, ticket: int | None = None, holder: object = None) -> int:
+    async def acquire(self, lane: Lane, ticket: int | None = None, holder: Holder | None = None) -> int:
         """Wait for a permit.
 
         Args:
             lane: where to wait.
             ticket: that of an earlier `acquire` for the same call, whose attempt was rate-limited: the call waits at the head
                 of its lane.
-            holder: whose call it is; see `end_calls_of`.
+            holder: whose call it is; `None` where nobody shares the bucket.
 
         Returns:
             The ticket of this grant. Exactly one of `release_unused`, `release_answered` and `release_lost` has to follow.
@@ -186,8 +201,8 @@ class Bucket:
         Raises:
             SessionClosed: when the bucket is or gets closed, or its holder leaves.
         """
-        if self._closed:
-            raise _closed_error()
+        if self._closed or (holder is not None and holder.closed):
+            raise _closed_error(holder)
         if lane is Lane.LIVE:
             now = self._loop.time()
             self.window.expect_live(now)
@@ -206,9 +221,9 @@ class Bucket:
                 self.on_wait(lane)
             self._dispatch()
             granted: int = await future
-            if self._closed:
-                self.release_unused()
-                raise _closed_error()
+            if self._closed or (holder is not None and holder.closed):
+                self.release_unused()  # closed between the grant and this line
+                raise _closed_error(holder)
         except asyncio.CancelledError:
             if future.done() and not future.cancelled() and future.exception() is None:
                 self.release_unused()  # granted in the instant of the cancellation
@@ -275,14 +290,15 @@ class Bucket:
             if timer is not None:
                 timer.cancel()
         self._timer = self._recovery = None
-        for queue in self._queues.values():
-            while (future := queue.head()) is not None:
-                future.set_exception(_closed_error())
+        for future, holder in self._holders.items():
+            if not future.done():
+                future.set_exception(_closed_error(holder))
 
-    def end_calls_of(self, holder: object) -> None:
+    def end_calls_of(self, holder: Holder) -> None:
         """End the waiting calls of one holder with `SessionClosed`."""
-        for future in [future for future, waiting in self._holders.items() if waiting is holder and not future.done()]:
-            future.set_exception(_closed_error())
+        for future, waiting in self._holders.items():
+            if waiting is holder and not future.done():
+                future.set_exception(_closed_error(holder))
 
     def _dispatch(self) -> None:
         """Grant what can be granted now, and set the timer for the next chance."""
@@ -352,5 +368,5 @@ class Bucket:
                 await asyncio.sleep(0)
 
 
-def _closed_error() -> SessionClosed:
-    return SessionClosed("the session was closed before this call was sent")
+def _closed_error(holder: Holder | None) -> SessionClosed:
+    return SessionClosed("the bucket was closed before this call was sent") if holder is None else holder.closed_error()

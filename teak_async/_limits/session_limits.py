@@ -16,9 +16,9 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from itertools import count
-from typing import Protocol
+from typing import Any, Protocol
 from weakref import WeakSet
 
 from attrs import field, frozen
@@ -65,36 +65,27 @@ class Limits:
 class BucketHandle:
     """A session's handle on a bucket: closing it ends the session's waiting calls; closing the owner's closes the bucket."""
 
-    __slots__ = ("_closed", "_owns", "bucket")
+    __slots__ = ("_owns", "bucket", "closed")
 
     def __init__(self, bucket: Bucket, *, owns: bool) -> None:
         self.bucket = bucket
         self._owns = owns
-        self._closed = False
+        self.closed = False
 
-    async def acquire(self, lane: Lane, ticket: int | None = None) -> int:
-        """Wait for a permit; see `Bucket.acquire`.
+    def acquire(self, lane: Lane, ticket: int | None = None) -> Coroutine[Any, Any, int]:
+        """Wait for a permit; see `Bucket.acquire`. Many calls may wait, so there is no coroutine around that of the bucket."""
+        return self.bucket.acquire(lane, ticket, self)
 
-        Raises:
-            SessionClosed: when this session or the bucket's owner is or gets closed.
-        """
-        if not self._closed:
-            try:
-                granted = await self.bucket.acquire(lane, ticket, self)
-            except SessionClosed:
-                if not self._closed:
-                    raise SessionClosed(
-                        "the session whose limits this one shares was closed before this call was sent; close it last"
-                    ) from None
-            else:
-                if not self._closed:
-                    return granted
-                self.bucket.release_unused()  # closed between the grant and this line
-        raise SessionClosed("the session was closed before this call was sent")
+    def closed_error(self) -> SessionClosed:
+        """Return the error of a call that was not sent, since this session or the bucket's owner was closed."""
+        if self.closed:
+            return SessionClosed("the session was closed before this call was sent")
+        whose = "the session whose limits this one shares was closed before this call was sent"
+        return SessionClosed(f"{whose}; close it last")
 
     def close(self) -> None:
         """End the session's waiting calls with `SessionClosed`."""
-        self._closed = True
+        self.closed = True
         if self._owns:
             self.bucket.close()
         else:
