@@ -90,10 +90,14 @@ class Hand:
     @property
     def has_room(self) -> bool:
         """Whether another row may be read."""
-        buckets = self._buckets.values()
-        if self._ended >= MOST_PLAYERS or any(bucket.rows >= MOST_ROWS for bucket in buckets):
+        if self._ended >= MOST_PLAYERS:
             return False
-        return not buckets or any(bucket.has_room for bucket in buckets)
+        room = not self._buckets
+        for bucket in self._buckets.values():  # a loop by hand, since this is asked for each row
+            if bucket.rows >= MOST_ROWS:
+                return False
+            room = room or bucket.has_room
+        return room
 
     def add(self, row: RowCall) -> Player | None:
         """Take a row in hand, behind the others of its player; return the player if its rows may be sent from now on."""

@@ -42,6 +42,11 @@ class Gate:
         return self._breaker.outage(asyncio.get_running_loop().time())
 
     @property
+    def open(self) -> bool:
+        """Whether any row may be sent, without a wait."""
+        return self._breaker.closed and self._breaker.error is None
+
+    @property
     def last_error(self) -> TeakError | None:
         """How the last attempt ended, while the server is out."""
         return self._last if isinstance(self._last, TeakError) and not self._breaker.closed else None
@@ -160,8 +165,8 @@ class Players:
     def _start(self, player: Player) -> None:
         row = player.queue[0]
         task = asyncio.create_task(self._run_player(player))
-        self._tasks.setdefault(task, row)  # an eager task has begun, and is perhaps at a later row
-        task.add_done_callback(self._tasks.pop)
+        if not task.done():
+            self._tasks.setdefault(task, row)  # an eager task has begun, and is perhaps at a later row
 
     def stop(self) -> None:
         """Send nothing new, and finish what is on the wire."""
@@ -182,7 +187,9 @@ class Players:
         """Wait until no row is in flight, and none waits for room."""
         while self._tasks or (self._hand.has_waiting and not self.stopping):
             if self._tasks:
-                await asyncio.wait(self._tasks)
+                ended, _ = await asyncio.wait(self._tasks)
+                for task in ended:  # one that was cancelled before its first step has not removed itself
+                    self._tasks.pop(task, None)
             else:  # the reader has to take outcomes before there is room
                 self._room = asyncio.get_running_loop().create_future()
                 await self._room
@@ -224,6 +231,7 @@ class Players:
         finally:
             if goes_on:  # else the player waits for room, or another task sends its rows already
                 player.running = False
+            self._tasks.pop(task, None)
 
     def _ends_run(self, error: TeakError) -> bool:
         """Return whether the credentials are wrong for the whole run: a firewall may reject a single row."""
@@ -238,14 +246,14 @@ class Players:
         """Make a row's call: as `CallExecutor.execute`, but with the gate and an intent in the journal before each attempt."""
         executor, call, gate = self._executor, row.call, self.gate
         while True:
-            probe = await self._enter_gate(row)
+            probe = False if gate.open else await self._enter_gate(row)
 
             def take_permit(probe: bool = probe) -> bool:
                 self._release(row)
                 return gate.admits(probe=probe)
 
             try:
-                result = await executor.make_attempt(call, row.write_intent, take_permit)
+                result = await executor.make_attempt(call, None if row.journal_row is None else row.write_intent, take_permit)
             except BaseException:
                 gate.leave(probe=probe)
                 raise

@@ -97,7 +97,8 @@ class Results:
         Raises:
             StopAsyncIteration: after the last one, or what ended the run early.
         """
-        ended = await self._queue.get()
+        # A reader that lags behind finds the next at once, without a coroutine of the queue's.
+        ended = await self._queue.get() if self._queue.empty() else self._queue.get_nowait()
         if ended is not None:
             return ended
         self._queue.put_nowait(None)

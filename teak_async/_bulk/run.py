@@ -305,7 +305,8 @@ class BulkRun(Coroutine[Any, Any, BulkReport]):
                     await self._start_row(*item)
 
     async def _start_row(self, row: RowCall | InvalidRow, what: Disposition) -> None:
-        await self._players.wait_for_room()
+        if not self._hand.has_room:
+            await self._players.wait_for_room()
         if not self._tally.began:
             self._tally.began = asyncio.get_running_loop().time()
         if isinstance(row, InvalidRow) or what in ENDED:
