@@ -36,7 +36,9 @@ from .valkey_ledger import ValkeyLedger
 BULK_LASTS = 0.5
 """Seconds for which bulk work is taken to go on when none of it waits at the moment."""
 PATIENCE = 2.0
-"""Seconds after the ledger was lost from which on live calls fail that would wait longer than this for what is held."""
+"""Seconds after the ledger was lost from which on live calls fail that what is held does not reach in time."""
+REACH = 30.0
+"""Seconds within which it has to reach them: a few permits may have hundreds of calls, which would wait for minutes."""
 HEIR = 15.0
 """Seconds for which the permits of a killed run are asked for; the ledger has taken them back by then, or never had them."""
 LEAVING = 1.0
@@ -293,12 +295,10 @@ class Member:
 
     def _end_live(self) -> None:
         for entry in self._entries.values():
-            entry.bucket.end_live(int(entry.share.limit * PATIENCE), self._unavailable)
+            entry.bucket.end_live(int(entry.share.limit * REACH), self._unavailable)
 
     def _unavailable(self) -> LedgerUnavailable:
-        return LedgerUnavailable(
-            f"no permit within {PATIENCE:g} s, since the ledger of the shared limit is lost ({self._reason})"
-        )
+        return LedgerUnavailable(f"no permit within {REACH:g} s, since the ledger of the shared limit is lost ({self._reason})")
 
     def _lose(self, reason: str) -> None:
         self._failed_at = self._loop.time()

@@ -222,6 +222,7 @@ async def test_a_locked_ledger_lets_no_call_wait_long(
 ) -> None:
     """The one permit that is held sends a call a second. The calls that wait for it learn soon that they were not sent."""
     monkeypatch.setattr(member, "PATIENCE", 0.3)
+    monkeypatch.setattr(member, "REACH", 1.5)
     ledger, heard, ended = tmp_path / "ledger.db", list[Event](), list[object]()
     async with session_on(sandbox, share=ledger, limits=Limits(identify=8), on_event=heard.append) as teak:
 
@@ -240,7 +241,7 @@ async def test_a_locked_ledger_lets_no_call_wait_long(
                 await call(250)
     failed = [error for error in ended if isinstance(error, LedgerUnavailable)]
     assert len(failed) >= 245
-    assert "no permit within 0.3 s, since the ledger of the shared limit is lost (" in str(failed[0])
+    assert "no permit within 1.5 s, since the ledger of the shared limit is lost (" in str(failed[0])
     assert sandbox.seen[IDENTIFY].requests + len(failed) == len(ended)
 
 
