@@ -215,7 +215,7 @@ class LedgerUnavailable(TeakError):
     """The ledger of a shared limit cannot be reached, and what this session holds is too little; nothing was sent.
 
     A session that opens needs the ledger at once. A live call ends with this once the ledger has been away for two seconds,
-    if the permits that are held would not reach it within half a minute.
+    if the permits that are held would not reach it within a minute.
     """
 
     default_delivery = Delivery.NOT_SENT

@@ -37,8 +37,8 @@ BULK_LASTS = 0.5
 """Seconds for which bulk work is taken to go on when none of it waits at the moment."""
 PATIENCE = 2.0
 """Seconds after the ledger was lost from which on live calls fail that what is held does not reach in time."""
-REACH = 30.0
-"""Seconds within which it has to reach them: a few permits may have hundreds of calls, which would wait for minutes."""
+REACH = 60.0
+"""Seconds within which it has to reach them: one permit may have hundreds of calls, which would wait for many minutes."""
 HEIR = 15.0
 """Seconds for which the permits of a killed run are asked for; the ledger has taken them back by then, or never had them."""
 LEAVING = 1.0
@@ -269,7 +269,7 @@ class Member:
             entry.bulk_at = now
         demand = Demand(rate.in_window, rate.waiting_live, now - entry.bulk_at < BULK_LASTS, rate.paused > 0)
         # On one host all members have one way to the server, so the credit of one holds for all of them.
-        share.plan(now, demand, 0.0 if self._ledger.one_host else rate.credit)
+        share.plan(now, demand, 0.0 if self._ledger.one_host else rate.credit, lost=self._lost_at is not None)
         if (
             self._lost_at is None or share.limit != entry.bucket.window.limit
         ):  # else what a 429 has left here would be forgotten

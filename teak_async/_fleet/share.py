@@ -88,20 +88,21 @@ class Share:
         """Permits that it has from then on."""
         return min(self._floor, self.limit)
 
-    def plan(self, now: float, demand: Demand, credit: float) -> None:
+    def plan(self, now: float, demand: Demand, credit: float, *, lost: bool = False) -> None:
         """Decide what to use, what to give back and what to ask for.
 
         Args:
             now: when.
             demand: what the member needs.
             credit: seconds by which permits come back early.
+            lost: whether the ledger is lost. What is given back then is not granted again, however many calls come next.
         """
         if demand.bulk or demand.live or demand.in_use:
             self._needed_at = now
         self._demand = demand
         self._credit = credit
         self.wanted = wish(demand, self.holding, self.answer, credit)
-        self.limit = min(self.holding, self.wanted.hold)
+        self.limit = self.holding if lost else min(self.holding, self.wanted.hold)
         if now >= self.lease_ends:
             self.limit = min(self.limit, self._floor)
             if now >= self.lease_ends + self._sync.late / 1000:

@@ -14,12 +14,15 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from attrs import fields_dict
 from support import WAIT, session_on
 
 from benchmarks.members import Valkey
 from teak_async import Identify, Limits, Rate, TeakSession
 from teak_async._fleet import member
 from teak_async._fleet.ledger import DEAD, Answer, Sync
+from teak_async._fleet.policy import Demand
+from teak_async._fleet.share import Share
 from teak_async._fleet.sqlite_ledger import SqliteLedger
 from teak_async.errors import LedgerError, LedgerUnavailable, SessionClosed
 from teak_async.events import AllowanceChanged, Event, LedgerLost, LedgerRegained
@@ -284,3 +287,16 @@ def test_a_session_that_nobody_closed_is_no_member_any_more(
         loop.run_until_complete(asyncio.wait({task}, timeout=WAIT))
         loop.close()
     assert task.cancelled()
+
+
+@pytest.mark.parametrize(("lost", "left"), [(True, 8), (False, 1)])
+def test_what_is_held_is_kept_while_the_ledger_is_lost(lost: bool, left: int) -> None:
+    """Each quiet moment would give permits back that nobody grants again, until a busy session has one left."""
+    share = Share(Sync("host:1:a", 0, 60))
+    share.sync(0.0)
+    said = {"granted": 8, "members": 3, "allowance": 60}
+    share.take(0.0, Answer(**{**dict.fromkeys(fields_dict(Answer), 0), **said}))
+    for number, busy in enumerate((8, 1, 3, 0, 5), 1):
+        share.plan(number / 4, Demand(in_use=busy), 0.0, lost=lost)
+        share.sync(number / 4 + 0.1)  # nobody answers
+    assert (share.limit, share.holding) == (left, left)
