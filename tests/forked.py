@@ -73,8 +73,15 @@ async def command(
             env=env,
             cwd=cwd,
         )
-    try:
+    async with ended_by_the_test(process):
         yield process
+
+
+@asynccontextmanager
+async def ended_by_the_test(process: Process) -> AsyncIterator[None]:
+    """See to it that a process does not outlive its test."""
+    try:
+        yield
     finally:
         if process.returncode is None:
             process.kill()

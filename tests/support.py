@@ -70,7 +70,7 @@ def make_loop(kind: str) -> asyncio.AbstractEventLoop:
         return uvloop.new_event_loop()
     if kind == "eager":
         if sys.version_info < (3, 12):
-            raise NotImplementedError
+            raise RuntimeError("eager tasks are of Python 3.12: take a later one, or another loop")
         loop = asyncio.new_event_loop()
         loop.set_task_factory(asyncio.eager_task_factory)
         return loop

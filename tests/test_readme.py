@@ -19,7 +19,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 from attrs import fields, frozen
-from forked import FORKS, command
+from forked import FORKS, command, ended_by_the_test
 from support import ROOT, WAIT, Ended, each, pairs
 
 import teak_async
@@ -132,12 +132,8 @@ class Stage:
     async def started(self, *command: str) -> AsyncIterator[Process]:
         """Start a process in the folder, and see to it that it does not outlive the test."""
         process = await asyncio.create_subprocess_exec(*command, cwd=self.folder, stdout=PIPE, stderr=PIPE)
-        try:
+        async with ended_by_the_test(process):
             yield process
-        finally:
-            if process.returncode is None:
-                process.kill()
-                await process.communicate()
 
     async def shell(self, line: str) -> Ended:
         """Run a line as a user does, with `teak-async` on the path."""

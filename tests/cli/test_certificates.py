@@ -13,9 +13,9 @@ from teak_async._cli.app import app
 from teak_async._cli.errors import InputError
 from teak_async._cli.tls import make_ssl_context
 
+OPENSSL = shutil.which("openssl")
 # Files as operators have them, by the program that makes theirs. It is the system's, so no group can bring it; what a session
 # does with certificates is tried in client/test_tls without it.
-OPENSSL = shutil.which("openssl")
 pytestmark = pytest.mark.skipif(OPENSSL is None, reason="the tests make certificates with openssl")
 
 

@@ -20,8 +20,8 @@ from teak_async.sandbox import IDENTIFY, Faults, Sandbox
 from teak_async.sandbox.view import View
 
 playwright = pytest.importorskip("playwright.async_api", reason="the page is not tried in a browser: no group `rare` here")
-# Chromium is the system's, so no group can bring it; .ci/run installs it. Other tests read the page without a browser.
 CHROMIUM = shutil.which("chromium")
+# Chromium is the system's, so no group can bring it; .ci/run installs it. Other tests read the page without a browser.
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="the page is not tried in a browser: no chromium here")
 
 NASTY = '<img src=x onerror="document.title=1">'
