@@ -16,7 +16,8 @@ from contextvars import ContextVar
 from attrs import field, frozen
 
 from teak_async import Identify, TeakSession
-from teak_async._limits.bucket import Holder, Lane
+from teak_async._limits.bucket import Lane
+from teak_async._limits.queue import Holder
 from teak_async.sandbox import GAME_ID, IDENTIFY, SECRET_KEY, Faults
 
 from .limits import RunResult, run_result, share

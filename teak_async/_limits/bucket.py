@@ -18,7 +18,6 @@ import logging
 from collections.abc import Callable
 from enum import Enum
 from math import ceil
-from typing import Protocol
 
 from aiolimiter import AsyncLimiter
 from attrs import frozen
@@ -28,7 +27,7 @@ from teak_async.errors import SessionClosed, TeakError
 from teak_async.events import AllowanceChanged, BucketPaused
 
 from .permits import MIN_PAUSE, PermitWindow
-from .queue import LaneQueue
+from .queue import Holder, LaneQueue
 
 PACE = 0.995
 """Bulk's share of the rate that the permits can sustain. The rest is why a live call during bulk finds a permit."""
@@ -93,20 +92,6 @@ class Rate:
     reached: bool = True
 
 
-class Holder(Protocol):
-    """Whose calls wait for permits: one of the sessions that use a bucket.
-
-    Attributes:
-        closed: whether none of its calls may be sent any more.
-    """
-
-    closed: bool
-
-    def closed_error(self) -> SessionClosed:
-        """Return the error of a call that is not sent, since this holder or the bucket was closed."""
-        ...
-
-
 class Bucket:
     """The permits of one path.
 
@@ -138,7 +123,6 @@ class Bucket:
         self._feeder: asyncio.Task[None] | None = None
         self._turn: asyncio.Future[None] | None = None
         self._granted = 0
-        self._holders: dict[asyncio.Future[int], Holder | None] = {}
         self._closed = False
         self.on_wait: Callable[[Lane], None] | None = None
         self.on_rate_limit: Callable[[float], bool] | None = None
@@ -164,7 +148,7 @@ class Bucket:
 
     def end_live(self, places: int, error: Callable[[], TeakError]) -> None:
         """End the live calls that wait behind the first places, each with an error of its own."""
-        for future in self._live.behind(places):
+        for future, _ in list(self._live.calls())[places:]:
             future.set_exception(error())
 
     def rate(self) -> Rate:
@@ -212,14 +196,14 @@ class Bucket:
                 return self._granted if ticket is None else ticket
         queue = self._queues[lane]
         future = self._loop.create_future()
-        queue.add(future, ticket)
-        self._holders[future] = holder
+        alone = queue.add(future, ticket, holder)
         try:
             if lane is Lane.BULK:
                 self._feed()
             if self.on_wait is not None:
                 self.on_wait(lane)
-            self._dispatch()
+            if alone:  # else it changes nothing: the call before it waits, and has set the timer
+                self._dispatch()
             granted: int = await future
             if self._closed or (holder is not None and holder.closed):
                 self.release_unused()  # closed between the grant and this line
@@ -229,7 +213,6 @@ class Bucket:
                 self.release_unused()  # granted in the instant of the cancellation
             raise
         finally:
-            del self._holders[future]
             queue.remove(future, ticket)
             if self._feeder is not None and not self._bulk.waiting:
                 self._feeder.cancel()
@@ -290,15 +273,16 @@ class Bucket:
             if timer is not None:
                 timer.cancel()
         self._timer = self._recovery = None
-        for future, holder in self._holders.items():
-            if not future.done():
+        for queue in self._queues.values():
+            for future, holder in queue.calls():
                 future.set_exception(_closed_error(holder))
 
     def end_calls_of(self, holder: Holder) -> None:
         """End the waiting calls of one holder with `SessionClosed`."""
-        for future, waiting in self._holders.items():
-            if waiting is holder and not future.done():
-                future.set_exception(_closed_error(holder))
+        for queue in self._queues.values():
+            for future, waiting in queue.calls():
+                if waiting is holder:
+                    future.set_exception(_closed_error(holder))
 
     def _dispatch(self) -> None:
         """Grant what can be granted now, and set the timer for the next chance."""

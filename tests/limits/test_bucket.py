@@ -510,6 +510,23 @@ def test_a_grant_to_a_call_cancelled_in_that_instant_is_given_back(lane: Lane) -
     run_virtual(main)
 
 
+def test_a_call_behind_one_that_was_granted_in_this_step_is_granted_too() -> None:
+    # The one before counts as waiting until it runs, but it has set no timer for those behind it.
+    async def scenario(loop: VirtualLoop) -> None:
+        bucket = Bucket("/v2/identify", 2)
+        for _ in range(2):
+            await bucket.acquire(Lane.LIVE)
+        first = asyncio.create_task(bucket.acquire(Lane.LIVE))
+        await asyncio.sleep(0)
+        second = asyncio.create_task(bucket.acquire(Lane.LIVE))
+        bucket.release_unused()
+        bucket.release_unused()
+        await asyncio.wait_for(asyncio.gather(first, second), 1.0)
+        assert bucket.window.in_use(loop.time()) == 2
+
+    run_virtual(scenario)
+
+
 def test_closing_ends_every_waiting_call() -> None:
     """All who wait, in both lanes, hear that the session is closed, and so does whoever comes later."""
 
