@@ -245,6 +245,8 @@ class FileGuard:
             return False  # a file system that cannot tell
 
     def _describe_missing(self, part: Path) -> JournalError:
+        if part != self._place and not self._in_place():
+            part = self._place  # its folder was moved, between two looks: what is beside it went with it
         went = f"{part.name}, was removed, moved or replaced while the run went on"
         if part == self._place:
             remedy = "put it back before you repeat the run, else all of it is sent again"
@@ -264,6 +266,12 @@ class FileGuard:
         safe = "what was written before is in the journal: repeat the run without that log"
         held = f"the rows written since {self._when()} are only in that log: put it back before you repeat the run"
         return JournalError(f"{self._path}: its log, {went}; {safe if whole else held}")
+
+    def _in_place(self) -> bool:
+        try:
+            return _entry_of(self._place)[:2] == self._entries[self._place][:2]
+        except OSError:
+            return False
 
     def _record_damage(self, part: Path | None) -> JournalError:
         """Remember that the journal, its log or, where that is not known, one of them is damaged; return what to say of it."""
