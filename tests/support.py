@@ -17,6 +17,7 @@ from typing import Any
 from unittest.mock import Mock
 
 import aiohttp
+import uvloop
 from attrs import frozen
 
 from teak_async import Identify, Limits, Request, RetryPolicy, TeakSession, Timeout
@@ -65,8 +66,6 @@ class Ended:
 def make_loop(kind: str) -> asyncio.AbstractEventLoop:
     """A loop of a kind: `asyncio`, `debug`, `uvloop`, or `eager`, which starts tasks at once."""
     if kind == "uvloop":
-        import uvloop  # noqa: PLC0415 - where it is installed
-
         return uvloop.new_event_loop()
     if kind == "eager":
         if sys.version_info < (3, 12):

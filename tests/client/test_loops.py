@@ -8,7 +8,6 @@ import threading
 import time
 from collections.abc import Awaitable, Callable
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Self
 
@@ -21,8 +20,7 @@ from teak_async.sandbox import IDENTIFY, Faults, Sandbox
 LOOPS = [
     "asyncio",
     "debug",
-    # uvloop is in the test group, but there is none for Windows.
-    pytest.param("uvloop", marks=pytest.mark.skipif(find_spec("uvloop") is None, reason="uvloop is not installed")),
+    "uvloop",
     # Python 3.11, the oldest that is supported, has none; .ci/run tries later ones, too.
     pytest.param("eager", marks=pytest.mark.skipif(sys.version_info < (3, 12), reason="eager tasks are of Python 3.12")),
 ]

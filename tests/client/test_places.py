@@ -12,6 +12,7 @@ from unittest.mock import Mock
 
 import aiohttp
 import pytest
+import uvloop
 from scripted import Peer, Server, answering, running
 from support import ROOT
 
@@ -51,8 +52,6 @@ asyncio.run(main())
 """
 
 
-# The program lowers its own limit of open files by `resource`, a module that Windows does not have.
-@pytest.mark.skipif(sys.platform == "win32", reason="no such limit there")
 @pytest.mark.parametrize(("files", "taken"), [(64, 0), (32, 0), (64, 40)], ids=["64", "32", "64, most of them taken later"])
 async def test_few_files_are_enough(files: int, taken: int) -> None:
     """With 64 open files at most, 500 calls at once all succeed, though they wait for longer than connecting may take."""
@@ -231,7 +230,6 @@ async def test_errors_say_what_happened() -> None:
 
 def test_it_all_works_on_uvloop(monkeypatch: pytest.MonkeyPatch) -> None:
     """Another loop's transports take a watch, too, and its cached clock makes no round trip."""
-    uvloop = pytest.importorskip("uvloop")
     seen: list[Any] = []
 
     async def calls() -> None:
