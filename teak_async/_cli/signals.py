@@ -73,17 +73,22 @@ class SignalListener:
         """Restore the former handlers."""
         for number, handler in self._former.items():
             signal.signal(number, signal.SIG_DFL if handler is None else handler)  # None: a handler that Python did not set
-        self._former.clear()
-        if self._pipe is not None and self._thread is not None:
-            signal.set_wakeup_fd(self._former_descriptor)
-            os.close(self._pipe[1])
-            self._thread.join()
-            self._pipe = self._thread = None
+        self._end_thread()
 
     def ignore(self) -> None:
         """Ignore further signals, so that they do not change the exit code while the process ends."""
         for number in self._former:
             signal.signal(number, signal.SIG_IGN)
+        self._end_thread()
+
+    def _end_thread(self) -> None:
+        self._former.clear()
+        # If the thread is ending the process, that goes first: the thread must not run while Python takes itself down.
+        if self._pipe is not None and self._thread is not None:
+            signal.set_wakeup_fd(self._former_descriptor)
+            os.close(self._pipe[1])
+            self._thread.join()
+            self._pipe = self._thread = None
 
     def set_exit_message(self, message: str) -> None:
         """Set what the process says from now on when a signal ends it at once."""

@@ -548,6 +548,28 @@ def test_nothing_is_sent_after_that_was_said() -> None:
     assert (ended.returncode, ended.stdout, ended.stderr) == (130, "", "teak-async: interrupted; nothing was sent\n")
 
 
+ENDING = """
+import os, signal, time
+from teak_async._cli import app, main
+say = os.write
+def slowly(*arguments):
+    say(*arguments)
+    time.sleep(0.5)
+os.write = slowly
+def end_meanwhile():
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(0.2)
+app.run = end_meanwhile
+main.run()
+"""
+
+
+def test_a_signal_at_the_end_of_a_command() -> None:
+    """A signal that is ending the process does so, though the command ends meanwhile."""
+    ended = subprocess.run([sys.executable, "-c", ENDING], capture_output=True, text=True, timeout=WAIT, check=False, cwd=ROOT)
+    assert (ended.returncode, ended.stderr) == (130, "teak-async: interrupted; nothing was sent\n")
+
+
 @pytest.mark.parametrize("number", SOME_SIGNALS)
 async def test_while_no_server_is_there(tmp_path: Path, path: Path, number: int) -> None:
     """A run that waits for its server ends as any other, and nothing is failed or in doubt for it."""
