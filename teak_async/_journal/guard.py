@@ -5,7 +5,7 @@ notice that one was moved, and takes what another program writes into one for it
 each group: before it is written, and again before anybody learns that it is durable. Four calls of `stat` cost some
 microseconds.
 
-- Another program may checkpoint the log: the guard then reads again a row that has to be in the file.
+- Another program may checkpoint the log: the guard then reads again a row that has to be in the file, once all is written.
 - After damage, the log is not brought into the file, and a later run is refused until a person has decided.
 """
 
@@ -31,6 +31,8 @@ MAX_RESTARTS = 1000
 TAIL = 1 << 18
 """Bytes before the end of the last group in which a hole shows that the log was cut meanwhile."""
 SEEK_HOLE = getattr(os, "SEEK_HOLE", None)
+WRITTEN_WITHIN = 1.0
+"""Seconds without a change after which another program's checkpoint, which writes page after page, is no longer half-way."""
 DAMAGE = ("SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_IOERR_SHORT_READ")
 """Beginnings of SQLite's names for errors that come from what is in the files, or no longer in them."""
 
@@ -192,9 +194,21 @@ class FileGuard:
         before = self._entries[self._place]
         if entry == before:
             return
-        if entry.size < before.size or not self._file_has(self._in_file):
+        if entry.size < before.size or not self._comes_to_have(self._in_file):
             raise self._record_damage(self._place)
         self._entries[self._place] = entry
+
+    def _comes_to_have(self, proof: Proof | None) -> bool:
+        """Return whether the file has a row, now or once nobody writes to it: a checkpoint may be half-way."""
+        before, since = None, 0.0
+        while not self._file_has(proof):
+            entry, now = self._stat(self._place), time.monotonic()
+            if entry != before:
+                before, since = entry, now
+            elif now - since > WRITTEN_WITHIN:
+                return False
+            time.sleep(0.01)
+        return True
 
     def _check_log(self, entry: Entry) -> None:
         before, header = self._header, self._read_header()

@@ -7,8 +7,10 @@ import os
 import re
 import shutil
 import sqlite3
-from collections.abc import Callable, Container
+import time
+from collections.abc import AsyncIterator, Callable, Container
 from contextlib import closing, suppress
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -297,3 +299,40 @@ async def test_what_sqlite_does_itself_is_let_pass(fast: TeakSession, server: Sa
                 path.chmod(0o600)
     assert run.report.succeeded == 1500
     assert rows_of(path) == [(row, "succeeded") for row in range(1500)]
+
+
+def checkpoint_slowly(path: Path, gap: float) -> None:
+    """Bring the log into the file page by page, as SQLite does, and stop half-way for so many seconds."""
+    copy = path.with_name("copy.db")
+    for end in ("", "-wal"):
+        shutil.copy(f"{path}{end}", f"{copy}{end}")
+    with closing(sqlite3.connect(copy, isolation_level=None)) as other:
+        other.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    with path.open("r+b", buffering=0) as file:
+        before, after = file.read(), copy.read_bytes()
+        changed = [at for at in range(0, len(after), 4096) if after[at : at + 4096] != before[at : at + 4096]]
+        assert len(changed) > 2
+        for number, at in enumerate(changed):
+            if number == len(changed) // 2:
+                time.sleep(gap)
+            file.seek(at)
+            file.write(after[at : at + 4096])
+
+
+async def test_a_checkpoint_of_another_program_that_is_half_way_is_let_pass(fast: TeakSession, path: Path) -> None:
+    """The file alone is not whole then; that is no damage, as soon as it is."""
+    checkpoints: list[asyncio.Future[None]] = []
+
+    async def go_on_meanwhile() -> AsyncIterator[Identify]:
+        for number in count():
+            if number == 500:
+                checkpoints.append(asyncio.ensure_future(asyncio.to_thread(checkpoint_slowly, path, 0.3)))
+            if number > 500 and checkpoints[0].done():
+                return
+            if number % 10 == 0:
+                await asyncio.sleep(0.005)
+            yield Identify(f"p{number}", country_code="US")
+
+    report = await fast.bulk(go_on_meanwhile(), journal=path)
+    await checkpoints[0]
+    assert rows_of(path) == [(row, "succeeded") for row in range(report.succeeded)]
