@@ -129,6 +129,19 @@ def test_permits_that_come_back_early_do_so_evenly() -> None:
     assert window.in_use(now + HOLD + 1e-6) == 0
 
 
+def test_a_permit_that_joins_others_delays_few_of_them() -> None:
+    """A member of a shared limit was given one just as another came back: the tenth after them is as early as before."""
+    window = PermitWindow(101)
+    now = feed(window.credit, [0.04] * 300)
+    window.resize(101)
+    answers = sorted([now + number * 0.0101 for number in (*range(100), 50)])
+    for at in answers:
+        assert window.try_acquire(at)
+        window.release_answered(at, 0.04, 0.04)
+    early = [at + HOLD - window.credit.at(at) + 1e-6 for at in answers]
+    assert [window.in_use(early[index]) for index in (50, 51, 61, 100)] == [50, 50, 39, 0]
+
+
 def test_who_looks_late_does_not_move_the_returns() -> None:
     """The returns are spaced from where the formula puts them, not from when somebody asked."""
     window = PermitWindow(10)
