@@ -11,6 +11,7 @@ lowers the limit, and the permits that this retires are given back when the cred
 
 from __future__ import annotations
 
+from collections import deque
 from typing import Any
 
 from attrs import evolve, frozen
@@ -64,7 +65,7 @@ class Share:
         self.wanted = Wish(0)
         self._about = self._sync = about
         self._number = 0
-        self._parting: Parting | None = None
+        self._partings: deque[Parting] = deque()
         self._floor = 0
         self.answered_at = NEVER
         self._sent_at = NEVER
@@ -108,13 +109,14 @@ class Share:
             if now >= self.lease_ends + self._sync.late / 1000:
                 # The ledger may have taken back by now what is above the floor, and nothing of that is out any more.
                 self.holding = min(self.holding, max(self._floor, demand.in_use))
-        out = max(self.limit, demand.in_use)
-        if self._parting is not None and self.limit > self._parting.floor:
-            self._parting = None  # some that were about to go are in use again
-        if out >= self.holding:
-            self._parting = None
-        elif self._parting is None:
-            self._parting = Parting(now + credit + MARGIN, out)
+        self._part(now + credit + MARGIN, max(self.limit, demand.in_use))
+
+    def _part(self, at: float, out: int) -> None:
+        """Note that all permits but so many are back; those that were back before keep their time."""
+        while self._partings and self._partings[-1].floor <= out:
+            at = self._partings.pop().at
+        if out < self.holding:
+            self._partings.append(Parting(at, out))
 
     @property
     def bulk(self) -> bool:
@@ -143,8 +145,8 @@ class Share:
             return now
         quiet = now - self._needed_at
         due = self._sent_at + until_next(self._demand, self.wanted, self.holding, self.answer, quiet, self._credit)
-        if self._parting is not None:
-            due = min(due, max(self._parting.at, self._sent_at + (SOON if self._demand.bulk else SPARE)))
+        if self._partings:
+            due = min(due, max(self._partings[0].at, self._sent_at + (SOON if self._demand.bulk else SPARE)))
         return due
 
     def next_look(self, now: float, next_back: float | None) -> float:
@@ -169,9 +171,8 @@ class Share:
             more: other fields of the sync.
         """
         pause = max(round((paused_until - now) * 1000), 0) if self._pausing else 0
-        if self._parting is not None and now >= self._parting.at:
-            self.holding = max(self._parting.floor, self.limit)
-            self._parting = None
+        while self._partings and now >= self._partings[0].at:
+            self.holding = min(self.holding, max(self._partings.popleft().floor, self.limit))
         answer = self.answer
         floor = 1 if answer is None else floor_of(answer)
         self._floor = min(self._floor, floor) if self.answer is not None else floor

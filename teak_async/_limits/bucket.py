@@ -127,10 +127,10 @@ class Bucket:
         self.on_wait: Callable[[Lane], None] | None = None
         self.on_rate_limit: Callable[[float], bool] | None = None
 
-    def resize(self, limit: int, ends: float = float("inf"), later: int = 0) -> None:
+    def resize(self, limit: int, ends: float = float("inf"), later: int = 0, apart: float = 1.0) -> None:
         """Change how many permits there are; see `PermitWindow.resize`."""
         more = limit > self.window.limit
-        self.window.resize(limit, ends, later)
+        self.window.resize(limit, ends, later, apart)
         self._announced = limit
         if not more:
             return

@@ -10,8 +10,7 @@ later than it might never breaks the proof, so only the credit makes a return ea
 
 - A permit's credit is at most its own round trip, and at most the credit at the moment of asking: a fast response gets no
   credit for slow ones after it, and when the credit shrinks, it shrinks for the permits that are still out.
-- Permits that come back early do so evenly, at least 1/L apart, and no later than one second after the response. Those of a
-  member of a shared limit may be a little closer, see `CLOSER`.
+- Permits that come back early do so evenly, at least 1/L apart, and no later than one second after the response.
 - Bulk leaves the permits that live calls will need before others are back.
 """
 
@@ -32,9 +31,6 @@ HOLD = SECOND + GUARD
 """Seconds from a response until its permit is back, less the credit."""
 LATE = 0.5
 """Seconds after a failure in which the server may still stamp the request: a proxy or a busy server may hold it."""
-CLOSER = 1.25
-"""How many times 1/L the returns may come where permits come and go. One that comes at a random moment pushes those behind it,
-which make good only what 1/L leaves: 1 % of each second, so that twenty-five a second cost 1.5 % of all requests."""
 
 
 class PermitWindow:
@@ -105,16 +101,17 @@ class PermitWindow:
         self._limit_ends = inf
         self._later_limit = limit
 
-    def resize(self, limit: int, ends: float = inf, later: int = 0) -> None:
+    def resize(self, limit: int, ends: float = inf, later: int = 0, apart: float = 1.0) -> None:
         """Change how many permits there are; those that are out and too many come back and are gone.
 
         Args:
             limit: permits from now on.
             ends: when there are fewer, if this is not called again before.
             later: permits from then on.
+            apart: how far apart permits come back that come early, in parts of 1/L.
         """
         self.limit = limit
-        self._gap = SECOND / (CLOSER * max(limit, 1))
+        self._gap = apart * SECOND / max(limit, 1)
         self._allowance = Allowance(limit)
         self._whole = True
         self._limit_ends, self._later_limit = ends, later

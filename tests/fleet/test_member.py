@@ -289,14 +289,39 @@ def test_a_session_that_nobody_closed_is_no_member_any_more(
     assert task.cancelled()
 
 
+def holder(permits: int) -> Share:
+    """A member's part of a bucket, in which it holds so many of 60."""
+    share = Share(Sync("host:1:a", 0, 60))
+    share.sync(0.0)
+    said = {"granted": permits, "members": 3, "allowance": 60}
+    share.take(0.0, Answer(**{**dict.fromkeys(fields_dict(Answer), 0), **said}))
+    return share
+
+
 @pytest.mark.parametrize(("lost", "left"), [(True, 8), (False, 1)])
 def test_what_is_held_is_kept_while_the_ledger_is_lost(lost: bool, left: int) -> None:
     """Each quiet moment would give permits back that nobody grants again, until a busy session has one left."""
-    share = Share(Sync("host:1:a", 0, 60))
-    share.sync(0.0)
-    said = {"granted": 8, "members": 3, "allowance": 60}
-    share.take(0.0, Answer(**{**dict.fromkeys(fields_dict(Answer), 0), **said}))
+    share = holder(8)
     for number, busy in enumerate((8, 1, 3, 0, 5), 1):
         share.plan(number / 4, Demand(in_use=busy), 0.0, lost=lost)
         share.sync(number / 4 + 0.1)  # nobody answers
     assert (share.limit, share.holding) == (left, left)
+
+
+def test_each_permit_is_given_back_when_its_own_credit_has_gone_by() -> None:
+    """One that comes back waits for no other; one that was in use meanwhile waits anew."""
+    share = holder(8)
+    held = []
+    for moment, busy in enumerate((8, 6, 5, 7, 4, 4, 3, 3, 3)):
+        now = 1 + moment / 100
+        share.plan(now, Demand(in_use=busy), 0.025)  # and three milliseconds, so it is out of use at three of these moments
+        held.append(share.sync(now).holding)
+    assert held == [8, 8, 8, 8, 7, 7, 7, 4, 4]
+
+
+def test_what_was_taken_back_is_not_given_back_again() -> None:
+    """The lease is over while permits wait to be given back: of what is left then, none is made."""
+    share = holder(8)
+    for now, busy in ((1.0, 8), (1.1, 6), (99.0, 2)):
+        share.plan(now, Demand(in_use=busy), 0.0)
+    assert share.sync(99.1).holding == share.holding == 2

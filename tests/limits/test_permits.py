@@ -130,10 +130,10 @@ def test_permits_that_come_back_early_do_so_evenly() -> None:
 
 
 def test_a_permit_that_joins_others_delays_few_of_them() -> None:
-    """A member of a shared limit was given one just as another came back: the tenth after them is as early as before."""
+    """A member with bulk work was given one just as another came back: the tenth after them is as early as before."""
     window = PermitWindow(101)
     now = feed(window.credit, [0.04] * 300)
-    window.resize(101)
+    window.resize(101, apart=0.5)
     answers = sorted([now + number * 0.0101 for number in (*range(100), 50)])
     for at in answers:
         assert window.try_acquire(at)
