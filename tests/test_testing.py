@@ -6,7 +6,10 @@ import asyncio
 import json
 import os
 import re
+import subprocess
+import sys
 import threading
+import time
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -235,8 +238,12 @@ def test_it_is_ready_at_once(stranger: pytest.Pytester) -> None:
     stranger.makeconftest(STOPWATCH)
     ran = stranger.runpytest_subprocess("-p", "teak_async.testing", "-p", "no:cacheprovider")
     first, later = map(float, re.findall("ready: (.*) (.*)", ran.stdout.str())[0])
-    print(f"ready after {first} ms, and later after {later} ms")
-    assert max(first, later) < 500
+    began = time.perf_counter()
+    subprocess.run([sys.executable, "-c", "import aiohttp.web"], check=True)
+    imported = (time.perf_counter() - began) * 1000
+    print(f"ready after {first} ms, and later after {later} ms; what it is loaded with alone takes {imported:.0f} ms")
+    assert first < 2 * imported
+    assert later < imported
 
 
 def test_it_is_registered() -> None:

@@ -17,9 +17,9 @@ from .ledger import ALL, LEASE, Answer, Cut
 
 KEEP = 4
 """Permits per member from which on an idle member keeps one."""
-SCATTER = 0.6
+SCATTER = 0.55
 """The reserve, in square roots of the live permits in use: these may grow by so much before bulk work syncs again. With
-0.5, one live call in a hundred waits for 25 ms in virtual time."""
+0.45, one live call in a hundred waits for 30 ms in virtual time."""
 APART = 0.5
 """How far apart the early permits of bulk work come back, in parts of 1/L. One that is granted joins at a random moment, and
 pushes those behind it, which with 1 make good only a hundredth of each second: that cost 1.5 % of all requests. Without bulk
@@ -28,14 +28,16 @@ SMALL = 10
 """Permits for each permit of the reserve at the least."""
 SOON = 0.03
 """Seconds until the next sync during bulk work beside live calls elsewhere."""
-SOONER = 0.01
+SOONER = 0.005
 """Seconds until the next sync while more than half of the reserve is gone, or live calls wait."""
 OFTEN = 0.2
 """Seconds until the next sync during bulk work."""
 PAUSED = 0.25
 """Seconds until the next sync while nobody may send."""
+ASKING = 0.004
+"""Seconds until the next sync while live calls wait and the pool was empty."""
 SPARE = 0.01
-"""Seconds until the next sync while permits are to be given back, or live calls wait and the pool was empty."""
+"""Seconds until the next sync while permits are to be given back."""
 LOOK = 0.005
 """Seconds until permits that came back are looked for again at the least."""
 HOLDER = 0.8
@@ -163,7 +165,7 @@ def until_next(demand: Demand, wanted: Wish, holding: int, answer: Answer | None
     if answer is None:
         return SOON
     if wanted.short:
-        return SPARE
+        return ASKING
     if demand.bulk:
         if demand.paused:
             return PAUSED

@@ -202,7 +202,7 @@ async def test_a_run_waits_as_long_as_a_503_asks(caplog: pytest.LogCaptureFixtur
             await asyncio.sleep(3)
             assert sum(server.asked.values()) == before
             outcomes = await task
-    check(server, outcomes, run.report, 200, 20 + 5 + 1)
+    check(server, outcomes, run.report, 200, 60)  # 20 on a machine of its own
     assert caplog.text.count("the server is out") == 1
 
 
