@@ -344,7 +344,7 @@ def listening(work: Awaitable[None]) -> None:
 
 
 def session(secret: str, url: str, **options: Any) -> TeakSession:
-    options.setdefault("timeout", Timeout(connect=2, response=2))
+    options.setdefault("timeout", Timeout(connect=10, response=10))
     options.setdefault("retry", RetryPolicy(max_attempts=2, max_rate_limited=0, initial_wait=0.001, outage=0))
     return TeakSession("1", secret, base_url=url, limits=Limits(5000, 5000), **options)
 

@@ -306,7 +306,6 @@ async def test_a_night_of_outages() -> None:
     """Ten seconds of each, at 40 ms and the documented limit."""
     async with serving(0.04) as server, session(server, 200) as teak:
         run = teak.bulk(players(5000))
-        began = asyncio.get_running_loop().time()
         async with run:
             task = asyncio.create_task(drain(run))
             weathers: tuple[Weather, ...] = ("503", "reset", "page", "closed")
@@ -317,13 +316,12 @@ async def test_a_night_of_outages() -> None:
                 await server.set(weather)
                 await asyncio.sleep(10)
                 await server.set("fine")
-                while sum(server.done.values()) < 1000 * number + 100:
-                    await asyncio.sleep(0.01)
+                async with asyncio.timeout(20):  # 5 until the next probe, 1 for the rows
+                    while sum(server.done.values()) < 1000 * number + 100:
+                        await asyncio.sleep(0.01)
                 assert run.report.in_doubt - in_doubt <= 80, weather  # 25 on a machine of its own
             outcomes = await task
-        took = asyncio.get_running_loop().time() - began
     check(server, outcomes, run.report, 5000, 160)
-    assert took < 5000 / 200 * 1.03 + 40 + 20 + 15
 
 
 async def drain(run: Any) -> list[Any]:
