@@ -9,13 +9,13 @@ from __future__ import annotations
 import asyncio
 import os
 import weakref
-from collections.abc import AsyncIterable, Iterable, Mapping
+from collections.abc import AsyncIterable, Coroutine, Iterable, Mapping
 from datetime import timedelta, tzinfo
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 from ssl import SSLContext
 from types import NoneType, TracebackType
-from typing import TYPE_CHECKING, NoReturn, TypeVar, cast
+from typing import Any, NoReturn, Self, TypeVar, cast
 
 import aiohttp
 
@@ -40,9 +40,6 @@ from ._values import check_whole
 from ._version import __version__
 from .errors import InvalidRequest, SessionClosed, TeakError
 from .models import Identify, PlayerSession, Request, Response
-
-if TYPE_CHECKING:
-    from typing import Self
 
 API = "https://api.gocarrot.com"
 
@@ -281,7 +278,11 @@ class TeakSession(SessionParts):
             TimedOut: the call was sent, and no response came before the deadline (`UNKNOWN`).
             TeakError: with what became of the call in `.delivery`.
         """
-        return cast(R, await self._executor.execute(Call(request, Lane.LIVE, _due(deadline))))
+        return await self._execute(request, deadline)
+
+    def _execute(self, request: Request[R], deadline: Deadline) -> Coroutine[Any, Any, R]:
+        # No coroutine of its own: a hundred thousand calls may wait, and each coroutine is what the collector has to visit.
+        return cast(Coroutine[Any, Any, R], self._executor.execute(Call(request, Lane.LIVE, _due(deadline))))
 
     def submit(self, request: Request[R], *, deadline: Deadline = None) -> asyncio.Future[R]:
         """Make one call without waiting for it: for a tick loop that cannot await.
@@ -344,7 +345,7 @@ class TeakSession(SessionParts):
         request = Identify(
             user_id, client_ip=client_ip, country_code=country_code, timezone_id=timezone_id, email=email, deep_link=deep_link
         )
-        return await self.call(request, deadline=deadline)
+        return await self._execute(request, deadline)
 
     def bulk(
         self,

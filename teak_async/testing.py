@@ -167,9 +167,9 @@ class SandboxSession(TeakSession):
 
     # Each of these reads the loop's clock before it checks that the session is open.
 
-    async def call(self, request: Request[R], *, deadline: Deadline = None) -> R:
+    def _execute(self, request: Request[R], deadline: Deadline) -> Coroutine[Any, Any, R]:
         _check_backend()
-        return await super().call(request, deadline=deadline)
+        return super()._execute(request, deadline)
 
     def submit(self, request: Request[R], *, deadline: Deadline = None) -> asyncio.Future[R]:
         _check_backend()
