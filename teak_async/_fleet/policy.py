@@ -29,15 +29,16 @@ SMALL = 10
 SOON = 0.03
 """Seconds until the next sync during bulk work beside live calls elsewhere."""
 SOONER = 0.005
-"""Seconds until the next sync while more than half of the reserve is gone, or live calls wait."""
+"""Seconds until the next sync while more than half of the reserve is gone, or few live calls wait."""
 OFTEN = 0.2
 """Seconds until the next sync during bulk work."""
 PAUSED = 0.25
 """Seconds until the next sync while nobody may send."""
 ASKING = 0.004
-"""Seconds until the next sync while live calls wait and the pool was empty."""
+"""Seconds for each live call that waits, until the next sync while the pool is empty. One finds a permit soon; many show that
+there are too few, and asking would not help."""
 SPARE = 0.01
-"""Seconds until the next sync while permits are to be given back."""
+"""Seconds until the next sync while permits are to be given back, or many live calls wait."""
 LOOK = 0.005
 """Seconds until permits that came back are looked for again at the least."""
 HOLDER = 0.8
@@ -165,12 +166,12 @@ def until_next(demand: Demand, wanted: Wish, holding: int, answer: Answer | None
     if answer is None:
         return SOON
     if wanted.short:
-        return ASKING
+        return _until_asked(wanted.short)
     if demand.bulk:
         if demand.paused:
             return PAUSED
         if answer.short or 2 * answer.free < reserve(answer, credit):
-            return SOONER
+            return max(SOONER, _until_asked(answer.short))
         return SOON if answer.live_held > answer.idle else OFTEN
     if holding < kept(answer):
         return OFTEN
@@ -179,6 +180,10 @@ def until_next(demand: Demand, wanted: Wish, holding: int, answer: Answer | None
     if holding > kept(answer) or answer.missed:
         return HOLDER
     return QUIET if quiet < SILENCE else IDLE
+
+
+def _until_asked(short: int) -> float:
+    return min(ASKING * short, SPARE)
 
 
 def allowance_at(answer: Answer, since: float) -> Allowance:

@@ -13,6 +13,8 @@ from teak_async._fleet.policy import (
     OFTEN,
     QUIET,
     SOON,
+    SOONER,
+    SPARE,
     Demand,
     Wish,
     allowance_at,
@@ -98,6 +100,9 @@ def test_how_often_a_member_syncs() -> None:
     assert until_next(Demand(), Wish(1), 1, ANSWER, 61.0, 0.0) == IDLE > 10
     assert until_next(Demand(), Wish(1), 1, evolve(ANSWER, missed=9), 61.0, 0.0) == HOLDER < 1
     assert until_next(Demand(live=1), Wish(2, ask=1, short=1), 1, ANSWER, 0.0, 0.0) == ASKING
+    assert until_next(Demand(live=9), Wish(10, ask=9, short=9), 1, ANSWER, 0.0, 0.0) == SPARE
+    assert until_next(Demand(bulk=True), Wish(40), 40, evolve(ANSWER, short=1), 0.0, 0.0) == SOONER
+    assert until_next(Demand(bulk=True), Wish(40), 40, evolve(ANSWER, short=9), 0.0, 0.0) == SPARE > SOONER
     assert until_next(Demand(bulk=True), Wish(40), 40, evolve(ANSWER, members=4, live_held=0, idle=0), 0.0, 0.0) == OFTEN
     assert until_next(Demand(bulk=True), Wish(40), 40, ANSWER, 0.0, 0.0) == SOON
 
