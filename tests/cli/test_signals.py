@@ -32,6 +32,8 @@ MOMENTS = 50 if MANY else 2
 UNSHARE = ("unshare", "--pid", "--fork", "--mount-proc")
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 SOME_SIGNALS = SIGNALS if MANY else SIGNALS[:1]
+AT_ONCE = 5.0
+"""Seconds in which a busy machine ends a process that nothing holds; what these commands wait for never comes."""
 NOWHERE = "http://127.0.0.1:9"
 COMMAND = (sys.executable, "-m", "teak_async")
 
@@ -176,7 +178,7 @@ async def test_before_a_run(tmp_path: Path, number: int, moment: str) -> None:
         process.send_signal(number)
         sent = time.monotonic()
         ended = await finish(process)
-        assert time.monotonic() - sent < 1
+        assert time.monotonic() - sent < AT_ONCE
         assert server.players == {}
     assert (ended.code, ended.out) == (130, "")
     assert ended.err in ("teak-async: interrupted; nothing was sent\n", "teak-async: interrupted; the report is not complete\n")
@@ -211,7 +213,7 @@ async def test_in_long_work_before_a_run(tmp_path: Path, path: Path, number: int
                 process.send_signal(number)
                 sent = time.monotonic()
                 ended = await finish(process)
-                assert time.monotonic() - sent < 1
+                assert time.monotonic() - sent < AT_ONCE
         assert server.seen[IDENTIFY].requests == 3
     assert (ended.code, ended.out, len(ended.err.splitlines())) == (130, "", 1)
     assert "teak-async: interrupted; " in ended.err
