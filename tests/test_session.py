@@ -462,6 +462,7 @@ async def test_cancelling_after_the_send_keeps_the_permit_until_the_answer() -> 
 async def test_cancelling_at_every_moment_leaks_no_permit(sandbox: Sandbox) -> None:
     """However long a call has run when it is cancelled, in the end every permit is back and all tasks are gone."""
     async with session_on(sandbox) as teak:
+        began = asyncio.get_running_loop().time()
         for step in range(60):
             call = asyncio.create_task(teak.identify(f"p{step}", country_code="US"))
             for _ in range(step):
@@ -473,7 +474,9 @@ async def test_cancelling_at_every_moment_leaks_no_permit(sandbox: Sandbox) -> N
         while bucket.window._out:
             await asyncio.sleep(0.001)
         assert not internals(teak).executor.under_way
-        assert bucket.rate().in_window <= sandbox.seen[IDENTIFY].requests, "fewer on a busy machine: the first are back"
+        in_window, sent = bucket.rate().in_window, sandbox.seen[IDENTIFY].requests
+        # A busy machine may take more than a second for all of it; the first permits are back then.
+        assert in_window == sent or (in_window < sent and asyncio.get_running_loop().time() - began > 1)
     assert all(player.sessions == 1 for player in sandbox.players.values())
 
 

@@ -28,7 +28,7 @@ from teak_async.errors import LedgerUnavailable
 from teak_async.events import AllowanceChanged, LedgerLost, LedgerRegained
 
 from .ledger import Answer, Ledger, LedgerDownError, Sync, key_of, path_of
-from .policy import APART, UNREACHED, Demand, allowance_at
+from .policy import UNREACHED, Demand, allowance_at
 from .share import COOLING, Share
 from .sqlite_ledger import SqliteLedger
 from .valkey_ledger import ValkeyLedger
@@ -273,7 +273,7 @@ class Member:
         if (
             self._lost_at is None or share.limit != entry.bucket.window.limit
         ):  # else what a 429 has left here would be forgotten
-            entry.bucket.resize(share.limit, share.lease_ends, share.floor, APART if share.bulk else 1.0)
+            entry.bucket.resize(share.limit, share.lease_ends, share.floor, share.apart)
 
     def _on_wait(self, entry: _Entry, lane: Lane) -> None:
         """Plan for a call that begins to wait."""

@@ -19,7 +19,7 @@ from attrs import evolve, frozen
 from teak_async._limits.permits import HOLD, LATE
 
 from .ledger import Answer, Cut, Sync
-from .policy import LEASE_SECONDS, LOOK, SOON, SPARE, Demand, Wish, cut, floor_of, kept, until_next, wish
+from .policy import APART, LEASE_SECONDS, LOOK, SOON, SPARE, Demand, Wish, cut, floor_of, kept, until_next, wish
 
 MARGIN = 0.003
 """Seconds for which permits are kept back longer than their credit."""
@@ -122,6 +122,11 @@ class Share:
     def bulk(self) -> bool:
         """Whether there was bulk work at the last plan."""
         return self._demand.bulk
+
+    @property
+    def apart(self) -> float:
+        """How far apart its early permits come back, in parts of 1/L."""
+        return APART if self.bulk else 1.0
 
     @property
     def told_limit(self) -> int:
