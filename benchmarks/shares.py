@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import random
+import uuid
+from unittest.mock import patch
 
 from attrs import field, frozen
 
@@ -100,7 +102,9 @@ class Fleet:
     async def start(self, *, bulk: bool = False, live: float = 0.0) -> Worker:
         """Have one more member, which does bulk work, or so many live calls a second at random, or both."""
         worker = Worker(self, evenly_jittered(self._draw, DELAY, JITTER))
-        await worker.member.open({"/v2/virtual": worker.client.bucket})
+        # Members are ordered by their ids, which are random: one seed has to give one course of things.
+        with patch("uuid.uuid4", lambda: uuid.UUID(int=self._draw.getrandbits(128))):
+            await worker.member.open({"/v2/virtual": worker.client.bucket})
         if bulk:
             worker.client.want_more(Lane.BULK)
         if live:

@@ -29,16 +29,20 @@ from teak_async.events import AllowanceChanged, BucketPaused
 from .permits import MIN_PAUSE, PermitWindow
 from .queue import Holder, LaneQueue
 
-PACE = 0.995
+PACE = 0.993
 """Bulk's share of the rate that the permits can sustain. The rest is why a live call during bulk finds a permit."""
+EVEN_PACE = 1.25
+"""The same where the limit is shared and no live call is made here. Those elsewhere find their permits in the pool, so bulk has
+only to be even: while it makes no request for 100 ms, it has no permit to give back either. `PACE` cost 1 %."""
 PACE_BURST = 0.02
 """Seconds of pace that may be caught up after a timer woke late; event loops sleep in whole milliseconds."""
 MIN_PACE = 1.0
 """Requests a second that the pace is made for at least, while a shared limit leaves no permit here."""
 PACE_LEAP = 1.25
 """How much more permits have to sustain than the pace at which the feeder waits no longer for its next turn."""
-PACE_STEP = 0.005
-"""Share by which the sustainable rate has to change before the pace follows."""
+PACE_SPAN = 2.0
+"""How many times faster or slower than at first a pace may become before its limiter is made anew: a new one lets a burst pass,
+and with one at each change the pace of few permits kept back nothing."""
 
 GRANTS_A_TURN = 2
 """Bulk grants in one turn of the event loop at most. Without a bound, a very high limit made turns of 0.1 s. One grant a turn
@@ -119,7 +123,7 @@ class Bucket:
         self._timer: asyncio.Handle | None = None
         self._timer_due = 0.0
         self._live_turns = 0
-        self._set_pace(PACE * limit)
+        self._make_pace(PACE * limit)
         self._feeder: asyncio.Task[None] | None = None
         self._turn: asyncio.Future[None] | None = None
         self._granted = 0
@@ -135,7 +139,7 @@ class Bucket:
         if not more:
             return
         # The pace has to follow at once: made for few permits, it may let the next turn wait for a second.
-        rate = PACE * self.window.rate(self._loop.time())
+        rate = self._sustainable()
         if self._feeder is not None and self._turn is None and rate > PACE_LEAP * self._pace_rate:
             self._feeder.cancel()
             self._feeder = None
@@ -328,19 +332,25 @@ class Bucket:
         if self._feeder is None or self._feeder.done():
             self._feeder = self._loop.create_task(self._feed_bulk())
 
-    def _set_pace(self, rate: float) -> None:
+    def _sustainable(self) -> float:
+        now = self._loop.time()
+        even = self.on_wait is not None and not self.window.expects_live(now)
+        return (EVEN_PACE if even else PACE) * self.window.rate(now)
+
+    def _make_pace(self, rate: float) -> None:
         rate = max(rate, MIN_PACE)
-        self._burst = max(2, ceil(rate * PACE_BURST))
+        # A turn of the slowest pace must fit into the limiter, too.
+        self._burst = max(ceil(PACE_SPAN), ceil(rate * PACE_BURST))
         self._pace = AsyncLimiter(self._burst, self._burst / rate)
-        self._pace_rate = rate
+        self._made_rate = self._pace_rate = rate
 
     async def _feed_bulk(self) -> None:
         fed = 0
         while True:
-            rate = max(PACE * self.window.rate(self._loop.time()), MIN_PACE)
-            if abs(rate - self._pace_rate) > PACE_STEP * self._pace_rate:
-                self._set_pace(rate)
-            await self._pace.acquire()
+            rate = self._pace_rate = max(self._sustainable(), MIN_PACE)
+            if not 1 / PACE_SPAN <= rate / self._made_rate <= PACE_SPAN:
+                self._make_pace(rate)
+            await self._pace.acquire(self._made_rate / rate)  # of a slower pace a turn takes more
             if self._live_turns:
                 self._live_turns -= 1
                 continue

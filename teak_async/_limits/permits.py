@@ -200,6 +200,10 @@ class PermitWindow:
         self._live_rate = self._live_rate_at(now) + 1 / self.SMOOTHING
         self._live_at = now
 
+    def expects_live(self, now: float) -> bool:
+        """Return whether live calls have been so frequent that bulk leaves permits for more of them."""
+        return self._live_rate_at(now) >= self.SELDOM
+
     def _live_rate_at(self, now: float) -> float:
         return self._live_rate * exp((self._live_at - now) / self.SMOOTHING)
 

@@ -59,8 +59,15 @@ def test_both_sides_agree(window: str) -> None:
     assert shown["failed or rate-limited"] == ["0", "0"]
     assert shown["players with two sessions"] == ["", "0"]
     assert re.fullmatch(r"\d+ of 200", shown["busiest second"][1])
-    assert "limit used after the first second" not in shown
     assert "50 rows: 50 succeeded" in ended.stderr
+
+
+async def test_less_than_a_second(capsys: pytest.CaptureFixture[str]) -> None:
+    """What is used of the limit after the first second is not shown where nothing came after it."""
+    assert await run_demo(1, "sliding") == 0
+    shown = table(capsys.readouterr().out)
+    assert shown["calls"] == ["1", "1"]
+    assert "limit used after the first second" not in shown
 
 
 async def test_more_than_a_second(capsys: pytest.CaptureFixture[str]) -> None:

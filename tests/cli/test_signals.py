@@ -147,7 +147,8 @@ async def test_sigterm_as_pid_1_at_any_moment(tmp_path: Path, path: Path) -> Non
                 codes.append(ended.code)
                 assert "Traceback" not in ended.err
         async with started(url, *arguments) as process:
-            assert (await finish(process, WAIT + rows / 250)).code == 0
+            # At the limit it takes 25 s for the rest; with coverage, on a busy machine, a few minutes.
+            assert (await finish(process, WAIT + rows / 50)).code == 0
         sessions = [player["sessions"] for player in (await players_at(url)).values()]
     print(f"{MOMENTS} signals, {before_a_run} before a run, slowest {slowest:.2f} s")
     assert set(codes) == {130}

@@ -45,7 +45,7 @@ def test_live_calls_and_a_run_at_once(loop: str, tmp_path: Path) -> None:
     async def main() -> None:
         async with (
             Sandbox(identify=1000, faults=Faults(delay=0.01, jitter=0.005)) as server,
-            session_on(server, limits=Limits(1000, 1000), timeout=Timeout(connect=5, response=20)) as teak,
+            session_on(server, limits=Limits(1000, 1000), timeout=Timeout(connect=2 * WAIT, response=2 * WAIT)) as teak,
         ):
             live = [asyncio.create_task(teak.identify(f"live{number}", country_code="US")) for number in range(each)]
             report = await teak.bulk(identifies(each), journal=tmp_path / "run.db")

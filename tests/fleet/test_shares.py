@@ -19,7 +19,7 @@ from teak_async._fleet.member import Member
 from teak_async._limits.bucket import Bucket, Lane
 from teak_async._notify import Notifier
 
-USED = dict(zip(SCENARIOS, (0.97, 0.97, 0.915, 0.925), strict=True))
+USED = dict(zip(SCENARIOS, (0.98, 0.98, 0.92, 0.93), strict=True))
 """Share of the limit. Of the third, the seven idle members keep 3.5 %, so that they can send when the ledger is away."""
 kinds = pytest.mark.parametrize("kind", LEDGERS if MANY else [list(LEDGERS)[-1]])
 seeds = pytest.mark.parametrize("seed", range(5) if MANY else [1])
@@ -34,7 +34,7 @@ def test_the_limit_is_kept_used_and_shared_evenly(name: str, kind: str, seed: in
     assert seen.busiest <= LIMIT
     assert seen.used >= USED[name]
     assert seen.unequal < 0.1
-    assert not seen.waits or sorted(seen.waits)[int(len(seen.waits) * 0.99)] < 0.05
+    assert not seen.waits or sorted(seen.waits)[int(len(seen.waits) * 0.99)] < 0.03
 
 
 @seeds
