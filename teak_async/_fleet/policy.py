@@ -17,9 +17,9 @@ from .ledger import ALL, LEASE, Answer, Cut
 
 KEEP = 4
 """Permits per member from which on an idle member keeps one."""
-SCATTER = 0.55
+SCATTER = 0.6
 """The reserve, in square roots of the live permits in use: these may grow by so much before bulk work syncs again. With
-0.45, one live call in a hundred waits for 30 ms in virtual time."""
+0.5, four of ten half-minutes in virtual time have one live call in a hundred that waits for more than 20 ms."""
 APART = 0.5
 """How far apart the early permits of bulk work come back, in parts of 1/L. One that is granted joins at a random moment, and
 pushes those behind it, which with 1 make good only a hundredth of each second: that cost 1.5 % of all requests. Without bulk

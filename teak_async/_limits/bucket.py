@@ -34,6 +34,8 @@ PACE = 0.993
 EVEN_PACE = 1.25
 """The same where the limit is shared and no live call is made here. Those elsewhere find their permits in the pool, so bulk has
 only to be even: while it makes no request for 100 ms, it has no permit to give back either. `PACE` cost 1 %."""
+SETTLED = 3.0
+"""Seconds after which the faster pace is even enough. What came unevenly before it would come so in each second after."""
 PACE_BURST = 0.02
 """Seconds of pace that may be caught up after a timer woke late; event loops sleep in whole milliseconds."""
 MIN_PACE = 1.0
@@ -334,7 +336,7 @@ class Bucket:
 
     def _sustainable(self) -> float:
         now = self._loop.time()
-        even = self.on_wait is not None and not self.window.expects_live(now)
+        even = self.on_wait is not None and now - self._made_at > SETTLED and not self.window.expects_live(now)
         return (EVEN_PACE if even else PACE) * self.window.rate(now)
 
     def _make_pace(self, rate: float) -> None:
@@ -343,6 +345,7 @@ class Bucket:
         self._burst = max(ceil(PACE_SPAN), ceil(rate * PACE_BURST))
         self._pace = AsyncLimiter(self._burst, self._burst / rate)
         self._made_rate = self._pace_rate = rate
+        self._made_at = self._loop.time()
 
     async def _feed_bulk(self) -> None:
         fed = 0

@@ -7,7 +7,7 @@ import random
 import socket
 
 import pytest
-from support import FAST, MANY, sample
+from support import FAST, MANY, WAIT, sample
 
 from teak_async import RetryPolicy, TeakSession, Timeout
 
@@ -52,7 +52,12 @@ async def test_calls_cancelled_while_connecting_harm_no_other_call(seed: int) ->
     fillers = full(listener)
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     async with TeakSession(
-        "1", "secret-key", base_url=url, limits=FAST, retry=RetryPolicy(max_attempts=1), timeout=Timeout(connect=8, response=8)
+        "1",
+        "secret-key",
+        base_url=url,
+        limits=FAST,
+        retry=RetryPolicy(max_attempts=1),
+        timeout=Timeout(connect=WAIT, response=WAIT),
     ) as teak:
 
         async def other(number: int) -> float:
@@ -75,4 +80,4 @@ async def test_calls_cancelled_while_connecting_harm_no_other_call(seed: int) ->
         filler.close()
     server.close()
     assert all(isinstance(end, asyncio.CancelledError) for end in ends)
-    assert max(times) < 7.0
+    assert max(times) < WAIT - 1

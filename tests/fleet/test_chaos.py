@@ -15,7 +15,7 @@ from benchmarks.processes import Setting, served
 
 FAULTS = 50
 LIMIT = 60
-WORKS = [Work(bulk=True, limit=LIMIT, response=2.0), Work(live=4, limit=LIMIT, response=2.0)]
+WORKS = [Work(bulk=True, limit=LIMIT, response=10.0), Work(live=4, limit=LIMIT, response=10.0)]
 
 
 def hurt(draw: random.Random, server: Valkey) -> None:
