@@ -17,7 +17,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from enum import Enum
-from math import ceil
+from math import ceil, inf
 
 from aiolimiter import AsyncLimiter
 from attrs import frozen
@@ -26,7 +26,7 @@ from teak_async._notify import Notifier
 from teak_async.errors import SessionClosed, TeakError
 from teak_async.events import AllowanceChanged, BucketPaused
 
-from .permits import MIN_PAUSE, PermitWindow
+from .permits import HOLD, MIN_PAUSE, PermitWindow
 from .queue import Holder, LaneQueue
 
 PACE = 0.993
@@ -35,7 +35,7 @@ EVEN_PACE = 1.25
 """The same where the limit is shared and no live call is made here. Those elsewhere find their permits in the pool, so bulk has
 only to be even: while it makes no request for 100 ms, it has no permit to give back either. `PACE` cost 1 %."""
 SETTLED = 3.0
-"""Seconds after which the faster pace is even enough. What came unevenly before it would come so in each second after."""
+"""Seconds after bulk work begins at which the faster pace is even enough. What is uneven before is so in each second after."""
 PACE_BURST = 0.02
 """Seconds of pace that may be caught up after a timer woke late; event loops sleep in whole milliseconds."""
 MIN_PACE = 1.0
@@ -125,6 +125,7 @@ class Bucket:
         self._timer: asyncio.Handle | None = None
         self._timer_due = 0.0
         self._live_turns = 0
+        self._turn_at = self._began_at = -inf
         self._make_pace(PACE * limit)
         self._feeder: asyncio.Task[None] | None = None
         self._turn: asyncio.Future[None] | None = None
@@ -336,7 +337,7 @@ class Bucket:
 
     def _sustainable(self) -> float:
         now = self._loop.time()
-        even = self.on_wait is not None and now - self._made_at > SETTLED and not self.window.expects_live(now)
+        even = self.on_wait is not None and now - self._began_at > SETTLED and not self.window.expects_live(now)
         return (EVEN_PACE if even else PACE) * self.window.rate(now)
 
     def _make_pace(self, rate: float) -> None:
@@ -345,15 +346,18 @@ class Bucket:
         self._burst = max(ceil(PACE_SPAN), ceil(rate * PACE_BURST))
         self._pace = AsyncLimiter(self._burst, self._burst / rate)
         self._made_rate = self._pace_rate = rate
-        self._made_at = self._loop.time()
 
     async def _feed_bulk(self) -> None:
         fed = 0
         while True:
+            now = self._loop.time()
+            if now - self._turn_at > HOLD:
+                self._began_at = now  # all permits are back, and come back as evenly as they are taken now
+            self._turn_at = now
             rate = self._pace_rate = max(self._sustainable(), MIN_PACE)
             if not 1 / PACE_SPAN <= rate / self._made_rate <= PACE_SPAN:
                 self._make_pace(rate)
-            await self._pace.acquire(self._made_rate / rate)  # of a slower pace a turn takes more
+            await self._pace.acquire(min(self._made_rate / rate, PACE_SPAN))  # of a slower pace a turn takes more
             if self._live_turns:
                 self._live_turns -= 1
                 continue
