@@ -16,7 +16,7 @@ from unittest.mock import AsyncMock, create_autospec
 import aiohttp
 import pytest
 from aioresponses import aioresponses
-from support import MANY, Answering, internals, sample, session_on
+from support import Answering, internals, sample, session_on
 
 from teak_async import (
     CategorySubscriptionChange,
@@ -566,8 +566,8 @@ async def test_a_callers_aiohttp_session_is_used_and_not_closed(sandbox: Sandbox
             await teak.identify("p1", country_code="US")
 
 
-RESPONSE = 6.0 if MANY else 2.0
-"""Seconds for a response where some stall; a busy machine takes two for one that does not."""
+RESPONSE = 8.0
+"""Seconds for a response where some stall; a busy machine has taken two for one that does not."""
 FAULTS = Faults(
     seed=7,
     reset=0.02,
