@@ -142,7 +142,7 @@ class Bucket:
         if not more:
             return
         # The pace has to follow at once: made for few permits, it may let the next turn wait for a second.
-        rate = self._sustainable()
+        rate = self._pace_now()
         if self._feeder is not None and self._turn is None and rate > PACE_LEAP * self._pace_rate:
             self._feeder.cancel()
             self._feeder = None
@@ -335,7 +335,7 @@ class Bucket:
         if self._feeder is None or self._feeder.done():
             self._feeder = self._loop.create_task(self._feed_bulk())
 
-    def _sustainable(self) -> float:
+    def _pace_now(self) -> float:
         now = self._loop.time()
         even = self.on_wait is not None and now - self._began_at > SETTLED and not self.window.expects_live(now)
         return (EVEN_PACE if even else PACE) * self.window.rate(now)
@@ -352,9 +352,9 @@ class Bucket:
         while True:
             now = self._loop.time()
             if now - self._turn_at > HOLD:
-                self._began_at = now  # all permits are back, and come back as evenly as they are taken now
+                self._began_at = now  # nearly all permits are free, and will come back as evenly as they are taken now
             self._turn_at = now
-            rate = self._pace_rate = max(self._sustainable(), MIN_PACE)
+            rate = self._pace_rate = max(self._pace_now(), MIN_PACE)
             if not 1 / PACE_SPAN <= rate / self._made_rate <= PACE_SPAN:
                 self._make_pace(rate)
             await self._pace.acquire(min(self._made_rate / rate, PACE_SPAN))  # of a slower pace a turn takes more
