@@ -79,9 +79,9 @@ def hears(pid: int, number: int) -> bool:
 
 
 async def listening(pid: int) -> None:
-    """Wait until a process hears signals."""
+    """Wait until a process hears all signals; it sets their handlers one after another."""
     async with asyncio.timeout(WAIT):
-        while not hears(pid, signal.SIGTERM):
+        while not all(hears(pid, number) for number in SIGNALS):
             await asyncio.sleep(0.0005)
 
 
@@ -171,10 +171,8 @@ async def test_before_a_run(tmp_path: Path, number: int, moment: str) -> None:
         "report": ("report", pipe),
     }
     async with fast_sandbox() as server, started(server.url, *arguments[moment]) as process:
-        if moment == "report":
-            await listening(process.pid)
-        else:
-            await listening(process.pid)
+        await listening(process.pid)
+        if moment != "report":
             await asyncio.sleep(0.7)
         process.send_signal(number)
         sent = time.monotonic()
