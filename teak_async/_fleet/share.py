@@ -19,7 +19,7 @@ from attrs import evolve, frozen
 from teak_async._limits.permits import HOLD, LATE
 
 from .ledger import Answer, Cut, Sync
-from .policy import APART, LEASE_SECONDS, LOOK, SOON, SPARE, Demand, Wish, cut, floor_of, kept, until_next, wish
+from .policy import APART, LEASE_SECONDS, LOOK, SPARE, Demand, Wish, cut, floor_of, kept, soon, until_next, wish
 
 MARGIN = 0.003
 """Seconds for which permits are kept back longer than their credit."""
@@ -151,7 +151,7 @@ class Share:
         quiet = now - self._needed_at
         due = self._sent_at + until_next(self._demand, self.wanted, self.holding, self.answer, quiet, self._credit)
         if self._partings:
-            due = min(due, max(self._partings[0].at, self._sent_at + (SOON if self._demand.bulk else SPARE)))
+            due = min(due, max(self._partings[0].at, self._sent_at + (soon(self.answer) if self._demand.bulk else SPARE)))
         return due
 
     def next_look(self, now: float, next_back: float | None) -> float:
