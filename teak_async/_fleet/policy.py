@@ -172,7 +172,7 @@ def until_next(demand: Demand, wanted: Wish, holding: int, answer: Answer | None
         credit: see `reserve`.
     """
     if answer is None:
-        return soon(answer)
+        return SOON
     if wanted.short:
         return _until_asked(wanted.short)
     if demand.bulk:
