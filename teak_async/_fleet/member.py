@@ -46,12 +46,13 @@ LEAVING = 1.0
 
 
 class _Entry:
-    """One bucket of the session, with the share of it that is held here."""
+    """One bucket of the session, with the share of it that is held here, and when to plan for it again at the latest."""
 
     def __init__(self, bucket: Bucket, share: Share) -> None:
         self.bucket = bucket
         self.share = share
         self.bulk_at = float("-inf")
+        self.look_at = float("-inf")
         self.warned = False
 
 
@@ -191,17 +192,19 @@ class Member:
         while not self._closing:
             self._wake.clear()
             await asyncio.sleep(0)  # calls that got their permits count as waiting until they have run
-            self._plan_all()
             now = self._loop.time()
-            ready = self._failed_at + UNREACHED * (0.5 + random.random())  # noqa: S311 - members that lost it together spread
             lost = self._lost_at is not None
-            due = [(key, entry) for key, entry in self._entries.items() if lost or entry.share.due(now) <= now]
+            looked = [(key, entry) for key, entry in self._entries.items() if lost or entry.look_at <= now]
+            for _, entry in looked:
+                self._plan(entry)
+            ready = self._failed_at + UNREACHED * (0.5 + random.random())  # noqa: S311 - members that lost it together spread
+            due = [(key, entry) for key, entry in looked if lost or entry.share.due(now) <= now]
             if due and now >= ready:
                 await self._sync(due)
                 continue
             if self._lost_at is not None and now - self._lost_at >= PATIENCE:
                 self._end_live()
-            look = min(entry.share.next_look(now, entry.bucket.window.next_chance(now)) for entry in self._entries.values())
+            look = min(entry.look_at for entry in self._entries.values())
             if self._lost_at is not None:
                 look = max(ready, min(look, now + UNREACHED))
             with suppress(TimeoutError):
@@ -263,17 +266,17 @@ class Member:
             self._plan(entry)
 
     def _plan(self, entry: _Entry) -> None:
-        now = self._loop.time()
-        rate, share = entry.bucket.rate(), entry.share
-        if rate.waiting_bulk:
+        now, bucket, share = self._loop.time(), entry.bucket, entry.share
+        window = bucket.window
+        if bucket.waiting(Lane.BULK):
             entry.bulk_at = now
-        demand = Demand(rate.in_window, rate.waiting_live, now - entry.bulk_at < BULK_LASTS, rate.paused > 0)
+        bulk = now - entry.bulk_at < BULK_LASTS
+        demand = Demand(window.in_use(now), bucket.waiting(Lane.LIVE), bulk, window.paused_until > now)
         # On one host all members have one way to the server, so the credit of one holds for all of them.
-        share.plan(now, demand, 0.0 if self._ledger.one_host else rate.credit, lost=self._lost_at is not None)
-        if (
-            self._lost_at is None or share.limit != entry.bucket.window.limit
-        ):  # else what a 429 has left here would be forgotten
-            entry.bucket.resize(share.limit, share.lease_ends, share.floor, share.apart)
+        share.plan(now, demand, 0.0 if self._ledger.one_host else window.credit.at(now), lost=self._lost_at is not None)
+        if self._lost_at is None or share.limit != window.limit:  # else what a 429 has left here would be forgotten
+            bucket.resize(share.limit, share.lease_ends, share.floor, share.apart)
+        entry.look_at = share.next_look(now, window.next_chance(now))
 
     def _on_wait(self, entry: _Entry, lane: Lane) -> None:
         """Plan for a call that begins to wait."""
@@ -290,6 +293,7 @@ class Member:
 
     def _on_rate_limit(self, entry: _Entry, sent_at: float) -> bool:
         entry.share.record_rate_limit(sent_at, entry.bucket.window.count_passed(self._loop.time()))
+        entry.look_at = float("-inf")
         self._wake.set()
         return self._lost_at is None
 
@@ -311,4 +315,5 @@ class Member:
         if self._lost_at is not None:
             away, self._lost_at = self._loop.time() - self._lost_at, None
             self._failed_at = float("-inf")
+            self._plan_all()  # what was planned so far was planned for a ledger that is lost
             self._notifier.emit(LedgerRegained(self._ledger.name, away))

@@ -158,6 +158,10 @@ class Bucket:
         for future, _ in list(self._live.calls())[places:]:
             future.set_exception(error())
 
+    def waiting(self, lane: Lane) -> int:
+        """Return how many calls of a lane wait for a permit."""
+        return self._queues[lane].waiting
+
     def rate(self) -> Rate:
         """Return a snapshot for dashboards."""
         now = self._loop.time()
