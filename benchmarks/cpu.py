@@ -1,10 +1,12 @@
 """Processor time of one call: this client's beside the same call written by hand, and where this client's goes.
 
 The limit is set so high that nothing waits for a permit. Each client runs in a process of its own; its processor time is
-taken inside of that process after a warm-up, so starting, importing and connecting are left out. All of them keep the same
-number of calls on the wire, and each does what it is used for: it sends a JSON body and has the answer's body parsed. The
-clients take turns, each round in another order; a ratio is taken within a round, so a slow minute of the machine meets both
-of its sides.
+taken inside of that process after a warm-up, so starting, importing and connecting are left out. Each does what it is used
+for: it sends a JSON body and has the answer's body parsed. The clients take turns, each round in another order; a ratio is
+taken within a round, so a slow minute of the machine meets both of its sides.
+
+How many calls are on the wire matters as much as the client: at eight times as many, the same call by hand costs a fifth
+more. All keep the same number, but for a bulk run, which nothing holds back here. So the call by hand is made both ways.
 """
 
 from __future__ import annotations
@@ -34,6 +36,8 @@ WARM = 400
 """Calls before the first one that counts."""
 WORKERS = 20
 """Calls on the wire at a time: each worker awaits one after the other."""
+WIDE = 160
+"""The same of a bulk run at this limit: it opened 158 connections."""
 FREE_LIMITS = Limits(FREE, FREE)
 PACKAGE = Path(teak_async.__file__).parent
 
@@ -41,7 +45,7 @@ Call = Callable[[int], Awaitable[object]]
 ProgressReporter = Callable[[Call, int], Awaitable[float]]
 
 
-async def work(call: Call, count: int) -> None:
+async def work(call: Call, count: int, at_a_time: int = WORKERS) -> None:
     """Make so many calls, each worker one after the other."""
     numbers = iter(range(count))
 
@@ -50,15 +54,15 @@ async def work(call: Call, count: int) -> None:
             await call(number)
 
     async with asyncio.TaskGroup() as workers:
-        for _ in range(WORKERS):
+        for _ in range(at_a_time):
             workers.create_task(worker())
 
 
-async def metered(call: Call, count: int) -> float:
+async def metered(call: Call, count: int, at_a_time: int = WORKERS) -> float:
     """Seconds of processor time per call, after a warm-up."""
-    await work(call, WARM)
+    await work(call, WARM, at_a_time)
     began = time.process_time()
-    await work(call, count)
+    await work(call, count, at_a_time)
     return (time.process_time() - began) / count
 
 
@@ -84,6 +88,12 @@ async def aiohttp_by_hand(url: str, count: int) -> float:
         return await metered(identify, count)
 
 
+async def aiohttp_wide(url: str, count: int) -> float:
+    """The same with as many calls on the wire as a bulk run has here."""
+    async with by_hand(url, WIDE) as identify:
+        return await metered(identify, count, WIDE)
+
+
 async def aiohttp_carefully(url: str, count: int) -> float:
     """What a careful engineer writes by hand: limiter, checks, and the response read into its class."""
     async with carefully_by_hand(url, FREE) as identify:
@@ -107,10 +117,12 @@ async def httpx_by_hand(url: str, count: int) -> float:
 
 
 BASE = "aiohttp by hand: session.post(url, json=…), await response.json()"
+WIDE_BASE = f"aiohttp by hand, {WIDE} at a time, as many as a bulk run makes"
 CLIENTS: dict[str, Callable[[str, int], Awaitable[float]]] = {
     "teak_async: await teak.identify(…)": ours,
     BASE: aiohttp_by_hand,
     "the same with AsyncLimiter, checks, and the response read into its attrs class": aiohttp_carefully,
+    WIDE_BASE: aiohttp_wide,
     "httpx by hand: client.post(url, json=…), response.json()": httpx_by_hand,
     "teak_async: a row of teak.bulk(…), which does more than the call by hand": ours_in_bulk,
 }
@@ -171,11 +183,21 @@ def measure(options: Options) -> Report:
                 cost[name].append(alone(run, CLIENTS[name], server.url, calls))
             assert (len(server.seen.stamps), server.seen.rate_limited) == (calls + WARM, 0), "not every call was made and done"
             say(f"cpu, round {turn + 1}: {name}: {cost[name][-1] * 1e6:.0f} µs")
-    ratios = {name: [mine / base for mine, base in zip(cost[name], cost[BASE], strict=True)] for name in names}
+    bases = (BASE, WIDE_BASE)
+    ratios = {
+        base: {name: [mine / its for mine, its in zip(cost[name], cost[base], strict=True)] for name in names} for base in bases
+    }
     with served(Setting(limit=FREE)) as server:
         profile: dict[str, float] = alone(run, profiled, server.url, calls)
     whole = sum(profile.values())
-    rows = [(name, spread((seconds * 1e6 for seconds in cost[name]), "{:.0f}") + " µs", spread(ratios[name])) for name in names]
+    rows = [
+        (
+            name,
+            spread((seconds * 1e6 for seconds in cost[name]), "{:.0f}") + " µs",
+            *(spread(ratios[base][name]) for base in bases),
+        )
+        for name in names
+    ]
     shares = [
         (name, f"{seconds / whole:.1%}", f"{seconds * 1e6:.0f} µs")
         for name, seconds in profile.items()
@@ -184,15 +206,16 @@ def measure(options: Options) -> Report:
     return Report(
         f"cpu: {calls:,} identifies, {WORKERS} at a time, limit very high, loopback, {times(rounds)}",
         [
-            Table(("client", "processor time per call", "to aiohttp by hand"), rows),
+            Table(("client", "processor time per call", "to aiohttp by hand", f"the same at {WIDE} at a time"), rows),
             Table(("where await teak.identify(…) spends it", "share", "per call, under the profiler"), shares),
         ],
         ["Median and, in brackets, least and most of the rounds. A profiler makes small functions look dearer than they are."],
         {
             "calls": calls,
             "seconds_per_call": cost,
-            "ratios": ratios,
-            "ratio_medians": {name: statistics.median(values) for name, values in ratios.items()},
+            "ratios": ratios[BASE],
+            "ratios_wide": ratios[WIDE_BASE],
+            "ratio_medians": {name: statistics.median(values) for name, values in ratios[BASE].items()},
             "profile_seconds_per_call": profile,
         },
     )
