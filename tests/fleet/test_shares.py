@@ -48,6 +48,24 @@ def test_who_comes_has_its_part_and_who_goes_leaves_it(bulk: int, kind: str, see
     assert moved.over == 0
 
 
+def test_a_rate_limited_member_tells_the_others_at_once() -> None:
+    """They have to pause, too; one with no bulk work would sync again after seconds."""
+
+    async def main(loop: VirtualLoop) -> None:
+        fleet = Fleet(random.Random(1), "one host")
+        worker = await fleet.start()
+        await asyncio.sleep(4.5)
+        before = fleet.ledger.syncs
+        await asyncio.sleep(0.1)
+        assert fleet.ledger.syncs == before
+        worker.client.bucket.record_rate_limit(loop.time(), 1.0)
+        await asyncio.sleep(0.02)
+        assert fleet.ledger.syncs > before
+        await worker.stop()
+
+    run_virtual(main)
+
+
 def kill(worker: Worker) -> None:
     """Have it make no more calls and no more syncs; what is on the wire arrives."""
     for task in worker.client.tasks:
