@@ -202,13 +202,7 @@ class Players:
         task = asyncio.current_task()
         assert task is not None
         try:
-            while queue and not self.stopping:
-                bucket = player.bucket
-                goes_on = self._hand.go_on(player)
-                if player.bucket is not bucket:
-                    self._use_room()
-                if not goes_on:
-                    break
+            while goes_on and not self.stopping:
                 row = self._tasks[task] = queue.popleft()
                 try:
                     self._results.record(row, await self._send_row(row), None)
@@ -226,6 +220,12 @@ class Players:
                         self._results.record(row, None, error)
                 finally:
                     self._release(row)
+                if not queue:
+                    break
+                bucket = player.bucket
+                goes_on = self._hand.go_on(player)
+                if player.bucket is not bucket:
+                    self._use_room()
         except Exception as error:  # noqa: BLE001 - the reader of the outcomes gets it
             self._results.fail(error)
         finally:

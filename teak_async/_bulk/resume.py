@@ -112,16 +112,16 @@ async def plan_rows(
     index, part, sent = -1, -1, "nothing was sent"
     async with aclosing(iter_rows(source)) as rows:
         async for item in rows:
-            context.whole = context.whole and _is_selected(item)
-            if item is REST_LEFT:
+            row = item if isinstance(item, Row | FinishedRows) else Row(item)
+            context.whole = context.whole and row.selected
+            if row is REST_LEFT:
                 last = index  # the journal may have rows behind the selected ones
                 break
-            if isinstance(item, FinishedRows):
-                index += item.count
+            if isinstance(row, FinishedRows):
+                index += row.count
                 part = -1
-                yield item
+                yield row
                 continue
-            row = item if isinstance(item, Row) else Row(item)
             if row.part not in (0, part + 1):
                 # The journal knows a call by row and part: one that it takes for another would be made again by each run.
                 raise ValueError(f"a Row with part={row.part} behind row {index}, part {part}: parts count 0, 1, 2, …")
@@ -159,10 +159,6 @@ async def plan_rows(
     check_whole_input(path, last + 1, index + 1)
     for one in held:
         yield one
-
-
-def _is_selected(item: object) -> bool:
-    return item.selected if isinstance(item, FinishedRows | Row) else True
 
 
 class _PassedOver:

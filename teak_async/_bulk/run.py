@@ -301,12 +301,14 @@ class BulkRun(Coroutine[Any, Any, BulkReport]):
                     return  # the input has swallowed our cancelling it
                 if isinstance(item, FinishedRows):
                     self._tally.skip(item)
-                else:
-                    await self._start_row(*item)
+                    continue
+                if not self._hand.has_room:
+                    await self._players.wait_for_room()
+                self._start_row(*item)
+                if item[0].index % GRANTS_A_TURN == 0:
+                    await asyncio.sleep(0)  # as the grants: a row may wait for nothing
 
-    async def _start_row(self, row: RowCall | InvalidRow, what: Disposition) -> None:
-        if not self._hand.has_room:
-            await self._players.wait_for_room()
+    def _start_row(self, row: RowCall | InvalidRow, what: Disposition) -> None:
         if not self._tally.began:
             self._tally.began = asyncio.get_running_loop().time()
         if isinstance(row, InvalidRow) or what in ENDED:
@@ -327,8 +329,6 @@ class BulkRun(Coroutine[Any, Any, BulkReport]):
                 # It stays in doubt until the server says that it was done.
                 row.call.uncertain = row.call.endpoint.effect is Effect.RECORD
             self._players.add(row)
-        if row.index % GRANTS_A_TURN == 0:
-            await asyncio.sleep(0)  # as the grants: rows of players in flight, and those that cannot be sent, wait for nothing
 
 
 def _cancelled() -> RuntimeError:

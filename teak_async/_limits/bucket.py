@@ -6,7 +6,8 @@ asks `aiolimiter` for a turn before each permit, at a little less than what the 
 even stream that seldom takes the last permit, so a live call finds a permit free, or nearly. Live calls skip the pace and
 may burst, since the permits keep the limit; the feeder skips as many turns as they took.
 
-- A call that waits gets its permit from `_dispatch`. Only a live call that finds a permit and an empty lane does not wait.
+- A call that waits gets its permit from `_dispatch`. One that finds a permit and nobody before it does not wait; bulk needs a
+  turn for that, too.
 - A timer, and for bulk the feeder, run only while calls wait. A second timer runs while the allowance is lowered and
   somebody listens for its rise.
 """
@@ -198,13 +199,17 @@ class Bucket:
         """
         if self._closed or (holder is not None and holder.closed):
             raise _closed_error(holder)
+        now = self._loop.time()
         if lane is Lane.LIVE:
-            now = self._loop.time()
             self.window.expect_live(now)
             if not self._live.waiting and self.window.try_acquire(now):
                 self._granted += 1
                 self._count_live()
                 return self._granted if ticket is None else ticket
+        elif self._has_turn(now) and self.window.try_acquire_bulk(now):
+            await self._pace.acquire(self._turns)  # there is room for it, so this does not wait
+            self._granted += 1
+            return self._granted if ticket is None else ticket
         queue = self._queues[lane]
         future = self._loop.create_future()
         alone = queue.add(future, ticket, holder)
@@ -350,18 +355,30 @@ class Bucket:
         self._burst = max(ceil(PACE_SPAN), ceil(rate * PACE_BURST))
         self._pace = AsyncLimiter(self._burst, self._burst / rate)
         self._made_rate = self._pace_rate = rate
+        self._turns = 1.0
+
+    def _has_turn(self, now: float) -> bool:
+        """Return whether a bulk call need not wait for the feeder: nobody is before it, and the pace has room for it."""
+        if self.on_wait is not None or self._bulk.waiting or self._live.waiting or self._live_turns:
+            return False  # where others share the limit, they hear of bulk work by its waiting
+        self._keep_pace(now)
+        return self._pace.has_capacity(self._turns)
+
+    def _keep_pace(self, now: float) -> None:
+        """Bring the pace up to date before a turn."""
+        if now - self._turn_at > HOLD:
+            self._began_at = now  # nearly all permits are free, and will come back as evenly as they are taken now
+        self._turn_at = now
+        rate = self._pace_rate = max(self._pace_now(), MIN_PACE)
+        if not 1 / PACE_SPAN <= rate / self._made_rate <= PACE_SPAN:
+            self._make_pace(rate)
+        self._turns = min(self._made_rate / rate, PACE_SPAN)  # of a slower pace a turn takes more
 
     async def _feed_bulk(self) -> None:
         fed = 0
         while True:
-            now = self._loop.time()
-            if now - self._turn_at > HOLD:
-                self._began_at = now  # nearly all permits are free, and will come back as evenly as they are taken now
-            self._turn_at = now
-            rate = self._pace_rate = max(self._pace_now(), MIN_PACE)
-            if not 1 / PACE_SPAN <= rate / self._made_rate <= PACE_SPAN:
-                self._make_pace(rate)
-            await self._pace.acquire(min(self._made_rate / rate, PACE_SPAN))  # of a slower pace a turn takes more
+            self._keep_pace(self._loop.time())
+            await self._pace.acquire(self._turns)
             if self._live_turns:
                 self._live_turns -= 1
                 continue

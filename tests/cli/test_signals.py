@@ -212,7 +212,7 @@ async def test_in_long_work_before_a_run(tmp_path: Path, path: Path, number: int
                 process.send_signal(number)
                 sent = time.monotonic()
                 ended = await finish(process)
-                assert time.monotonic() - sent < 1
+                assert time.monotonic() - sent < AT_ONCE
         assert server.seen[IDENTIFY].requests == 3
     assert (ended.code, ended.out, len(ended.err.splitlines())) == (130, "", 1)
     assert "teak-async: interrupted; " in ended.err

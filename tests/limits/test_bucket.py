@@ -238,7 +238,67 @@ def test_a_call_may_be_refused_again_and_again() -> None:
         await asyncio.gather(*(stubborn(name) for name in "abc"))
         return order
 
-    assert run_virtual(main) == list("aaaaabbbbbccccc")
+    order = run_virtual(main)
+    first = {name: order.index(name) for name in "abc"}
+    assert list(first) == sorted(first, key=first.__getitem__)
+    again = [name for place, name in enumerate(order) if place != first[name]]
+    assert again == list("aaaabbbbcccc")
+
+
+def at_once(bucket: Bucket, lane: Lane) -> bool:
+    """Whether a call gets its permit in its first step; one that would wait is given up."""
+    call = bucket.acquire(lane)
+    try:
+        call.send(None)
+    except StopIteration:
+        return True
+    call.close()
+    return False
+
+
+def test_bulk_that_is_not_held_back_does_not_wait() -> None:
+    """It is paced all the same: of 200 a second it gets no more than four at one moment, and 199 in the next second."""
+
+    async def main(loop: VirtualLoop) -> tuple[int, int]:
+        bucket = Bucket("/v2/test", 200)
+        burst = sum(at_once(bucket, Lane.BULK) for _ in range(20))
+        steady = 0
+        for _ in range(1000):
+            await asyncio.sleep(0.001)
+            if at_once(bucket, Lane.BULK):
+                steady += 1
+                bucket.release_unused()
+        return burst, steady
+
+    burst, steady = run_virtual(main)
+    assert burst <= 4
+    assert 195 <= steady <= 199
+
+
+def test_bulk_waits_behind_others() -> None:
+    """A bulk call waits where a live or a bulk call does, where live calls took its turns, and where the limit is shared."""
+
+    async def main(loop: VirtualLoop) -> list[bool]:
+        found = []
+        for before in Lane:
+            bucket = Bucket("/v2/test", 1)
+            bucket.window.try_acquire(loop.time())
+            waiting = asyncio.create_task(bucket.acquire(before))
+            await asyncio.sleep(0)
+            bucket.window.release_unused()  # there is a permit now, and the one that waits has not been given it yet
+            found.append(at_once(bucket, Lane.BULK))
+            waiting.cancel()
+        bucket = Bucket("/v2/test", 200)
+        await bucket.acquire(Lane.LIVE)
+        found.append(at_once(bucket, Lane.BULK))
+        bucket = Bucket("/v2/test", 200)
+        asked: list[Lane] = []
+        bucket.on_wait = asked.append
+        found.append(at_once(bucket, Lane.BULK))
+        assert asked == [Lane.BULK]
+        return found
+
+    assert run_virtual(main) == [False, False, False, False]
 
 
 def test_bulk_goes_on_at_once_after_a_busy_live_lane() -> None:
