@@ -48,9 +48,9 @@ def body(number: int) -> dict[str, str]:
 
 
 @asynccontextmanager
-async def by_hand(url: str, connections: int = 100) -> AsyncIterator[Callable[[int], Awaitable[Any]]]:
-    """The call by hand, on a session of aiohttp with so many connections at most; 100 is its default."""
-    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=connections)) as http:
+async def by_hand(url: str) -> AsyncIterator[Callable[[int], Awaitable[Any]]]:
+    """The call by hand, on a default session of aiohttp."""
+    async with aiohttp.ClientSession() as http:
 
         async def identify(number: int) -> Any:
             async with http.post(url + IDENTIFY, json=body(number)) as response:
