@@ -51,7 +51,6 @@ class _Entry:
     def __init__(self, bucket: Bucket, share: Share) -> None:
         self.bucket = bucket
         self.share = share
-        self.bulk_at = float("-inf")
         self.look_at = float("-inf")
         self.warned = False
 
@@ -268,9 +267,7 @@ class Member:
     def _plan(self, entry: _Entry) -> None:
         now, bucket, share = self._loop.time(), entry.bucket, entry.share
         window = bucket.window
-        if bucket.waiting(Lane.BULK):
-            entry.bulk_at = now
-        bulk = now - entry.bulk_at < BULK_LASTS
+        bulk = now - bucket.bulk_at < BULK_LASTS
         demand = Demand(window.in_use(now), bucket.waiting(Lane.LIVE), bulk, window.paused_until > now)
         # On one host all members have one way to the server, so the credit of one holds for all of them.
         share.plan(now, demand, 0.0 if self._ledger.one_host else window.credit.at(now), lost=self._lost_at is not None)

@@ -163,6 +163,11 @@ class Bucket:
         """Return how many calls of a lane wait for a permit."""
         return self._queues[lane].waiting
 
+    @property
+    def bulk_at(self) -> float:
+        """When a bulk call last waited for its permit, or had it at once; infinitely long ago before the first."""
+        return self._loop.time() if self._bulk.waiting else self._turn_at
+
     def rate(self) -> Rate:
         """Return a snapshot for dashboards."""
         now = self._loop.time()
@@ -359,8 +364,8 @@ class Bucket:
 
     def _has_turn(self, now: float) -> bool:
         """Return whether a bulk call need not wait for the feeder: nobody is before it, and the pace has room for it."""
-        if self.on_wait is not None or self._bulk.waiting or self._live.waiting or self._live_turns:
-            return False  # where others share the limit, they hear of bulk work by its waiting
+        if self._bulk.waiting or self._live.waiting or self._live_turns:
+            return False
         self._keep_pace(now)
         return self._pace.has_capacity(self._turns)
 
