@@ -285,41 +285,43 @@ def impatient(idle: float, most: int, *headers: str, delay: float = 0.0) -> Call
 
 
 TRIES = 5
-"""Times that a bound is tried which holds on a machine at ease: server and client share a loop, and one that stands still moves
-the server's closes onto the client's sends."""
-STILL = 0.03
-"""Seconds for which the loop may stand still on a machine at ease."""
+"""Times that a bound is tried which holds on a machine at ease: server and client share a loop, and one whose timers are late
+moves the server's closes onto the client's sends."""
+LATE = 0.005
+"""Seconds by which one timer in ten is late at most on a machine at ease. Seen: 1 ms on an idle one, 3 ms beside two busy
+processes, and 6 to 8 ms on a slow one beside other tests, where the bound was missed in three of five tries."""
 
 
 class Ticker:
-    """Notices that the loop stands still.
+    """Notices how late the loop's timers are."""
 
-    Attributes:
-        longest: seconds for which it did, at most.
-    """
-
-    longest = 0.0
+    def __init__(self) -> None:
+        self._late = [0.0]
 
     async def run(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
             began = loop.time()
             await asyncio.sleep(0.005)
-            self.longest = max(self.longest, loop.time() - began - 0.005)
+            self._late.append(loop.time() - began - 0.005)
+
+    def lateness(self) -> float:
+        """Return the seconds by which one timer in ten was late, or more."""
+        return sorted(self._late)[len(self._late) * 9 // 10]
 
 
 async def _tried(attempt: Callable[[], Awaitable[int]], most: int) -> None:
-    """Have an attempt end with at most so many failures, as it does wherever the loop does not stand still."""
+    """Have an attempt end with at most so many failures, as it does wherever the loop's timers are on time."""
     counts: list[int] = []
-    stills: list[float] = []
+    late: list[float] = []
     while len(counts) < TRIES and (not counts or counts[-1] > most):
         ticker = Ticker()
         ticking = asyncio.create_task(ticker.run())
         counts.append(await attempt())
         ticking.cancel()
-        stills.append(ticker.longest)
-    if min(counts) > most and min(stills) > STILL:
-        pytest.skip(f"the machine was too busy in each of {TRIES} tries: the loop stood still for {min(stills):.2f} s")
+        late.append(ticker.lateness())
+    if min(counts) > most and min(late) > LATE:
+        pytest.skip(f"the machine was too busy in each of {TRIES} tries: its timers were {min(late) * 1000:.0f} ms late")
     assert min(counts) <= most
 
 
