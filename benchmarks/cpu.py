@@ -2,9 +2,9 @@
 
 The limit is set so high that nothing waits for a permit. Each client runs in a process of its own; its processor time is
 taken inside of that process after a warm-up, so starting, importing and connecting are left out. All of them keep the same
-number of calls on the wire, and each does what it is used for: it sends a JSON body and has the answer's body parsed. The
-clients take turns, each round in another order; a ratio is taken within a round, so a slow minute of the machine meets both
-of its sides.
+number of calls on the wire, but for a bulk run, which begins two rows in a turn of the loop, and had eight on the wire. Each
+does what it is used for: it sends a JSON body and has the answer's body parsed. The clients take turns, each round in another
+order; a ratio is taken within a round, so a slow minute of the machine meets both of its sides.
 """
 
 from __future__ import annotations

@@ -304,9 +304,11 @@ class BulkRun(Coroutine[Any, Any, BulkReport]):
                     continue
                 if not self._hand.has_room:
                     await self._players.wait_for_room()
-                self._start_row(*item)
-                if item[0].index % GRANTS_A_TURN == 0:
-                    await asyncio.sleep(0)  # as the grants: a row may wait for nothing
+                row, what = item
+                self._start_row(row, what)
+                if row.index % GRANTS_A_TURN == 0:
+                    # As the grants: rows of players in flight, and those that cannot be sent, wait for nothing.
+                    await asyncio.sleep(0)
 
     def _start_row(self, row: RowCall | InvalidRow, what: Disposition) -> None:
         if not self._tally.began:

@@ -212,7 +212,7 @@ class Bucket:
                 self._count_live()
                 return self._granted if ticket is None else ticket
         elif self._has_turn(now) and self.window.try_acquire_bulk(now):
-            await self._pace.acquire(self._turns)  # there is room for it, so this does not wait
+            await self._pace.acquire(self._turn_size)  # there is room for it, so this does not wait
             self._granted += 1
             return self._granted if ticket is None else ticket
         queue = self._queues[lane]
@@ -360,14 +360,14 @@ class Bucket:
         self._burst = max(ceil(PACE_SPAN), ceil(rate * PACE_BURST))
         self._pace = AsyncLimiter(self._burst, self._burst / rate)
         self._made_rate = self._pace_rate = rate
-        self._turns = 1.0
+        self._turn_size = 1.0
 
     def _has_turn(self, now: float) -> bool:
         """Return whether a bulk call need not wait for the feeder: nobody is before it, and the pace has room for it."""
         if self._bulk.waiting or self._live.waiting or self._live_turns:
             return False
         self._keep_pace(now)
-        return self._pace.has_capacity(self._turns)
+        return self._pace.has_capacity(self._turn_size)
 
     def _keep_pace(self, now: float) -> None:
         """Bring the pace up to date before a turn."""
@@ -377,13 +377,13 @@ class Bucket:
         rate = self._pace_rate = max(self._pace_now(), MIN_PACE)
         if not 1 / PACE_SPAN <= rate / self._made_rate <= PACE_SPAN:
             self._make_pace(rate)
-        self._turns = min(self._made_rate / rate, PACE_SPAN)  # of a slower pace a turn takes more
+        self._turn_size = min(self._made_rate / rate, PACE_SPAN)  # of a slower pace a turn takes more
 
     async def _feed_bulk(self) -> None:
         fed = 0
         while True:
             self._keep_pace(self._loop.time())
-            await self._pace.acquire(self._turns)
+            await self._pace.acquire(self._turn_size)
             if self._live_turns:
                 self._live_turns -= 1
                 continue
