@@ -31,6 +31,7 @@ SCENARIOS = {
     "4 with bulk work": [BULK] * 4,
     "1 with bulk work, 8 live at 3/s, 7 idle": [BULK, *[Work(live=3)] * 8, *[IDLE] * 7],
     "4 with bulk work, 8 live at 6/s": [*[BULK] * 4, *[Work(live=6)] * 8],
+    "4 live at 25/s": [Work(live=25)] * 4,
 }
 
 

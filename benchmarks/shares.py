@@ -172,14 +172,13 @@ def steady(bulk: int, live: int, rate: float, idle: int, seed: int, kind: str) -
         start, before = loop.time(), fleet.ledger.syncs
         await asyncio.sleep(SECONDS)
         rates = [worker.rate(start, start + SECONDS) for worker in workers]
-        mean = sum(rates[:bulk]) / bulk
+        mean = sum(rates[:bulk]) / max(bulk, 1)
         waits = [wait for worker in workers for asked, wait in worker.client.waits if asked >= start]
         syncs = (fleet.ledger.syncs - before) / SECONDS
         for worker in workers:
             await worker.stop()
-        return Seen(
-            fleet.stamps.busiest(), sum(rates) / LIMIT, max(abs(rate - mean) for rate in rates[:bulk]) / mean, waits, syncs
-        )
+        unequal = max((abs(rate - mean) / mean for rate in rates[:bulk]), default=0.0)
+        return Seen(fleet.stamps.busiest(), sum(rates) / LIMIT, unequal, waits, syncs)
 
     return run_virtual(main)
 
@@ -226,6 +225,7 @@ SCENARIOS = {
     "4 with bulk work": (4, 0, 0.0, 0),
     "1 with bulk work, 8 live at 3/s, 7 idle": (1, 8, 3.0, 7),
     "4 with bulk work, 8 live at 6/s": (4, 8, 6.0, 0),
+    "4 live at 25/s": (0, 4, 25.0, 0),
 }
 
 

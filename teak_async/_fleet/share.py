@@ -19,7 +19,7 @@ from attrs import evolve, frozen
 from teak_async._limits.permits import HOLD, LATE
 
 from .ledger import Answer, Cut, Sync
-from .policy import APART, LEASE_SECONDS, LOOK, SPARE, Demand, Wish, cut, floor_of, kept, soon, until_next, wish
+from .policy import APART, LEASE_SECONDS, LOOK, LOOK_AHEAD, SPARE, Demand, Wish, cut, floor_of, kept, soon, until_next, wish
 
 MARGIN = 0.003
 """Seconds for which permits are kept back longer than their credit."""
@@ -165,7 +165,7 @@ class Share:
         moving = answer is not None and (self.limit < self.holding or (not self._demand.bulk and self.holding > kept(answer)))
         if not moving or next_back is None:
             return self.due(now)
-        return min(self.due(now), max(next_back, now + LOOK))
+        return min(self.due(now), max(next_back, now + (LOOK_AHEAD if self.wanted.ahead else LOOK)))
 
     def sync(self, now: float, paused_until: float = NEVER, **more: Any) -> Sync:
         """Return the sync to send now; what it gives back may not be used any more.

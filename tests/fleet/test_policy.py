@@ -18,6 +18,7 @@ from teak_async._fleet.policy import (
     SPARE,
     Demand,
     Wish,
+    ahead,
     allowance_at,
     bulk_part,
     floor_of,
@@ -93,6 +94,33 @@ def test_live_calls_ask_for_all_of_the_pool() -> None:
     assert wish(Demand(in_use=2, live=3, paused=True), 2, ANSWER, 0.0) == Wish(2)
     assert wish(Demand(in_use=30, live=3, bulk=True), 30, ANSWER, 0.0).keep_free == 0
     assert wish(Demand(in_use=30, bulk=True), 30, ANSWER, 0.0).keep_free == reserve(ANSWER, 0.0) > 1
+
+
+CALM = evolve(ANSWER, members=4, bulk=0, free=100)
+
+
+def test_live_calls_ask_for_some_that_are_to_come() -> None:
+    """Each would cost a sync; and what an ebb leaves over is kept for the next flood, but for what is much."""
+    assert wish(Demand(in_use=20, live=1), 20, CALM, 0.0) == Wish(27, ask=7, short=1, ahead=6)
+    assert wish(Demand(in_use=17), 27, CALM, 0.0) == Wish(27, ahead=5)
+    assert wish(Demand(in_use=10), 27, CALM, 0.0) == Wish(13, ahead=3)
+    assert wish(Demand(), 27, CALM, 0.0) == Wish(1)
+    alone = evolve(CALM, members=1, free=3)
+    assert wish(Demand(in_use=100, live=1), 100, alone, 0.0) == Wish(104, ask=4, short=1, ahead=3)
+    assert wish(Demand(in_use=170), 200, evolve(CALM, members=1, free=0), 0.0) == Wish(200, ahead=30)
+
+
+@pytest.mark.parametrize("needed", [{"bulk": 1}, {"short": 1}, {"free": 39}])
+def test_nobody_holds_what_others_need(needed: dict[str, int]) -> None:
+    """Bulk work, a call that waits, or a burst for which a pool that is low has too little."""
+    assert wish(Demand(in_use=20, live=1), 20, evolve(CALM, **needed), 0.0) == Wish(21, ask=1, short=1)
+    assert wish(Demand(in_use=20), 27, evolve(CALM, **needed), 0.0) == Wish(20)
+
+
+@given(needs=st.lists(st.integers(0, 200), min_size=2, max_size=30), free=st.integers(-20, 200))
+def test_members_that_ask_at_once_leave_a_part_of_the_pool(needs: list[int], free: int) -> None:
+    answer = evolve(CALM, members=len(needs), free=free)
+    assert sum(ahead(answer, need, need) for need in needs) <= max(free - 40, 0)
 
 
 def test_how_often_a_member_syncs() -> None:

@@ -19,8 +19,9 @@ from teak_async._fleet.member import Member
 from teak_async._limits.bucket import Bucket, Lane
 from teak_async._notify import Notifier
 
-USED = dict(zip(SCENARIOS, (0.98, 0.98, 0.92, 0.93), strict=True))
-"""Share of the limit. Of the third, the seven idle members keep 3.5 %, so that they can send when the ledger is away."""
+USED = dict(zip(SCENARIOS, (0.98, 0.98, 0.92, 0.93, 0.45), strict=True))
+"""Share of the limit. Of the third, the seven idle members keep 3.5 %, so that they can send when the ledger is away; of the
+last no more is asked for than a half."""
 kinds = pytest.mark.parametrize("kind", LEDGERS if MANY else [list(LEDGERS)[-1]])
 seeds = pytest.mark.parametrize("seed", range(5) if MANY else [1])
 
@@ -35,6 +36,38 @@ def test_the_limit_is_kept_used_and_shared_evenly(name: str, kind: str, seed: in
     assert seen.used >= USED[name]
     assert seen.unequal < 0.1
     assert not seen.waits or sorted(seen.waits)[int(len(seen.waits) * 0.99)] < 0.03
+
+
+@seeds
+@kinds
+@pytest.mark.parametrize(("members", "rate", "most"), [(1, 100.0, 5), (4, 25.0, 25), (16, 5.0, 90)])
+def test_live_calls_alone_need_few_syncs(members: int, rate: float, most: int, kind: str, seed: int) -> None:
+    """With one for each call more than in the second before it they would make 100, 200 and 200 at the least."""
+    seen = steady(0, members, rate, 0, seed, kind)
+    assert seen.syncs < most
+    assert sorted(seen.waits)[int(len(seen.waits) * 0.99)] < 0.012
+    assert seen.busiest <= LIMIT
+
+
+@seeds
+@kinds
+def test_a_burst_leaves_its_permits_to_the_next_one_elsewhere(kind: str, seed: int) -> None:
+    """Some stay where calls go on, but not as many as a burst had."""
+
+    async def main(loop: VirtualLoop) -> None:
+        fleet = Fleet(random.Random(seed), kind)
+        workers = [await fleet.start(live=5) for _ in range(4)]
+        await asyncio.sleep(5)
+        for _ in range(3):
+            for worker in workers:
+                for _ in range(120):
+                    worker.client.start(worker.client.call(Lane.LIVE))
+                await asyncio.sleep(1.5)
+        assert max(wait for worker in workers for asked, wait in worker.client.waits if asked > 5) < 0.03
+        for worker in workers:
+            await worker.stop()
+
+    run_virtual(main)
 
 
 @seeds
