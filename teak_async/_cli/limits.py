@@ -59,7 +59,8 @@ def describe_records(records: list[BucketRecord]) -> str:
     """Return a table for each bucket that is in use, or else for the first, and a line for each other one."""
     if not records:
         return "no members"
-    busy = [record for record in records if any(member.bulk or member.rate for member in record.members)]
+    # Who holds more than the permit that an idle member keeps has used them; the rate is that of its last sync.
+    busy = [record for record in records if any(member.bulk or member.rate or member.held > 1 for member in record.members)]
     busy = busy or records[:1]
     idle = [_describe_record(record)[0] + ", idle" for record in records if record not in busy]
     return "\n\n".join(["\n".join(_describe_record(record)) for record in busy] + (["\n".join(idle)] if idle else []))

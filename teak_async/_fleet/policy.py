@@ -151,8 +151,8 @@ def ahead(answer: Answer, need: int, holding: int) -> int:
         holding: permits that it may use.
     """
     low = 0 if answer.members == 1 else answer.allowance // LOW
-    if answer.bulk or answer.short or answer.free < low:
-        return 0  # others need what is held here beyond the need, or soon will
+    if answer.bulk or answer.short or answer.free < low or answer.allowance < answer.limit:
+        return 0  # others need what is held here beyond the need, or soon will; or a pause may come, and is heard of by syncs
     spare = answer.free - low + max(holding - need, 0)
     return min(ceil(need / AHEAD), spare // answer.members)
 

@@ -82,12 +82,16 @@ async def test_a_command_shares_its_limit(tmp_path: Path, monkeypatch: pytest.Mo
     assert server.seen[IDENTIFY].requests == 20
 
 
-async def test_idle_buckets_take_a_line_each(address: str) -> None:
-    """Only what is in use has a table."""
+@pytest.mark.parametrize("bulk", [True, False])
+async def test_idle_buckets_take_a_line_each(address: str, bulk: bool) -> None:
+    """Only what is in use has a table, also where calls were made since the last sync."""
     said: list[str] = []
     async with Sandbox() as server, session_on(server, share=address) as teak:
         await asyncio.sleep(1.1)
-        await teak.bulk(Identify(f"p{number}", country_code="US") for number in range(50))
+        if bulk:
+            await teak.bulk(Identify(f"p{number}", country_code="US") for number in range(50))
+        else:
+            await asyncio.gather(*(teak.identify(f"p{number}", country_code="US") for number in range(50)))
         await show_limits(address, said.append, watch=False, as_json=False)
     tables, idle = said[0].split("\n\n")
     assert (IDENTIFY in tables, "process" in tables, "process" in idle, len(idle.splitlines()) > 10) == (

@@ -110,9 +110,9 @@ def test_live_calls_ask_for_some_that_are_to_come() -> None:
     assert wish(Demand(in_use=170), 200, evolve(CALM, members=1, free=0), 0.0) == Wish(200, ahead=30)
 
 
-@pytest.mark.parametrize("needed", [{"bulk": 1}, {"short": 1}, {"free": 39}])
+@pytest.mark.parametrize("needed", [{"bulk": 1}, {"short": 1}, {"free": 39}, {"allowance": 199}])
 def test_nobody_holds_what_others_need(needed: dict[str, int]) -> None:
-    """Bulk work, a call that waits, or a burst for which a pool that is low has too little."""
+    """Bulk work, a call that waits, a burst for which a low pool has too little; and beside another client all sync often."""
     assert wish(Demand(in_use=20, live=1), 20, evolve(CALM, **needed), 0.0) == Wish(21, ask=1, short=1)
     assert wish(Demand(in_use=20), 27, evolve(CALM, **needed), 0.0) == Wish(20)
 
