@@ -316,7 +316,8 @@ class PermitWindow:
 
     def count_passed(self, now: float) -> int:
         """Return how many of the last second's responses were no 429."""
-        limited = self._rate_limited_at
-        while limited and limited[0] <= now - SECOND:
-            limited.popleft()
-        return sum(at > now - SECOND for at in self._passed) - len(limited)
+        limited, passed = self._rate_limited_at, self._passed
+        for instants in (limited, passed):
+            while instants and instants[0] <= now - SECOND:
+                instants.popleft()
+        return len(passed) - len(limited)
