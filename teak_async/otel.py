@@ -21,7 +21,7 @@ Rules of this module:
 
 - An attempt is recorded when it ends, in its caller's context.
 - No user id, no query and no category is in any attribute: `url.full` ends before the query, which has the secret in it.
-  An instrumentation of aiohttp itself would record that query, so leave it out for these calls.
+  An instrumentation of aiohttp itself would record that query, so leave it out where a session is given as `http=`.
 - Only the API of OpenTelemetry is imported. Without its SDK nothing is recorded.
 """
 

@@ -241,13 +241,23 @@ async def test_a_refused_identify_is_repeated_after_the_pause(sandbox: Sandbox) 
         assert len(tight.players) == 4
 
 
+@contextlib.asynccontextmanager
+async def mocked(key: str = "s", **options: Any) -> AsyncIterator[TeakSession]:
+    """A session on an aiohttp session that a test has replaced."""
+    async with (
+        aiohttp.ClientSession() as http,
+        TeakSession("1", key, base_url="http://teak.test", http=http, **options) as teak,
+    ):
+        yield teak
+
+
 async def test_a_call_refused_too_often_gives_up_as_rejected() -> None:
     """After as many refusals as `RetryPolicy` allows the call fails, and was certainly not done."""
     with aioresponses() as server:
         server.post(
             "http://teak.test/v2/identify", status=429, body=sample("identify.429"), repeat=True, response_class=Answering
         )
-        async with TeakSession("1", "s", base_url="http://teak.test", retry=RetryPolicy(max_rate_limited=0)) as teak:
+        async with mocked(retry=RetryPolicy(max_rate_limited=0)) as teak:
             with pytest.raises(RateLimited) as refused:
                 await teak.identify("p1", country_code="US")
     assert (refused.value.delivery, refused.value.attempts) == (Delivery.REJECTED, 1)
@@ -257,7 +267,7 @@ async def test_a_users_test_may_replace_aiohttp() -> None:
     """The session works on aioresponses, which knows nothing of connections, and then earns no credit."""
     with aioresponses() as server:
         server.post("http://teak.test/v2/identify", status=201, body=sample("identify.201"), response_class=Answering)
-        async with TeakSession("1", "s", base_url="http://teak.test") as teak:
+        async with mocked() as teak:
             assert (await teak.identify("p1", country_code="US")).session_id == "12345"
 
 
@@ -271,7 +281,7 @@ async def test_a_redirect_is_not_followed() -> None:
             headers=headers,
             response_class=Answering,
         )
-        async with TeakSession("1", "s3cret", base_url="http://teak.test", retry=RetryPolicy(max_attempts=1)) as teak:
+        async with mocked("s3cret", retry=RetryPolicy(max_attempts=1)) as teak:
             with pytest.raises(
                 UnexpectedResponse, match=r"redirect to http://elsewhere\.test/v2, which is not followed"
             ) as moved:
@@ -287,7 +297,7 @@ async def test_an_identify_is_repeated_after_an_attempt_that_did_nothing(status:
         url = "http://teak.test/v2/identify"
         server.post(url, status=status, body="<h1>Sorry</h1>", response_class=Answering)
         server.post(url, status=201, body=sample("identify.201"), response_class=Answering)
-        async with TeakSession("1", "s", base_url="http://teak.test", retry=RetryPolicy(initial_wait=0.001)) as teak:
+        async with mocked(retry=RetryPolicy(initial_wait=0.001)) as teak:
             call = Call(Identify("p1", country_code="US"), Lane.LIVE)
             with contextlib.suppress(UnexpectedResponse):
                 await internals(teak).executor.execute(call)

@@ -39,6 +39,11 @@ class Message:
     query: str = field(repr=False, default="")
     body: bytes | None = field(repr=False, default=None)
 
+    @property
+    def target(self) -> str:
+        """The path with the query."""
+        return f"{self.path}?{self.query}" if self.query else self.path
+
 
 def encode(endpoint: Endpoint, request: Request, credentials: Credentials) -> Message:
     """Encode a request and the credentials for its endpoint."""

@@ -2,13 +2,13 @@
 
 Theory of operation. A `ConnectionWatch` stands between the system's transport and aiohttp's protocol, by asyncio's
 `set_protocol`. It passes on data that come while a request is on the wire. Data that come at another time are no response: the
-connection is closed. `Connector.connect` returns watched connections only, and passes over those that are spoiled or were idle
+connection is closed. `Connector.take` returns watched connections only, and passes over those that are spoiled or were idle
 for too long. Just before the first byte of a request the system is asked again if the loop may not have read all data.
 
 Rules of this module:
 
-- All that depends on what aiohttp does not document is here and in `request`: `Connection.protocol` with its `should_close`,
-  `ClientSession._loop`, and the methods that `WatchedRequest` replaces. A test names each of them and fails when it goes.
+- All that depends on what aiohttp does not document is here and in `pool`: `ClientSession._loop`, `StreamWriter`, and
+  `Connection.protocol` with what is called of it. A test names each of them and fails when it goes.
 - A connection is used again only when the last byte that came on it was its response's, see `ConnectionWatch.record_response`.
 """
 
@@ -231,7 +231,7 @@ class Connector(aiohttp.TCPConnector):
         self._keep = KeepAlive()
         super().__init__(limit=0, keepalive_timeout=KEEP_ALIVE, ssl=True if tls is None else tls)
 
-    async def connect(self, req: aiohttp.ClientRequest, traces: Any, timeout: aiohttp.ClientTimeout) -> Connection:
+    async def take(self, where: aiohttp.ClientRequest, timeout: aiohttp.ClientTimeout) -> tuple[Connection, ConnectionWatch]:
         """Take a connection from the pool, or make one.
 
         Raises:
@@ -239,7 +239,7 @@ class Connector(aiohttp.TCPConnector):
         """
         while True:
             try:
-                connection = await super().connect(req, traces, timeout)
+                connection = await self.connect(where, [], timeout)
             except aiohttp.ClientConnectorError as error:
                 if error.errno not in _NO_FILES:
                     raise
@@ -249,16 +249,15 @@ class Connector(aiohttp.TCPConnector):
             watch = None if transport is None else transport.get_protocol()
             if type(watch) is ConnectionWatch:
                 if watch.is_usable():
-                    req.watch = watch  # type: ignore[attr-defined] # for `WatchedRequest.send`, so that it need not ask again
-                    return connection
+                    return connection, watch
                 watch.close()
             elif transport is None or protocol is None or protocol.should_close:
                 connection.close()
                 raise aiohttp.ClientConnectionError("it ended, or the server spoke, before anything was sent")
             else:
-                req.watch = watch = ConnectionWatch(protocol, transport, self._keep)  # type: ignore[attr-defined] # as above
+                watch = ConnectionWatch(protocol, transport, self._keep)
                 transport.set_protocol(watch)
-                return connection
+                return connection, watch
             connection.close()
 
 

@@ -9,6 +9,7 @@ Rules of this module:
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from time import monotonic
 
 import aiohttp
@@ -25,9 +26,9 @@ class Exchange:
     """What is known of one request on the wire. It is also the middleware that keeps aiohttp from repeating it.
 
     Attributes:
-        body: that of the request; `None` for one without.
         exact: whether `sent_at` can be known: the connection pool is the session's own.
         sent_at: `time.monotonic()` just before the first byte; `None` before that.
+        round_trip: seconds from there to the last byte in; 0 where that is not known.
         warm: whether the connection had carried a response before.
         connection: that of the request, on the session's own pool.
         task: the task that makes it; `None` before and after.
@@ -35,17 +36,17 @@ class Exchange:
         unsent: whether certainly no byte was sent, and none will be unless the exchange goes on.
     """
 
-    __slots__ = ("_refused_write", "_route", "_timer", "body", "connection", "error", "exact", "sent_at", "task", "warm")
+    __slots__ = ("_refused_write", "_route", "_timer", "connection", "error", "exact", "round_trip", "sent_at", "task", "warm")
 
     def __init__(self, timer: ResponseTimer, *, exact: bool, route: Route = _NOWHERE) -> None:
         self.exact = exact
         self._timer = timer
         self._route = route
-        self.body: bytes | None = None
         self.task: asyncio.Task[None] | None = None
         self.connection: ConnectionWatch | None = None
         self.error: TeakError | None = None
         self.sent_at: float | None = None
+        self.round_trip = 0.0
         self.warm = False
         self._refused_write = False
 
@@ -78,6 +79,14 @@ class Exchange:
         """Record a write of which the system took nothing."""
         assert self.connection is not None
         self._refused_write = self.connection.has_refused()
+
+    def record_response(self, headers: Mapping[str, str], body: bytes) -> None:
+        """Record that its whole response is there; the connection decides whether it can carry another one."""
+        assert self.connection is not None
+        assert self.sent_at is not None
+        now = monotonic()
+        self.round_trip = now - self.sent_at
+        self.connection.record_response(now, self.round_trip, body, headers)
 
     def close_connection(self) -> None:
         """Close the connection after another call's response came on it; on a caller's pool do nothing."""

@@ -2,15 +2,13 @@
 
 Rules of this module:
 
-- One exchange is one request on the wire. aiohttp by itself repeats a GET or DELETE after a kept connection was lost; for
-  these the exchange is a client middleware, translates each exception before aiohttp sees it, and so prevents the
-  repetition. Redirects are not followed: aiohttp would send the secret wherever they point.
+- One exchange is one request on the wire, by the session's own `Pool` or a `CallersSession`.
 - aiohttp's exceptions end here. Ours are raised outside of the `except` block, because an exception refers to the one
   during which it was raised, and aiohttp's refer to the URL, which has the secret in its query.
 - On the session's own connection pool the instant before the first byte is known. So "not sent" is certain, and round
   trips are measured without the time for connecting. On a caller's `aiohttp.ClientSession` the kind of exception decides:
   less is known to be unsent, and no credit is earned.
-- A response is small. One that is larger than `MAX_BODY` (`request`) is not read to its end.
+- A response is small. One that is larger than `MAX_BODY` (`pool`) is not read to its end.
 - The work for each call is kept short: one timer for all exchanges, request headers once for the session, response headers
   read on demand. Each of these was measured (`python -m benchmarks cpu`).
 """
@@ -20,9 +18,6 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
-from time import monotonic
-from typing import Any
 
 import aiohttp
 from attrs import evolve, field, frozen
@@ -31,15 +26,17 @@ from multidict import MultiMapping
 from yarl import URL
 
 from teak_async._api.codec import Message
-from teak_async.errors import ConnectFailed, SessionClosed, TeakError
+from teak_async.errors import SessionClosed, TeakError
 
-from .connections import Connector, NoFilesLeft, UnusableConnection, loop_of
+from . import callers_session
+from .callers_session import CallersSession
+from .connections import NoFilesLeft, UnusableConnection
 from .deadline import seconds_of
 from .exchange import Exchange, ResponseTimer
 from .failures import Route
 from .places import Places, places_for
+from .pool import Pool
 from .proxy import find_proxy
-from .request import WatchedRequest, WatchedResponse, read_body
 
 HEADERS = ("Content-Type", "Date", "Location", "Retry-After")
 """The headers of a response that are read."""
@@ -126,24 +123,24 @@ class Transport:
         tls: ssl.SSLContext | None = None,
     ) -> None:
         self._base = _checked(base_url.strip() if isinstance(base_url, str) else base_url)
-        _check_options(http, tls)
+        if http is not None:
+            callers_session.check(http)
+        _check_tls(http, tls)
         self.server = str(URL(self._base).with_user(None)).rstrip("/")
         self._redact = redact
         self._tls = tls
-        self._connecting = aiohttp.ClientTimeout(total=None, connect=timeout.connect)
         # Compression saves nothing on small responses, and could hide a decompression bomb.
         self._headers = {"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": user_agent}
         self._http = http
-        self._ours = http is None
         # On the session's own pool the timeout begins with the write, since connecting has its own; else with the exchange.
-        if self._ours:
+        if http is None:
             self._route = Route(self.server, timeout.connect, timeout.response)
         else:
             both = "Timeout.connect + Timeout.response"
             self._route = Route(self.server, timeout.connect, timeout.connect + timeout.response, both)
         self._timer = ResponseTimer(self._route.response)
         self._places = Places(float("inf"))
-        self._proxy: dict[str, Any] = {}
+        self._pool: Pool | CallersSession | None = None
 
     def check(self) -> None:
         """Check, on the running loop, that the pool can be used, and find the proxy to the server.
@@ -152,33 +149,22 @@ class Transport:
             ValueError: when the caller's session is closed or belongs to another loop, or the proxy's address is not valid.
         """
         if self._http is not None:
-            if self._http.closed:
-                raise ValueError("the aiohttp.ClientSession given as http= is closed")
-            if loop_of(self._http) not in (None, asyncio.get_running_loop()):
-                raise ValueError("the aiohttp.ClientSession given as http= belongs to another event loop: make it on this one")
+            callers_session.check_loop(self._http)
             return
-        server = URL(self._base)
-        proxy = find_proxy(server)
-        if proxy is None:
-            return
-        self._route = evolve(self._route, proxy=proxy)
-        secret = self._redact
-        self._redact = lambda data: proxy.redact(secret(data))
-        self._proxy = {"proxy": proxy.url, "proxy_headers": proxy.headers}
-        if server.scheme == "http":
-            # Without a tunnel the request itself goes to the proxy; in a tunnel the server would see it.
-            self._headers |= proxy.headers
+        proxy = find_proxy(URL(self._base))
+        if proxy is not None:
+            self._route = evolve(self._route, proxy=proxy)
+            secret = self._redact
+            self._redact = lambda data: proxy.redact(secret(data))
 
     def open(self, most: int) -> None:
         """Make the connection pool, on the running loop, for so many exchanges at a time."""
-        if self._ours:
+        connect = self._route.connect
+        if self._http is not None:
+            self._pool = CallersSession(self._base, self._headers, connect, self._http)
+        else:
             self._places = Places(places_for(most))
-            self._http = aiohttp.ClientSession(
-                connector=Connector(self._tls),
-                cookie_jar=aiohttp.DummyCookieJar(),
-                request_class=WatchedRequest,
-                headers={"Host": URL(self._base).host_port_subcomponent or ""} | self._headers,
-            )
+            self._pool = Pool(URL(self._base), self._headers, connect, self._tls, self._route.proxy)
 
     def end_waiting(self) -> None:
         """End the exchanges that wait for a place: the session is being closed, and they are unsent."""
@@ -187,19 +173,17 @@ class Transport:
     async def close(self) -> None:
         """Close the connection pool, unless it is the caller's."""
         self._timer.close()
-        if self._ours and self._http is not None:
-            await self._http.close()
+        if self._pool is not None:
+            await self._pool.close()
 
     def abandon(self) -> None:
-        """Close the connections of a session that nobody closed, without aiohttp's warnings."""
-        if self._ours and self._http is not None and (connector := self._http.connector) is not None:
-            self._http.detach()
-            with suppress(StopIteration):  # its first step closes everything, and there is no loop to wait on
-                connector.close().__await__().__next__()
+        """Close the connections of a session that nobody closed, unless they are the caller's."""
+        if self._pool is not None:
+            self._pool.abandon()
 
     def begin(self) -> Exchange:
         """Make the next exchange."""
-        return Exchange(self._timer, exact=self._ours, route=self._route)
+        return Exchange(self._timer, exact=self._http is None, route=self._route)
 
     async def send(self, message: Message, exchange: Exchange) -> RawResponse:
         """Send one request and read its response.
@@ -244,58 +228,13 @@ class Transport:
 
     async def _exchange(self, message: Message, exchange: Exchange) -> RawResponse:
         # In a frame of its own, because aiohttp's response shows the URL, and the frame of `send` is seen in tracebacks.
-        assert self._http is not None
-        if self._http.closed:
-            raise ConnectFailed("the aiohttp.ClientSession that was given as http is closed")
-        exchange.body = message.body
-        response = await self._http.request(
-            message.method,
-            self._url(message),
-            data=exchange if self._ours else _payload(message.body),
-            headers=None if self._ours else self._headers,
-            timeout=self._connecting,
-            middlewares=(exchange,) if message.body is None else (),
-            allow_redirects=False,
-            raise_for_status=False,
-            auto_decompress=False,
-            **self._proxy,
-        )
-        body = response.body if isinstance(response, WatchedResponse) else await _read(response)
-        round_trip = 0.0
-        if exchange.sent_at is not None:
-            now = monotonic()
-            round_trip = now - exchange.sent_at
-            if exchange.connection is not None:
-                exchange.connection.record_response(now, round_trip, body, response.headers)
-        headers = RedactedHeaders(response.headers, self._redact)
-        return RawResponse(response.status, headers, self._redact(body), round_trip, exchange.warm)
-
-    def _url(self, message: Message) -> URL:
-        address = self._base + message.path
-        return URL(f"{address}?{message.query}" if message.query else address, encoded=True)
+        assert self._pool is not None
+        status, headers, body = await self._pool.exchange(message, exchange)
+        redacted = RedactedHeaders(headers, self._redact)
+        return RawResponse(status, redacted, self._redact(body), exchange.round_trip, exchange.warm)
 
 
-def _payload(body: bytes | None) -> aiohttp.Payload | None:
-    return None if body is None else aiohttp.BytesPayload(body, content_type="application/json")
-
-
-async def _read(response: aiohttp.ClientResponse) -> bytes:
-    """Read the response of a caller's pool; one that is not read to its end is closed."""
-    try:
-        body = await read_body(response.content)
-    except BaseException:
-        response.close()
-        raise
-    if body is None:
-        response.close()
-    return body or b""
-
-
-def _check_options(http: object, tls: object) -> None:
-    if http is not None and not isinstance(http, aiohttp.ClientSession):
-        kind = http.__name__ if isinstance(http, type) else type(http).__name__
-        what = "the class" if isinstance(http, type) else "an object of"
-        raise TypeError(f"http must be an open aiohttp.ClientSession, not {what} {kind}: one that retries breaks the limits")
+def _check_tls(http: object, tls: object) -> None:
     if tls is None:
         return
     if not isinstance(tls, ssl.SSLContext):

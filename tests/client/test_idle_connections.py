@@ -8,6 +8,7 @@ import ssl
 import struct
 import time
 from collections.abc import Awaitable, Callable, Coroutine
+from inspect import iscoroutinefunction, signature
 from typing import Any
 from unittest.mock import Mock
 
@@ -17,6 +18,7 @@ import trustme
 from aiohttp.http import StreamWriter
 from multidict import CIMultiDict
 from scripted import Peer, Server, answering, reach, recorded, response, running
+from yarl import URL
 
 from teak_async import ConnectFailed, ConnectionLost, Delivery, Limits, RetryPolicy, TeakError, TeakSession, Timeout
 from teak_async._client.connections import Connector, loop_of
@@ -492,29 +494,26 @@ def test_keep_alive_headers(header: str, read: tuple[float | None, int | None]) 
 
 async def test_what_is_used_of_aiohttp_inside_is_there() -> None:
     """The attributes that aiohttp does not document are what this package takes them for."""
+    loop = asyncio.get_running_loop()
+    async with aiohttp.ClientSession() as http:
+        assert loop_of(http) is loop
+    where = aiohttp.ClientRequest("GET", URL("http://u:pw@127.0.0.1:1"), headers={"Accept": "x"}, loop=loop)
+    assert (where.headers["Host"], where.headers["Accept"]) == ("127.0.0.1:1", "x")
+    assert where.headers["Authorization"].startswith("Basic ")
+    assert where.headers.copy() is not where.headers
     with running(server := Server(answering)):
         connector = Connector(None)
-        seen: list[Any] = []
-        connect = connector.connect
-
-        async def spying(*args: Any, **kwargs: Any) -> Any:
-            connection = await connect(*args, **kwargs)
-            seen.extend([connection.protocol, connection.transport])
-            return connection
-
-        connector.connect = spying  # type: ignore[method-assign] # what aiohttp hands to a request alone
-        async with aiohttp.ClientSession(connector=connector) as http:
-            assert loop_of(http) is asyncio.get_running_loop()
-            with pytest.raises(aiohttp.ClientError):
-                # Its request is no `WatchedRequest`, so its response counts as one that nobody asked for.
-                await http.post(f"{server.url}/v2/identify", json={"user_id": "p1"})
-    protocol, transport = seen  # of any type: their attributes are what is asked
-    assert transport is not None
-    assert isinstance(protocol.should_close, bool)
-    assert "should_close" in vars(type(protocol))
-    for name in ("update_headers", "update_body_from_data", "send"):
-        assert callable(getattr(aiohttp.ClientRequest, name)), f"aiohttp calls {name}, which `WatchedRequest` replaces"
-    assert callable(aiohttp.ClientResponse.start), "aiohttp calls it, and `WatchedResponse` reads the body in it"
+        where = aiohttp.ClientRequest("GET", URL(server.url), loop=loop)
+        connection, watch = await connector.take(where, aiohttp.ClientTimeout())
+        protocol: Any = connection.protocol  # of any type: its attributes are what is asked
+        assert connection.transport is not None
+        assert watch.is_usable()
+        assert (protocol.should_close, protocol.upgraded) == (False, False)
+        assert "should_close" in vars(type(protocol))
+        assert {"read_until_eof", "auto_decompress"} <= set(signature(protocol.set_response_params).parameters)
+        assert iscoroutinefunction(protocol.read)
+        connection.release()
+        await connector.close()
 
 
 async def test_a_head_is_not_written_before_its_body() -> None:

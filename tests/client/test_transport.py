@@ -24,7 +24,7 @@ from teak_async import (
     Timeout,
     UnexpectedResponse,
 )
-from teak_async._client.request import MAX_BODY
+from teak_async._client.pool import MAX_BODY
 from teak_async._client.transport import RedactedHeaders
 
 SECRET = "canary/secret+key=31"
@@ -227,16 +227,13 @@ async def test_a_server_that_answers_before_it_has_read() -> None:
     assert len(connections) == 2
 
 
-async def test_an_agent_that_traces_aiohttp(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What an observability agent adds to every session of aiohttp reads the response, and changes no call."""
-    seen: list[tuple[Any, ...]] = []
+@pytest.mark.parametrize("given", [True, False], ids=["http=", "own pool"])
+async def test_an_agent_that_traces_aiohttp(monkeypatch: pytest.MonkeyPatch, *, given: bool) -> None:
+    """What an observability agent adds to every session of aiohttp changes no call, and sees those of a caller's session."""
+    seen: list[tuple[str, int]] = []
 
     async def look(http: aiohttp.ClientSession, context: Any, ended: aiohttp.TraceRequestEndParams) -> None:
-        response = ended.response
-        assert response.request_info.method == response.method == ended.method
-        assert (response.url, response.history, response.host) == (ended.url, (), "127.0.0.1")
-        assert (response.cookies, response.content_type, response.charset) == ({}, "application/json", None)
-        seen.append((response.method, response.status, response.reason, response.headers["Content-Length"]))
+        seen.append((ended.method, ended.response.status))
 
     made = aiohttp.ClientSession.__init__
 
@@ -250,10 +247,15 @@ async def test_an_agent_that_traces_aiohttp(monkeypatch: pytest.MonkeyPatch) -> 
     async def answer(server: Server, writer: asyncio.StreamWriter) -> None:
         writer.write(STATUS_ANSWER if server.requests == 2 else ANSWER)
 
-    async with serving(answer) as server, session(server.url) as teak:
+    async with (
+        serving(answer) as server,
+        aiohttp.ClientSession() as http,
+        session(server.url, http=http if given else None) as teak,
+    ):
         await teak.identify("example_user", country_code="US")
         await teak.desktop_push.status("example_user")
-    assert seen == [("POST", 201, "Created", str(len(BODY))), ("GET", 200, "OK", str(len(STATUS_BODY)))]
+    # The address of a read has the secret, so it is well that no agent sees the session's own.
+    assert seen == ([("POST", 201), ("GET", 200)] if given else [])
     assert (server.requests, server.connections) == (2, 1)
 
 

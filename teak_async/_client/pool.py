@@ -1,0 +1,126 @@
+"""The session's own connection pool: a request is written at once with its body, and its response is read whole.
+
+Theory of operation. aiohttp connects, serializes and parses as ever. Its `ClientSession` is left out: a call has no use for its
+redirects, cookies, timeouts, middlewares and traces, which take half of its processor time. One `aiohttp.ClientRequest` for the
+whole session says where connections go, and has the headers that all requests have in common. An `Exchange` knows its
+connection and the instant before its first byte.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any, TypeAlias
+
+import aiohttp
+from aiohttp import hdrs
+from aiohttp.http import StreamWriter
+from multidict import MultiMapping
+from yarl import URL
+
+from teak_async._api.codec import Message
+
+from .connections import Connector
+from .exchange import Exchange
+from .proxy import Proxy
+
+MAX_BODY = 1 << 20
+"""Bytes of a response that are read at most; Teak's have a few hundred."""
+
+Received: TypeAlias = tuple[int, MultiMapping[str], bytes]
+"""A response: its status, its headers, and its body, which is empty where it is longer than `MAX_BODY`."""
+
+
+class Pool:
+    """The connections of one session, on the running loop.
+
+    Args:
+        base: the server's address.
+        headers: those of each request.
+        connect: seconds for connecting.
+        tls: the context for https, when it is not the system's.
+        proxy: through which connections go.
+    """
+
+    def __init__(
+        self, base: URL, headers: Mapping[str, str], connect: float, tls: ssl.SSLContext | None, proxy: Proxy | None
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._connector = Connector(tls)
+        self._timeout = aiohttp.ClientTimeout(total=None, connect=connect)
+        self._prefix = base.raw_path.rstrip("/")
+        through: dict[str, Any] = {}
+        if proxy is not None:
+            # aiohttp adds the host to these as it first connects, and would take the next connection for another way.
+            through = {"proxy": proxy.url, "proxy_headers": {hdrs.HOST: base.host_port_subcomponent or "", **proxy.headers}}
+            if base.scheme == "http":
+                # Without a tunnel the request itself goes to the proxy, which wants the whole address; a tunnel's server
+                # must not see what is for the proxy.
+                self._prefix = str(base.with_user(None)).rstrip("/")
+                headers = {**headers, **proxy.headers}
+        self._where = aiohttp.ClientRequest(hdrs.METH_GET, base, headers=headers, loop=self._loop, **through)
+
+    async def exchange(self, message: Message, exchange: Exchange) -> Received:
+        """Send a request and receive its response."""
+        connection, watch = await self._connector.take(self._where, self._timeout)
+        try:
+            protocol = connection.protocol
+            if protocol is None:
+                raise aiohttp.ClientConnectionError  # it was lost just after it was made: the call is unsent
+            protocol.set_response_params(read_until_eof=True, auto_decompress=False)
+            writer = StreamWriter(protocol, self._loop)
+            await writer.write_headers(f"{message.method} {self._prefix}{message.target} HTTP/1.1", self._headers(message))
+            exchange.prepare_write(watch, self._loop.time())
+            await writer.write(message.body or b"", drain=False)
+            exchange.note_refusal()
+            head, content = await protocol.read()
+            while 100 <= head.code < 200 and not protocol.upgraded:
+                head, content = await protocol.read()  # that one announced a response
+            body = await read_body(content)
+            exchange.record_response(head.headers, body or b"")
+        except BaseException:
+            connection.close()
+            raise
+        if body is None:
+            connection.close()
+        else:
+            connection.release()
+        return head.code, head.headers, body or b""
+
+    def _headers(self, message: Message) -> Any:
+        headers = self._where.headers.copy()
+        if message.body is not None:
+            headers[hdrs.CONTENT_TYPE] = "application/json"
+            headers[hdrs.CONTENT_LENGTH] = str(len(message.body))
+        elif message.method not in aiohttp.ClientRequest.GET_METHODS:
+            headers[hdrs.CONTENT_LENGTH] = "0"
+        return headers
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._connector.close()
+
+    def abandon(self) -> None:
+        """Close the connections of a session that nobody closed."""
+        with suppress(StopIteration):  # its first step closes everything, and there is no loop to wait on
+            self._connector.close().__await__().__next__()
+
+
+async def read_body(content: aiohttp.StreamReader) -> bytes | None:
+    """Read the body of a response; `None` for one that is longer than `MAX_BODY`.
+
+    Half of it says nothing, and may end within the secret, where it would not be redacted.
+    """
+    if content.is_eof():
+        # It came whole with the headers, as Teak's responses do.
+        return content.read_nowait()
+    parts: list[bytes] = []
+    size = 0
+    async for part in content.iter_any():
+        parts.append(part)
+        size += len(part)
+        if size > MAX_BODY:
+            return None
+    return b"".join(parts)
