@@ -1,4 +1,4 @@
-"""One attempt in a task of its own, which outlives its caller once bytes may be on the wire.
+"""One attempt: of a live call in a task of its own, which outlives its caller once bytes may be on the wire.
 
 Only the response shows when a permit may come back, so an attempt must not end because its caller left. The caller waits for
 a future beside the task; the task ends by itself, by `Exchange.interrupt`, or because its caller left before the send.
@@ -8,14 +8,15 @@ a future beside the task; the task ends by itself, by `Exchange.interrupt`, or b
     begun, unsent             it is cancelled              it may still be sent
     sent, or maybe sent       it goes on, `left`           with `left` interrupted at once, else waited for
 
-One that waits for a place (`places`) ends as the session closes.
+One that waits for a place (`places`) ends as the session closes. The attempt of a row runs in its player's task, which is the
+run's own, and is cancelled on the wire only when the run is aborted: then the connection is closed.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
-from typing import Any, Generic, TypeVar
+from collections.abc import Awaitable, Callable
+from typing import Generic, TypeVar
 
 from teak_async._limits.bucket import Bucket
 
@@ -30,7 +31,7 @@ class Attempt(Generic[T]):
     Attributes:
         exchange: what is known of the request on the wire.
         bucket: the one of its permit.
-        begun: whether the task has taken its first step; one that is cancelled before never runs.
+        begun: whether it has taken its first step; a task that is cancelled before never runs.
         left: whether its caller has gone while it may have been sent.
     """
 
@@ -41,16 +42,22 @@ class Attempt(Generic[T]):
         self.bucket = bucket
         self.begun = self.left = False
 
-    async def run(self, work: Coroutine[Any, Any, None]) -> T:
-        """Run the exchange in a task, and wait for its result.
+    async def run_here(self, work: Callable[[], Awaitable[T]]) -> T:
+        """Run the exchange in the caller's task, which is cancelled only to end the exchange, too."""
+        self.begun = True
+        self.exchange.task = asyncio.current_task()
+        try:
+            return await work()
+        except asyncio.CancelledError:
+            self.left = not self.exchange.unsent
+            raise
 
-        Args:
-            work: sets `begun` with its first step, and ends with `finish` or `fail`.
-        """
+    async def run(self, work: Callable[[], Awaitable[T]]) -> T:
+        """Run the exchange in a task, and wait for its result."""
         loop = asyncio.get_running_loop()
         # A future by hand costs half of what `asyncio.shield` does, which makes one and two callbacks.
         self._outcome: asyncio.Future[T] = loop.create_future()
-        self._task = loop.create_task(work)
+        self._task = loop.create_task(self._run(work))
         self.exchange.task = self._task
         try:
             return await self._outcome
@@ -61,17 +68,22 @@ class Attempt(Generic[T]):
                 await self._end()
             raise
 
+    async def _run(self, work: Callable[[], Awaitable[T]]) -> None:
+        self.begun = True
+        try:
+            self.finish(await work())
+        except BaseException as failure:
+            if isinstance(failure, asyncio.CancelledError):
+                self._outcome.cancel()
+            elif not self._outcome.done():
+                self._outcome.set_exception(failure)
+            if not isinstance(failure, Exception):
+                raise  # a task that is cancelled says so, also to a loop that ends
+
     def finish(self, result: T) -> None:
         """Set the result for the caller, if it still waits."""
         if not self._outcome.done():
             self._outcome.set_result(result)
-
-    def fail(self, failure: BaseException) -> None:
-        """Raise in the caller, if it still waits, what ended the work without a result."""
-        if isinstance(failure, asyncio.CancelledError):
-            self._outcome.cancel()
-        elif not self._outcome.done():
-            self._outcome.set_exception(failure)
 
     def cancel(self) -> None:
         """Cancel the task."""

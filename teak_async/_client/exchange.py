@@ -31,12 +31,24 @@ class Exchange:
         round_trip: seconds from there to the last byte in; 0 where that is not known.
         warm: whether the connection had carried a response before.
         connection: that of the request, on the session's own pool.
-        task: the task that makes it; `None` before and after.
+        task: the task that makes it, a player's or its own; `None` before and after.
         error: the error that interrupted it.
         unsent: whether certainly no byte was sent, and none will be unless the exchange goes on.
     """
 
-    __slots__ = ("_refused_write", "_route", "_timer", "connection", "error", "exact", "round_trip", "sent_at", "task", "warm")
+    __slots__ = (
+        "_cancels",
+        "_refused_write",
+        "_route",
+        "_timer",
+        "connection",
+        "error",
+        "exact",
+        "round_trip",
+        "sent_at",
+        "task",
+        "warm",
+    )
 
     def __init__(self, timer: ResponseTimer, *, exact: bool, route: Route = _NOWHERE) -> None:
         self.exact = exact
@@ -49,6 +61,7 @@ class Exchange:
         self.round_trip = 0.0
         self.warm = False
         self._refused_write = False
+        self._cancels = 0
 
     def __deepcopy__(self, memo: object) -> Exchange:
         return self  # mocks of aiohttp copy the arguments of a request, and this refers to the whole loop
@@ -106,7 +119,16 @@ class Exchange:
         """End it with an error, wherever it waits."""
         if self.task is not None:
             self.error = self.error or error
+            self._cancels += 1
             self.task.cancel()
+
+    def find_interruption(self) -> TeakError | None:
+        """Return the error that interrupted it, when its task was cancelled; `None` if it was cancelled by others, too."""
+        cancels = 0
+        for _ in range(self._cancels):
+            assert self.task is not None
+            cancels = self.task.uncancel()
+        return None if cancels else self.error
 
     def end(self) -> None:
         """Record that it is over."""

@@ -19,6 +19,7 @@ import random
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
+from functools import partial
 from typing import TypeAlias
 
 from teak_async._api.codec import decode, encode
@@ -183,7 +184,8 @@ class CallExecutor:
             left = call.deadline.seconds_left(loop.time())
             timer = loop.call_later(left, self._interrupt_at_deadline, call, attempt)
         try:
-            return await attempt.run(self._perform(call, attempt))
+            run = attempt.run_here if call.lane is Lane.BULK else attempt.run
+            return await run(partial(self._perform, call, attempt))
         except asyncio.CancelledError:
             if exchange in self.under_way and not attempt.begun:
                 self._discard(attempt)
@@ -219,32 +221,24 @@ class CallExecutor:
             call.stopping = not attempt.exchange.unsent
         self._interrupt(attempt, _deadline_passed(call), late)
 
-    async def _perform(self, call: Call, attempt: Attempt[AttemptResult]) -> None:
-        """The task of one attempt: make its exchange, and release its permit by what is known of that."""
-        # All in one coroutine: each one more is stepped through whenever the task goes on.
-        attempt.begun = True
+    async def _perform(self, call: Call, attempt: Attempt[AttemptResult]) -> AttemptResult:
+        """Make the exchange of an attempt, and release its permit by what is known of that."""
         began = asyncio.get_running_loop().time()
         try:
-            try:
-                if call.asked_at is not None:
-                    fields = call.event_fields
-                    self._notifier.emit(PermitAcquired(*fields, began - call.asked_at))
-                    self._notifier.emit(AttemptStarted(*fields, self._transport.server))
-                if call.message is None:
-                    # Only with a permit: a hundred thousand calls may wait for one, so a waiting call has to be small.
-                    call.message = encode(call.endpoint, call.request, self._credentials)
-                response = await self._transport.send(call.message, attempt.exchange)
-            except BaseException as failure:
-                self._settle_failure(call, attempt, failure, began)
-                if not isinstance(failure, TeakError):
-                    raise
-                attempt.finish(failure)
-            else:
-                attempt.finish(self._settle(call, attempt, response, began))
+            if call.asked_at is not None:
+                fields = call.event_fields
+                self._notifier.emit(PermitAcquired(*fields, began - call.asked_at))
+                self._notifier.emit(AttemptStarted(*fields, self._transport.server))
+            if call.message is None:
+                # Only with a permit: a hundred thousand calls may wait for one, so a waiting call has to be small.
+                call.message = encode(call.endpoint, call.request, self._credentials)
+            response = await self._transport.send(call.message, attempt.exchange)
         except BaseException as failure:
-            attempt.fail(failure)
-            if not isinstance(failure, Exception):
-                raise  # a task that is cancelled says so, also to a loop that ends
+            self._settle_failure(call, attempt, failure, began)
+            if not isinstance(failure, TeakError):
+                raise
+            return failure
+        return self._settle(call, attempt, response, began)
 
     def _settle_failure(self, call: Call, attempt: Attempt[AttemptResult], failure: BaseException, began: float) -> None:
         """Release the permit of an attempt without a response."""

@@ -216,9 +216,10 @@ class Transport:
                 if held:
                     places.give()
         except asyncio.CancelledError:
-            if exchange.error is None:
+            interruption = exchange.find_interruption()
+            if interruption is None:
                 raise
-            failure = exchange.error
+            failure = interruption
         except Exception as error:  # noqa: BLE001 - as above
             failure = exchange.translate_error(error)
         finally:

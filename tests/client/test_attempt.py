@@ -12,29 +12,20 @@ from teak_async._client.attempt import Attempt
 from teak_async._client.exchange import Exchange, ResponseTimer
 
 
-async def perform(attempt: Attempt[Any], work: Callable[[], Coroutine[Any, Any, Any]]) -> None:
-    """Do the work of an attempt as the executor does."""
-    attempt.begun = True
-    try:
-        attempt.finish(await work())
-    except BaseException as failure:
-        attempt.fail(failure)
-        raise
-
-
 class Work:
     """An exchange that waits for what the test gives it, and writes down how it ended."""
 
-    def __init__(self, *, sent: bool) -> None:
+    def __init__(self, *, sent: bool, here: bool = False) -> None:
         loop = asyncio.get_running_loop()
         self.exchange = Exchange(ResponseTimer(60), exact=True)
         self.sent = sent
         self.answer: asyncio.Future[str] = loop.create_future()
         self.ended: object = None
         self.attempt: Attempt[str] = Attempt(self.exchange, Mock())
+        self._run = self.attempt.run_here if here else self.attempt.run
 
     async def run(self) -> str:
-        return await self.attempt.run(perform(self.attempt, self.attempt_work))
+        return await self._run(self.attempt_work)
 
     async def attempt_work(self) -> str:
         try:
@@ -43,7 +34,7 @@ class Work:
                 self.exchange.sent_at = 1.0
             self.ended = await self.answer
         except (asyncio.CancelledError, TeakError) as error:
-            self.ended = self.exchange.error or error
+            self.ended = self.exchange.find_interruption() or error
             raise self.ended from None
         return str(self.ended)
 
@@ -59,9 +50,10 @@ async def start(work: Work) -> asyncio.Task[str]:
     return task
 
 
-async def test_a_caller_gets_what_the_work_returns() -> None:
+@pytest.mark.parametrize("here", [False, True])
+async def test_a_caller_gets_what_the_work_returns(here: bool) -> None:
     """Whatever it waits for, and also when it only lets others go first."""
-    work = Work(sent=True)
+    work = Work(sent=True, here=here)
     caller = await start(work)
     work.answer.set_result("done")
     assert await caller == "done"
@@ -119,20 +111,39 @@ async def test_a_timeout_of_the_callers_is_the_callers() -> None:
     assert isinstance(work.ended, ConnectionLost)
 
 
+@pytest.mark.parametrize("here", [False, True])
 @pytest.mark.parametrize("sent", [False, True])
-async def test_interrupting_throws_into_the_work(sent: bool) -> None:
-    """The error ends the work where it waits, and reaches the caller."""
-    work = Work(sent=sent)
+async def test_interrupting_throws_into_the_work(sent: bool, here: bool) -> None:
+    """The error ends the work where it waits, and reaches the caller, whose task does not count as cancelled."""
+    work = Work(sent=sent, here=here)
     caller = await start(work)
     work.exchange.interrupt(SessionClosed("closed"))
+    work.exchange.interrupt(ConnectionLost("late"))
     with pytest.raises(SessionClosed):
         await caller
     assert isinstance(work.ended, SessionClosed)
+    assert caller.cancelling() == 0
 
 
-async def test_interrupting_what_was_just_answered_is_remembered() -> None:
+@pytest.mark.parametrize("sent", [False, True])
+async def test_a_rows_task_that_is_cancelled_ends_its_work(sent: bool) -> None:
+    """Also where it was interrupted in the same turn: whoever cancels it waits for its end."""
+    for interrupted in (False, True):
+        work = Work(sent=sent, here=True)
+        caller = await start(work)
+        if interrupted:
+            work.exchange.interrupt(SessionClosed("closed"))
+        caller.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await caller
+        assert isinstance(work.ended, asyncio.CancelledError)
+        assert work.attempt.left is sent
+
+
+@pytest.mark.parametrize("here", [False, True])
+async def test_interrupting_what_was_just_answered_is_remembered(here: bool) -> None:
     """It cannot slip through between the response and the moment in which the work takes it."""
-    work = Work(sent=True)
+    work = Work(sent=True, here=here)
     caller = await start(work)
     work.answer.set_result("done")
     work.exchange.interrupt(SessionClosed("closed"))
@@ -182,7 +193,7 @@ async def test_work_that_waits_again_after_being_cancelled_is_waited_for() -> No
 
 async def attempted(work: Callable[[], Coroutine[Any, Any, Any]], *, exact: bool = True) -> Any:
     attempt: Attempt[Any] = Attempt(Exchange(ResponseTimer(60), exact=exact), Mock())
-    return await attempt.run(perform(attempt, work))
+    return await attempt.run(work)
 
 
 async def test_the_timeouts_of_the_work_are_its_own() -> None:

@@ -8,7 +8,7 @@ import ssl
 import struct
 import time
 from collections.abc import Awaitable, Callable, Coroutine
-from inspect import iscoroutinefunction, signature
+from time import monotonic
 from typing import Any
 from unittest.mock import Mock
 
@@ -24,6 +24,7 @@ from teak_async import ConnectFailed, ConnectionLost, Delivery, Limits, RetryPol
 from teak_async._client.connections import Connector, loop_of
 from teak_async._client.exchange import Exchange
 from teak_async._client.keep_alive import KEEP_ALIVE, KeepAlive, read_keep_alive
+from teak_async._client.pool import read_body
 
 STRAY = response(recorded("a stranger"))
 TIMED_OUT = response(b"<h1>408</h1>", "408 Request Time-out", "Connection: close")
@@ -510,8 +511,12 @@ async def test_what_is_used_of_aiohttp_inside_is_there() -> None:
         assert watch.is_usable()
         assert (protocol.should_close, protocol.upgraded) == (False, False)
         assert "should_close" in vars(type(protocol))
-        assert {"read_until_eof", "auto_decompress"} <= set(signature(protocol.set_response_params).parameters)
-        assert iscoroutinefunction(protocol.read)
+        protocol.set_response_params(read_until_eof=True, auto_decompress=False)
+        assert watch.ask(monotonic())
+        connection.transport.write(b'POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 16\r\n\r\n{"user_id": "p"}')
+        head, content = await protocol.read()
+        assert (head.code, head.headers["Content-Type"]) == (201, "application/json")
+        assert await read_body(content)
         connection.release()
         await connector.close()
 
