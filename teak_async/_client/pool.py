@@ -1,6 +1,6 @@
 """The session's own connection pool: a request is written at once with its body, and its response is read whole.
 
-Theory of operation. aiohttp connects, serializes and parses as ever. Its `ClientSession` is left out: a call has no use for its
+Theory of operation. aiohttp connects and parses as ever. Its `ClientSession` is left out: a call has no use for its
 redirects, cookies, timeouts, middlewares and traces, which take half of its processor time. One `aiohttp.ClientRequest` for the
 whole session says where connections go, and has the headers that all requests have in common. An `Exchange` knows its
 connection and the instant before its first byte.
@@ -16,7 +16,6 @@ from typing import Any, TypeAlias
 
 import aiohttp
 from aiohttp import hdrs
-from aiohttp.http import StreamWriter
 from multidict import MultiMapping
 from yarl import URL
 
@@ -61,19 +60,18 @@ class Pool:
                 self._prefix = str(base.with_user(None)).rstrip("/")
                 headers = {**headers, **proxy.headers}
         self._where = aiohttp.ClientRequest(hdrs.METH_GET, base, headers=headers, loop=self._loop, **through)
+        self._headers = "".join(f"{name}: {value}\r\n" for name, value in self._where.headers.items())
 
     async def exchange(self, message: Message, exchange: Exchange) -> Received:
         """Send a request and receive its response."""
         connection, watch = await self._connector.take(self._where, self._timeout)
         try:
-            protocol = connection.protocol
-            if protocol is None:
+            protocol, transport = connection.protocol, connection.transport
+            if protocol is None or transport is None:
                 raise aiohttp.ClientConnectionError  # it was lost just after it was made: the call is unsent
             protocol.set_response_params(read_until_eof=True, auto_decompress=False)
-            writer = StreamWriter(protocol, self._loop)
-            await writer.write_headers(f"{message.method} {self._prefix}{message.target} HTTP/1.1", self._headers(message))
             exchange.prepare_write(watch, self._loop.time())
-            await writer.write(message.body or b"", drain=False)
+            transport.write(self._bytes_of(message))
             exchange.note_refusal()
             head, content = await protocol.read()
             while 100 <= head.code < 200 and not protocol.upgraded:
@@ -89,14 +87,14 @@ class Pool:
             connection.release()
         return head.code, head.headers, body or b""
 
-    def _headers(self, message: Message) -> Any:
-        headers = self._where.headers.copy()
-        if message.body is not None:
-            headers[hdrs.CONTENT_TYPE] = "application/json"
-            headers[hdrs.CONTENT_LENGTH] = str(len(message.body))
-        elif message.method not in aiohttp.ClientRequest.GET_METHODS:
-            headers[hdrs.CONTENT_LENGTH] = "0"
-        return headers
+    def _bytes_of(self, message: Message) -> bytes:
+        body = message.body or b""
+        head = f"{message.method} {self._prefix}{message.target} HTTP/1.1\r\n{self._headers}"
+        if message.method != "GET":
+            head += f"Content-Length: {len(body)}\r\n"
+        if body:
+            head += "Content-Type: application/json\r\n"
+        return f"{head}\r\n".encode() + body
 
     async def close(self) -> None:
         """Close the connections."""

@@ -10,13 +10,10 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine
 from time import monotonic
 from typing import Any
-from unittest.mock import Mock
 
 import aiohttp
 import pytest
 import trustme
-from aiohttp.http import StreamWriter
-from multidict import CIMultiDict
 from scripted import Peer, Server, answering, reach, recorded, response, running
 from yarl import URL
 
@@ -519,14 +516,3 @@ async def test_what_is_used_of_aiohttp_inside_is_there() -> None:
         assert await read_body(content)
         connection.release()
         await connector.close()
-
-
-async def test_a_head_is_not_written_before_its_body() -> None:
-    """Aiohttp keeps the head until the body comes: until then the connection may turn out to be unusable."""
-    written: list[bytes] = []
-    transport = Mock(write=written.append, is_closing=lambda: False)
-    writer = StreamWriter(Mock(transport=transport), asyncio.get_running_loop())
-    await writer.write_headers("POST / HTTP/1.1", CIMultiDict({"Host": "teak.test"}))
-    assert not written
-    await writer.write(b"{}", drain=False)
-    assert written == [b"POST / HTTP/1.1\r\nHost: teak.test\r\n\r\n{}"]
