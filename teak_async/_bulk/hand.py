@@ -106,6 +106,7 @@ class Hand:
         player = self._players.get(name)
         if player is None:
             player = self._players[name] = Player(name)
+        row.player = player
         player.queue.append(row)
         player.rows += 1
         waits = len(player.queue) > 1
@@ -130,8 +131,8 @@ class Hand:
 
     def permit(self, row: RowCall) -> bool:
         """Record that a row has its permit, or is left; return whether it is its player's first of the bucket."""
-        player = self._players[row.call.request.subject]
-        if player.permitted or player.bucket is None:
+        player = row.player
+        if player is None or player.permitted or player.bucket is None:
             return False
         player.permitted = True
         player.bucket.unpermitted -= 1
@@ -139,11 +140,11 @@ class Hand:
 
     def take(self, row: RowCall | InvalidRow) -> None:
         """Take a row out of hand: the reader has its outcome."""
-        if isinstance(row, InvalidRow) or not row.in_hand:
+        player = row.player
+        if isinstance(row, InvalidRow) or player is None:
             self._ended -= 1
             return
         self._bucket_of(row).rows -= 1
-        player = self._players[row.call.request.subject]
         player.rows -= 1
         if not player.rows:
             del self._players[player.name]

@@ -144,7 +144,6 @@ class Players:
 
     def add(self, row: RowCall) -> None:
         """Send a row, after the others of its player."""
-        row.in_hand = True
         if (player := self._hand.add(row)) is not None:
             self._start(player)
 

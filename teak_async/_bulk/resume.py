@@ -94,6 +94,7 @@ def check_whole_input(path: Path | str | None, known: int, rows: int) -> None:
 
 
 Planned: TypeAlias = tuple[RowCall | InvalidRow, Disposition]
+_READ = (Row, FinishedRows)
 
 
 async def plan_rows(
@@ -112,7 +113,7 @@ async def plan_rows(
     index, part, sent = -1, -1, "nothing was sent"
     async with aclosing(iter_rows(source)) as rows:
         async for item in rows:
-            row = item if isinstance(item, Row | FinishedRows) else Row(item)
+            row = item if isinstance(item, _READ) else Row(item)
             context.whole = context.whole and row.selected
             if row is REST_LEFT:
                 last = index  # the journal may have rows behind the selected ones

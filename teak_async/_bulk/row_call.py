@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from attrs import define, field, frozen
 
@@ -18,6 +18,9 @@ from teak_async.errors import ConnectionLost, Delivery, InvalidRequest, TeakErro
 from teak_async.models import Request, Response
 
 from .outcomes import Outcome, Row
+
+if TYPE_CHECKING:
+    from .hand import Player
 
 MIN_INTENTS = 8
 """Rows with an intent and no permit at first."""
@@ -87,7 +90,7 @@ class RowCall:
         context: what it has in common with the others.
 
     Attributes:
-        in_hand: whether it was added to the hand to be sent.
+        player: whose rows this one is sent with; `None` for a row that is not sent.
         user_id: the player; `None` where nobody knows.
 
     Raises:
@@ -100,11 +103,11 @@ class RowCall:
         "_has_slot",
         "_intended",
         "call",
-        "in_hand",
         "index",
         "journal_row",
         "line",
         "part",
+        "player",
         "user_id",
     )
 
@@ -118,7 +121,8 @@ class RowCall:
         if context.journal is not None:
             self.journal_row = JournalRow.of(index, self.call.request, row.source, row.line, part=row.part)
         self._context = context
-        self.in_hand = self._intended = self._has_slot = self._durable = False
+        self.player: Player | None = None
+        self._intended = self._has_slot = self._durable = False
 
     @property
     def attempts(self) -> int:
@@ -175,6 +179,7 @@ class InvalidRow:
     attempts: int = 0
     pauses: int = 0
     first_error: TeakError | None = None
+    player: None = None
 
 
 def outcome_of(row: RowCall | InvalidRow, response: Response | None, error: TeakError | None) -> Outcome:

@@ -47,9 +47,9 @@ PACE_SPAN = 2.0
 """How many times faster or slower than at first a pace may become before its limiter is made anew: a new one lets a burst pass,
 and with one at each change the pace of few permits kept back nothing."""
 
-GRANTS_A_TURN = 2
-"""Bulk grants in one turn of the event loop at most. Without a bound, a very high limit made turns of 0.1 s. One grant a turn
-costs 12 % more processor time than two; more than two save nothing and make turns longer."""
+GRANTS_A_TURN = 4
+"""Bulk grants in one turn of the event loop at most. Without a bound, a very high limit made turns of 0.1 s. One turn in a
+hundred takes a millisecond with four, 0.6 with two, and 2 with eight; two cost 8 % more processor time than four."""
 
 ANNOUNCE_LATER = 0.005
 """Seconds after a step of the allowance at which it is announced: a timer may wake early, before the step."""

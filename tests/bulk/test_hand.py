@@ -182,9 +182,7 @@ LIMITS = Limits(identify=4, subscription=6)
 def made(row: tuple[str, int]) -> RowCall:
     kind, player = row
     request: Request = Identify(str(player), country_code="US") if kind == "identify" else GetSubscription(str(player))
-    call = RowCall(0, Row(request), RunContext(None))
-    call.in_hand = True
-    return call
+    return RowCall(0, Row(request), RunContext(None))
 
 
 @given(st.lists(st.tuples(st.sampled_from(["identify", "status"]), st.integers(0, 9)), max_size=60), st.randoms())
