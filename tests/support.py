@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import closing
 from functools import wraps
+from inspect import signature
 from itertools import cycle, product
 from pathlib import Path
 from typing import Any
@@ -46,7 +47,8 @@ class Answering(aiohttp.ClientResponse):
     """What aioresponses makes, given the argument that newer releases of aiohttp want."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        kwargs.setdefault("stream_writer", Mock(output_size=0))
+        if "stream_writer" in signature(aiohttp.ClientResponse).parameters:
+            kwargs.setdefault("stream_writer", Mock(output_size=0))
         super().__init__(*args, **kwargs)
 
 

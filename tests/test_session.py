@@ -366,6 +366,15 @@ def test_a_wrong_base_url_is_refused(base_url: Any) -> None:
         TeakSession("1", "s", base_url=base_url)
 
 
+@pytest.mark.parametrize("user", ["user:%D0%BFsekret", "%D0%BFsekret", "us%3Aer:sekret"])
+def test_a_user_that_cannot_be_sent_is_refused(user: str) -> None:
+    """In an address, before anything is sent, and without a word of it."""
+    with pytest.raises(ValueError, match="base_url has a user or password that HTTP cannot send") as wrong:
+        TeakSession("1", "s", base_url=f"http://{user}@teak.test")
+    assert "sekret" not in repr(wrong.value)
+    assert wrong.value.__context__ is None
+
+
 @pytest.mark.parametrize("figure", [0, -1, 1.5, "200", True])
 @pytest.mark.parametrize(
     ("name", "make"),

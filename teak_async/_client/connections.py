@@ -7,8 +7,9 @@ for too long. Just before the first byte of a request the system is asked again 
 
 Rules of this module:
 
-- All that depends on what aiohttp does not document is here and in `pool`: `ClientSession._loop`, and `Connection.protocol`
-  with what is called of it. A test names each of them and fails when it goes.
+- All that depends on what aiohttp does not document is here and in `pool`: `ClientSession._loop`, `ClientRequest` without a
+  session, with its `headers` and `connection_key`, `TCPConnector.connect`, and `Connection.protocol` with what is called of it.
+  A test names each of them and fails when it goes.
 - A connection is used again only when the last byte that came on it was its response's, see `ConnectionWatch.record_response`.
 """
 

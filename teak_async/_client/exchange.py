@@ -16,14 +16,14 @@ import aiohttp
 
 from teak_async.errors import TeakError
 
-from .connections import ConnectionWatch, NoFilesLeft, UnusableConnection
+from .connections import ConnectionWatch, UnusableConnection
 from .failures import Route, translate
 
 _NOWHERE = Route()
 
 
 class Exchange:
-    """What is known of one request on the wire. It is also the middleware that keeps aiohttp from repeating it.
+    """What is known of one request on the wire. It is also the middleware that keeps a caller's session from repeating it.
 
     Attributes:
         exact: whether `sent_at` can be known: the connection pool is the session's own.
@@ -138,8 +138,6 @@ class Exchange:
     async def __call__(self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
         try:
             return await handler(request)
-        except (UnusableConnection, NoFilesLeft):
-            raise
         except Exception as error:  # noqa: BLE001 - any error ended the exchange
             failure = self.translate_error(error)
         raise failure

@@ -53,7 +53,8 @@ class Pool:
         through: dict[str, Any] = {}
         if proxy is not None:
             # aiohttp adds the host to these as it first connects, and would take the next connection for another way.
-            through = {"proxy": proxy.url, "proxy_headers": {hdrs.HOST: base.host_port_subcomponent or "", **proxy.headers}}
+            host = {hdrs.HOST: base.host_port_subcomponent or ""}
+            through = {"proxy": proxy.url, "proxy_headers": {**host, **headers, **proxy.headers}}
             if base.scheme == "http":
                 # Without a tunnel the request itself goes to the proxy, which wants the whole address; a tunnel's server
                 # must not see what is for the proxy.
@@ -74,8 +75,8 @@ class Pool:
             transport.write(self._bytes_of(message))
             exchange.note_refusal()
             head, content = await protocol.read()
-            while 100 <= head.code < 200 and not protocol.upgraded:
-                head, content = await protocol.read()  # that one announced a response
+            while 100 <= head.code < 200 and head.code != 101:
+                head, content = await protocol.read()  # the one before announced it
             body = await read_body(content)
             exchange.record_response(head.headers, body or b"")
         except BaseException:

@@ -228,7 +228,7 @@ class Transport:
         raise failure.with_traceback(None)
 
     async def _exchange(self, message: Message, exchange: Exchange) -> RawResponse:
-        # In a frame of its own, because aiohttp's response shows the URL, and the frame of `send` is seen in tracebacks.
+        # In a frame of its own, because what was received is not redacted, and the frame of `send` is seen in tracebacks.
         assert self._pool is not None
         status, headers, body = await self._pool.exchange(message, exchange)
         redacted = RedactedHeaders(headers, self._redact)
@@ -253,4 +253,8 @@ def _checked(base_url: str) -> str:
         url = URL()
     if url.scheme not in ("http", "https") or not url.host or url.query_string or url.fragment:
         raise ValueError(f"base_url must be like https://api.gocarrot.com, not {base_url!r}")
+    user, password = url.user or "", url.password or ""
+    if ":" in user or not all(ord(character) < 256 for character in user + password):
+        # The message quotes neither.
+        raise ValueError("base_url has a user or password that HTTP cannot send: no colon in the user, and Latin-1 in both")
     return str(url).rstrip("/")

@@ -156,6 +156,7 @@ async def test_calls_go_through_the_proxy(monkeypatch: pytest.MonkeyPatch, tls: 
     if secure:
         assert not any(b"roxy" in head for head in heads)
         assert b"secret" not in proxy.heads[0]
+        assert b"\r\nUser-Agent: teak_async/" in proxy.heads[0]  # by which proxies know what they let through
 
 
 async def test_a_tunnel_through_a_proxy_over_tls(monkeypatch: pytest.MonkeyPatch, tls: Tls) -> None:

@@ -111,6 +111,38 @@ async def test_a_connection_closed_at_any_byte_leaves_the_fate_unknown(count: in
     assert (lost.value.delivery, server.requests) == (Delivery.UNKNOWN, 1)
 
 
+UPGRADE = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n"
+
+
+@pytest.mark.parametrize("given", [False, True], ids=["own pool", "http="])
+@pytest.mark.parametrize(
+    ("before", "status"),
+    [
+        (b"HTTP/1.1 100 Continue\r\n\r\n", 201),
+        (b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\nHTTP/1.1 102 Processing\r\n\r\n", 201),
+        (UPGRADE, 101),
+        (b"HTTP/1.1 101 Switching Protocols\r\n\r\n", 101),
+        (b"HTTP/1.1 101 Switching Protocols\r\nContent-Length: 0\r\n\r\n", 101),
+        (b"HTTP/1.1 100 Continue\r\n\r\n" + UPGRADE, 101),
+    ],
+)
+async def test_a_response_that_announces_another(before: bytes, status: int, *, given: bool) -> None:
+    """What is interim is passed over; a switch to another protocol is none, and no response follows it."""
+    answer = saying(before + (ANSWER if status == 201 else b""), then_close=False)
+    async with (
+        serving(answer) as server,
+        aiohttp.ClientSession() as http,
+        session(server.url, http=http if given else None) as teak,
+    ):
+        if status == 201:
+            assert (await teak.identify("example_user", country_code="US")).session_id
+        else:
+            with pytest.raises(UnexpectedResponse) as switched:
+                await teak.identify("example_user", country_code="US")
+            assert (switched.value.status, switched.value.delivery) == (101, Delivery.UNKNOWN)
+    assert server.requests == 1
+
+
 async def test_one_permit_is_one_request_on_the_wire() -> None:
     """A GET on a kept connection that dies is sent again by us, with a permit of its own, and not by aiohttp."""
 
