@@ -20,9 +20,10 @@ from .row_call import InvalidRow, RowCall
 
 MOST_PLAYERS = 500
 """Players of one bucket in hand at most, whatever the limit: systems allow a process about a thousand connections."""
-MOST_UNPERMITTED = 250
-"""Players of one bucket in hand at most who wait for their first permit; at most limits half a second's worth. With 500, at a
-very high limit, Python's collector of garbage went through them all time and again, for 5 ms each."""
+MOST_UNPERMITTED = 100
+"""Players of one bucket in hand at most who wait for their first permit; at most limits half a second's worth. With 250, at a
+very high limit, a row with a journal took 15 % more processor time: Python's collector of garbage goes through all of them time
+and again. With 40 it took as much as with 100."""
 MOST_ROWS = 5_000
 """Rows of one bucket in hand at most."""
 
