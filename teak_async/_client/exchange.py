@@ -124,14 +124,19 @@ class Exchange:
 
     def find_interruption(self) -> TeakError | None:
         """Return the error that interrupted it, when its task was cancelled; `None` if it was cancelled by others, too."""
-        cancels = 0
-        for _ in range(self._cancels):
-            assert self.task is not None
-            cancels = self.task.uncancel()
-        return None if cancels else self.error
+        return None if self._uncancel() else self.error
+
+    def _uncancel(self) -> int:
+        """Take back the cancels of its interruptions, since a player's task goes on; return how many others there are."""
+        others = 0
+        while self._cancels and self.task is not None:
+            self._cancels -= 1
+            others = self.task.uncancel()
+        return others
 
     def end(self) -> None:
         """Record that it is over."""
+        self._uncancel()
         self._timer.forget(self)
         self.task = None
 

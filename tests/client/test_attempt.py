@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 from unittest.mock import Mock
 
@@ -41,6 +41,10 @@ class Work:
 
 async def awaiting(work: Work) -> str:
     return await work.run()
+
+
+async def awaited(ending: Awaitable[str]) -> str:
+    return await ending
 
 
 async def start(work: Work) -> asyncio.Task[str]:
@@ -122,6 +126,27 @@ async def test_interrupting_throws_into_the_work(sent: bool, here: bool) -> None
     with pytest.raises(SessionClosed):
         await caller
     assert isinstance(work.ended, SessionClosed)
+    assert caller.cancelling() == 0
+
+
+async def test_an_interruption_that_ends_as_another_error_leaves_nothing_behind() -> None:
+    """The task of a player goes on to the next row, and must not count as cancelled there."""
+    exchange = Exchange(ResponseTimer(60), exact=True)
+    attempt: Attempt[str] = Attempt(exchange, Mock())
+
+    async def stubborn() -> str:
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            return "another error"
+        finally:
+            exchange.end()
+        return ""
+
+    caller = asyncio.create_task(awaited(attempt.run_here(stubborn)))
+    await asyncio.sleep(0)
+    exchange.interrupt(SessionClosed("closed"))
+    assert await caller == "another error"
     assert caller.cancelling() == 0
 
 
