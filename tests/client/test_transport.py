@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import socket
 import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -24,6 +26,8 @@ from teak_async import (
     Timeout,
     UnexpectedResponse,
 )
+from teak_async._client.connections import ConnectionWatch
+from teak_async._client.exchange import Exchange
 from teak_async._client.pool import MAX_BODY
 from teak_async._client.transport import RedactedHeaders
 
@@ -141,6 +145,55 @@ async def test_a_response_that_announces_another(before: bytes, status: int, *, 
                 await teak.identify("example_user", country_code="US")
             assert (switched.value.status, switched.value.delivery) == (101, Delivery.UNKNOWN)
     assert server.requests == 1
+
+
+async def test_what_each_method_says_of_its_body() -> None:
+    """A read has none and says nothing of it; a DELETE without one says so, since some servers wait for one."""
+    heads: list[dict[bytes, bytes]] = []
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        method, *lines = head.strip().split(b"\r\n")
+        heads.append({b"method": method.split()[0], **dict(line.split(b": ", 1) for line in lines)})
+        writer.write(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+        writer.close()
+
+    listening = await asyncio.start_server(answer, "127.0.0.1", 0)
+    async with listening, session(f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}") as teak:
+        for call in (teak.email.remove_address, teak.desktop_push.status):
+            with pytest.raises(TeakError):
+                await call("p1")
+        with pytest.raises(TeakError):
+            await teak.identify("p1", country_code="US")
+    delete, read, post = heads[0], next(head for head in heads if head[b"method"] == b"GET"), heads[-1]
+    assert (delete[b"method"], delete[b"Content-Length"], b"Content-Type" in delete) == (b"DELETE", b"0", False)
+    assert {b"Content-Length", b"Content-Type"}.isdisjoint(read)
+    assert (post[b"method"], post[b"Content-Type"]) == (b"POST", b"application/json")
+    assert int(post[b"Content-Length"]) > 0
+
+
+def test_a_write_that_the_system_refuses_is_not_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of it no byte went out, so even an identify is sent again. On asyncio's own loop, since uvloop writes later."""
+    prepare_write = Exchange.prepare_write
+
+    def refuse_first(exchange: Exchange, connection: ConnectionWatch, now: float) -> None:
+        prepare_write(exchange, connection, now)
+        if connection.requests == 1 and not refused:
+            refused.append(exchange)
+            plain = connection._transport.get_extra_info("socket")
+            with socket.socket(fileno=os.dup(plain.fileno())) as own:
+                own.shutdown(socket.SHUT_WR)
+
+    async def main() -> None:
+        async with serving(saying(ANSWER, then_close=False)) as server, session(server.url) as teak:
+            assert (await teak.identify("example_user", country_code="US")).session_id
+        assert server.requests == 1
+
+    refused: list[Exchange] = []
+    monkeypatch.setattr(Exchange, "prepare_write", refuse_first)
+    with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
+        runner.run(main())
+    assert [exchange.unsent for exchange in refused] == [True]
 
 
 async def test_one_permit_is_one_request_on_the_wire() -> None:
