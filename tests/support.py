@@ -25,9 +25,10 @@ from teak_async import Identify, Limits, Request, RetryPolicy, TeakSession, Time
 from teak_async._client.executor import CallExecutor
 from teak_async._journal.history import iter_in_states
 from teak_async._journal.journal import Journal
-from teak_async._journal.row import JournalRow
+from teak_async._journal.row import JournalRow, RowState
 from teak_async._limits.bucket import Bucket
 from teak_async._limits.session_limits import SessionLimits
+from teak_async.errors import JournalError
 from teak_async.sandbox import GAME_ID, Sandbox
 
 ROOT = Path(__file__).parents[1]
@@ -172,5 +173,19 @@ async def intend_all(path: Path, requests: Iterator[Request]) -> None:
     """Leave a journal as a run leaves it that was killed with these on the wire."""
     journal = await Journal.open(path, {"game_id": GAME_ID})
     rows = (JournalRow.of(index, request, None) for index, request in enumerate(requests))
-    await asyncio.gather(*(journal.write_intent(row) for row in rows))
+    await asyncio.gather(*(write_durably(journal, row, RowState.of("intent")) for row in rows))
     await journal.close()
+
+
+def write_durably(journal: Journal, row: JournalRow, state: RowState) -> asyncio.Future[None]:
+    """Write how far a row came; the future is done when that is durable."""
+    durable: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def report(failure: JournalError | None) -> None:
+        if failure is None:
+            durable.set_result(None)
+        else:
+            durable.set_exception(failure)
+
+    journal.write(row, state, report)
+    return durable

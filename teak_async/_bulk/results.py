@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
+from functools import partial
 
-from teak_async.errors import Delivery, TeakError
+from teak_async.errors import Delivery, JournalError, TeakError
 from teak_async.models import Response
 
 from .outcomes import Outcome, Tally
@@ -50,13 +51,12 @@ class Results:
             row.retract_intent()  # no result: a resumed run with a later deadline sends it
             self.deliver(row, outcome)
         else:
+            journal.write(row.journal_row, result_of(row, outcome), partial(self._deliver_written, row, outcome))
 
-            def deliver(written: asyncio.Future[None]) -> None:
-                if (failure := written.exception()) is not None:
-                    self.fail(failure)
-                self.deliver(row, outcome)
-
-            journal.record_result(result_of(row, row.journal_row, outcome)).add_done_callback(deliver)
+    def _deliver_written(self, row: RowCall | InvalidRow, outcome: Outcome, failure: JournalError | None) -> None:
+        if failure is not None:
+            self.fail(failure)
+        self.deliver(row, outcome)
 
     def deliver(self, row: RowCall | InvalidRow, outcome: Outcome) -> None:
         """Count an outcome, and deliver it to the reader."""

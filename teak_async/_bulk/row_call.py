@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
+from collections.abc import Callable
 from typing import TYPE_CHECKING, cast
 
 from attrs import define, field, frozen
@@ -12,9 +14,9 @@ from teak_async._client.call import Call
 from teak_async._client.deadline import DueTime
 from teak_async._journal.database import GROUP
 from teak_async._journal.journal import Journal
-from teak_async._journal.row import JournalRow
+from teak_async._journal.row import JournalRow, RowState
 from teak_async._limits.bucket import Lane
-from teak_async.errors import ConnectionLost, Delivery, InvalidRequest, TeakError
+from teak_async.errors import ConnectionLost, Delivery, InvalidRequest, JournalError, TeakError
 from teak_async.models import Request, Response
 
 from .outcomes import Outcome, Row
@@ -29,9 +31,10 @@ MAX_INTENTS = GROUP // 2
 
 
 class IntentSlots:
-    """Slots for rows with a written intent and no permit: after a kill these are in doubt, so they are few.
+    """Slots for rows with a written intent and no permit: after a kill these are in doubt, so they are few. Pure.
 
-    A slot is added each time that rows have to wait for their intents: on a slow disk, at a high limit, or behind a slow input.
+    Rows get them in turn. A slot is added each time that rows have to wait for their intents: on a slow disk, at a high limit,
+    or behind a slow input.
 
     Args:
         least: slots at first.
@@ -39,27 +42,35 @@ class IntentSlots:
     """
 
     def __init__(self, least: int = MIN_INTENTS, most: int = MAX_INTENTS) -> None:
-        self._size = least
+        self._size = self._free = least
         self._most = most
-        self._free = asyncio.Semaphore(least)
+        self._waiting: deque[Callable[[], bool]] = deque()
         self._durable = 0
 
-    async def acquire(self) -> None:
-        """Wait for a slot. Exactly one `release` has to follow."""
-        await self._free.acquire()
+    def use(self, begin: Callable[[], bool]) -> None:
+        """Call `begin` when it is its turn for a slot; where it says that it took it, exactly one `release` has to follow."""
+        self._waiting.append(begin)
+        self._fill()
 
     def mark_durable(self) -> None:
         """Count a row with a durable intent that waits for its permit."""
         self._durable += 1
 
-    def release(self, *, durable: bool) -> None:
-        """Release a slot: the row has its permit, or is left."""
-        self._free.release()
+    def release(self, *, durable: bool) -> bool:
+        """Release a slot: the row has its permit, or is left. Return whether the next permit has to wait for an intent."""
+        self._free += 1
         self._durable -= durable
-        if durable and not self._durable and self._size < self._most:
+        waits = durable and not self._durable
+        if waits and self._size < self._most:
             # One by one, since it never shrinks: doubling at each delay of the disk left twice as many rows in doubt.
             self._size += 1
-            self._free.release()
+            self._free += 1
+        self._fill()
+        return waits
+
+    def _fill(self) -> None:
+        while self._free and self._waiting:
+            self._free -= self._waiting.popleft()()
 
 
 @define
@@ -102,6 +113,7 @@ class RowCall:
         "_durable",
         "_has_slot",
         "_intended",
+        "_intent",
         "call",
         "index",
         "journal_row",
@@ -122,6 +134,7 @@ class RowCall:
             self.journal_row = JournalRow.of(index, self.call.request, row.source, row.line, part=row.part)
         self._context = context
         self.player: Player | None = None
+        self._intent: asyncio.Future[None] | None = None
         self._intended = self._has_slot = self._durable = False
 
     @property
@@ -139,22 +152,40 @@ class RowCall:
         """How the first attempt that failed ended."""
         return self.call.first_error
 
-    async def write_intent(self) -> None:
-        """Make it durable that the row is about to be sent, unless it is already."""
-        journal = self._context.journal
-        if journal is None or self.journal_row is None or self._intended:
-            return
-        await self._context.slots.acquire()
+    def write_intent(self) -> asyncio.Future[None] | None:
+        """Have it written that the row is about to be sent; return a future of that, or `None` where it need not be."""
+        if self.journal_row is None or self._intended:
+            return None
+        self._intent = asyncio.get_running_loop().create_future()
+        self._context.slots.use(self._begin_intent)
+        return self._intent
+
+    def _begin_intent(self) -> bool:
+        journal, row, intent = self._context.journal, self.journal_row, self._intent
+        if journal is None or row is None or intent is None or intent.done():
+            return False  # it was left while it waited for the slot
         self._intended = self._has_slot = True
-        await journal.write_intent(self.journal_row)
-        self._context.slots.mark_durable()
-        self._durable = True
+        journal.write(row, RowState.of("intent"), self._end_intent)
+        return True
+
+    def _end_intent(self, failure: JournalError | None) -> None:
+        if self._has_slot:
+            self._context.slots.mark_durable()
+            self._durable = True
+        if self._intent is None or self._intent.done():
+            return
+        if failure is None:
+            self._intent.set_result(None)
+        else:
+            self._intent.set_exception(failure)
 
     def release_slot(self) -> None:
         """Make room for other rows: this one has its permit, or is left."""
         if self._has_slot:
-            self._context.slots.release(durable=self._durable)
+            waits = self._context.slots.release(durable=self._durable)
             self._has_slot = self._durable = False
+            if waits and self._context.journal is not None:
+                self._context.journal.hurry()
 
     def retract_intent(self) -> None:
         """Write that the row was certainly not done, and may be sent by another attempt or a later run."""
@@ -163,7 +194,7 @@ class RowCall:
         # An intent of an earlier run stays: that one may have sent it.
         if self._context.journal is not None and self.journal_row is not None and self._intended and not self.call.resent:
             self._intended = False
-            self._context.journal.retract_intent(self.journal_row, self.call.error)
+            self._context.journal.write(self.journal_row, RowState.of("not_sent", error=self.call.error))
 
 
 @frozen
@@ -190,9 +221,9 @@ def outcome_of(row: RowCall | InvalidRow, response: Response | None, error: Teak
     return Outcome(*place, user_id=row.user_id, resent=resent, part=row.part)
 
 
-def result_of(row: RowCall | InvalidRow, journal_row: JournalRow, outcome: Outcome) -> JournalRow:
-    """Return the row for the journal of an outcome."""
-    return journal_row.with_state(
+def result_of(row: RowCall | InvalidRow, outcome: Outcome) -> RowState:
+    """Return the state for the journal of a row that has its outcome."""
+    return RowState.of(
         outcome.state,
         attempts=row.attempts,
         pauses=row.pauses,

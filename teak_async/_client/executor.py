@@ -147,22 +147,22 @@ class CallExecutor:
     async def make_attempt(
         self,
         call: Call,
-        before: Callable[[], Awaitable[None]] | None = None,
+        before: Callable[[], Awaitable[None] | None] | None = None,
         on_permit: Callable[[], bool] | None = None,
     ) -> AttemptResult | None:
         """Make one attempt, and return how it ended; the session's close and the deadline are results, too.
 
         Args:
             call: the call.
-            before: awaited before the attempt asks for its permit.
+            before: called before the attempt asks for its permit, which waits for what it returns.
             on_permit: called when it has its permit; says whether to go on. If not, nothing is sent, and the result is `None`.
         """
         call.asked_at = asyncio.get_running_loop().time() if self._notifier.is_enabled() else None
         try:
             handle = self.bucket_of(call.endpoint.bucket)
             if call.deadline is None:
-                if before is not None:
-                    await before()
+                if before is not None and (ready := before()) is not None:
+                    await ready
                 call.ticket = await handle.acquire(call.lane, call.ticket)
             else:
                 await self._acquire_in_time(call, handle, call.deadline, before)
@@ -199,14 +199,14 @@ class CallExecutor:
                 timer.cancel()
 
     async def _acquire_in_time(
-        self, call: Call, handle: BucketHandle, deadline: DueTime, before: Callable[[], Awaitable[None]] | None
+        self, call: Call, handle: BucketHandle, deadline: DueTime, before: Callable[[], Awaitable[None] | None] | None
     ) -> None:
         left = deadline.seconds_left(asyncio.get_running_loop().time())
         if left <= 0:
             raise TimeoutError
         async with asyncio.timeout(left):
-            if before is not None:
-                await before()
+            if before is not None and (ready := before()) is not None:
+                await ready
             call.ticket = await handle.acquire(call.lane, call.ticket)
         if deadline.seconds_left(asyncio.get_running_loop().time()) <= 0:
             # The machine was suspended meanwhile, and the loop's timer with it.

@@ -15,15 +15,14 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from functools import cache
-from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
-from attrs import fields, frozen
+from attrs import frozen
 
 from teak_async.errors import JournalError
 
-from .row import JournalRow, Note, text_of
+from .row import JournalRow, Note, RowState, Write, text_of
 
 APPLICATION = 0x7465616B
 """The `application_id` of a journal: "teak"."""
@@ -68,9 +67,9 @@ OWN_NAMES = ("begun", "holder", "log", "member", "runs", "whole")
 """The journal's own names in the table `run`. The holder is the member of a shared limit that makes the run; one that is there
 when the run is over was killed, or lost its journal. Of each run, `runs` has when it wrote its first row. It is `whole` when
 the last one read its input to the end, and every row of that is here."""
-_FIELDS = [column.name for column in fields(JournalRow)]
-_COLUMNS = ", ".join("row" if name == "index" else name for name in _FIELDS)
-_ROW = f"({', '.join('?' * len(_FIELDS))})"
+_COLUMNS = JournalRow._fields + RowState._fields
+_OPTIONAL = ("call", "channel", "category", "user_id", "source", "delivery", "first_error", "error", "response")
+_ROW = f"({', '.join('nullif(?, 0)' if name in _OPTIONAL else '?' for name in _COLUMNS)})"
 _UPSERT = """ON CONFLICT (row, part) DO UPDATE SET state = excluded.state, attempts = attempts + excluded.attempts,
     pauses = pauses + excluded.pauses, delivery = excluded.delivery, first_error = coalesce(first_error, excluded.first_error),
     error = excluded.error, response = excluded.response, at = excluded.at"""
@@ -85,19 +84,21 @@ _REMEDIES = {
 }
 """What to do about SQLite's errors."""
 
-_values_of = attrgetter(*_FIELDS)
-
 
 @cache
 def _insert(rows: int) -> str:
-    return f"INSERT INTO rows ({_COLUMNS}) VALUES {', '.join([_ROW] * rows)} {_UPSERT}"  # noqa: S608 - constants only
+    return f"INSERT INTO rows ({', '.join(_COLUMNS)}) VALUES {', '.join([_ROW] * rows)} {_UPSERT}"  # noqa: S608 - constants only
 
 
-def write(connection: sqlite3.Connection, rows: list[JournalRow]) -> None:
+def write(connection: sqlite3.Connection, rows: list[Write]) -> None:
     """Write at most a `GROUP` of rows; durable on return."""
     if rows:
+        values: list[Any] = []
+        for row, state, _ in rows:
+            values += row
+            values += state
         # SQLite lets go of the interpreter after each statement: with one statement a row, a journal cost twice as much.
-        connection.execute(_insert(len(rows)), [value for row in rows for value in _values_of(row)])
+        connection.execute(_insert(len(rows)), [0 if value is None else value for value in values])
 
 
 def checkpoint(connection: sqlite3.Connection, check_log: Callable[[], None] = lambda: None) -> bool:

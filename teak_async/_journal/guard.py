@@ -21,7 +21,7 @@ from typing import NamedTuple
 from teak_async.errors import JournalError
 
 from .database import checkpoint
-from .row import JournalRow
+from .row import Write
 
 HEADER = 32
 """Bytes of the log's header: a magic number, and salts by which SQLite knows the log's own frames."""
@@ -67,8 +67,8 @@ class FileGuard:
         self._path = path
         self._file = file
         # By the name that a repeated run takes, so through its links. The current directory may be gone.
-        self._place = path if path.is_absolute() else Path.cwd() / path
-        self._log, self._index, self._lock = (Path(f"{file}-{end}") for end in ("wal", "shm", "lock"))
+        self._place = os.fspath(path if path.is_absolute() else Path.cwd() / path)
+        self._log, self._index, self._lock = (f"{file}-{end}" for end in ("wal", "shm", "lock"))
         self._damaged = False
         self._checkpoint_at = time.time()
         self._only_in_log = 0
@@ -80,7 +80,7 @@ class FileGuard:
             self._written = None if index is None else Proof(index, at)
             self._in_file = self._written if self._file_has(self._written) else None
             # No file but the log may be opened beside SQLite: closing it would end the locks that SQLite has on it.
-            self._log_file = stack.enter_context(self._log.open("rb", buffering=0))
+            self._log_file = stack.enter_context(Path(self._log).open("rb", buffering=0))
             self._header = self._read_header()
             self._entries = {part: _entry_of(part) for part in (self._place, self._log, self._index, self._lock)}
             stack.pop_all()  # they stay open
@@ -114,16 +114,17 @@ class FileGuard:
         if getattr(error, "sqlite_errorname", "").startswith(DAMAGE):
             raise self._record_damage(None)
 
-    def check_written(self, rows: list[JournalRow]) -> None:
+    def check_written(self, rows: list[Write]) -> None:
         """Check that a group is in the journal's own log.
 
         Raises:
             JournalError: when it is not.
         """
-        self._written = Proof(rows[-1].index, rows[-1].at)
+        last = rows[-1]
+        self._written = Proof(last.row.row, last.state.at)
         if (proof := self._in_file) is not None:
             # A clock that was set back: what another program brings into the file may then be older than what is there.
-            at = min((row.at for row in rows if row.index == proof.row), default=proof.at)
+            at = min((write.state.at for write in rows if write.row.row == proof.row), default=proof.at)
             self._in_file = Proof(proof.row, min(at, proof.at))
         self._only_in_log += len(rows)
         self._check_file()
@@ -171,12 +172,12 @@ class FileGuard:
         self._keeper.close()  # may only read, so it leaves the log as it is
         # The next run refuses an empty file beside a log anyway. Any other file is marked as lacking its log.
         with suppress(OSError, sqlite3.Error):
-            if self._place.stat().st_size:
-                self._log.replace(f"{self._log}.damaged")
+            if Path(self._place).stat().st_size:
+                Path(self._log).replace(f"{self._log}.damaged")
                 with closing(sqlite3.connect(self._file, isolation_level=None)) as connection:
                     connection.execute("UPDATE run SET value = 'missing' WHERE name = 'log'")
 
-    def _stat(self, part: Path) -> Entry:
+    def _stat(self, part: str) -> Entry:
         before = self._entries[part]
         try:
             entry = _entry_of(part)
@@ -258,10 +259,10 @@ class FileGuard:
         except OSError:
             return False  # a file system that cannot tell
 
-    def _describe_missing(self, part: Path) -> JournalError:
+    def _describe_missing(self, part: str) -> JournalError:
         if part != self._place and not self._in_place():
             part = self._place  # its folder was moved, between two looks: what is beside it went with it
-        went = f"{part.name}, was removed, moved or replaced while the run went on"
+        went = f"{Path(part).name}, was removed, moved or replaced while the run went on"
         if part == self._place:
             remedy = "put it back before you repeat the run, else all of it is sent again"
             return JournalError(f"{self._path}: the journal was removed, moved or replaced while the run went on; {remedy}")
@@ -287,17 +288,18 @@ class FileGuard:
         except OSError:
             return False
 
-    def _record_damage(self, part: Path | None) -> JournalError:
+    def _record_damage(self, part: str | None) -> JournalError:
         """Remember that the journal, its log or, where that is not known, one of them is damaged; return what to say of it."""
         self._damaged = True
         wrote = "was overwritten or cut short while the run went on"
-        log = f"{self._log.name}.damaged"
+        name = Path(self._log).name
+        log = f"{name}.damaged"
         if part == self._log:
             safe = (
                 f"what was written before {self._when()} is in the journal, {self._only_in_log:,} rows since then may be lost"
             )
             remedy = f"put a whole log in place of {log}, or repeat the run and follow its message"
-            return JournalError(f"{self._path}: its log, {self._log.name}, {wrote}; {safe}; {remedy}")
+            return JournalError(f"{self._path}: its log, {name}, {wrote}; {safe}; {remedy}")
         remedy = "put a copy of the journal back before you repeat the run, else what it lacks is sent again"
         if part is None:
             return JournalError(f"{self._path}: the journal or its log (now {log}) {wrote}; {remedy}")
@@ -308,6 +310,6 @@ class FileGuard:
         return time.strftime("%H:%M:%S", time.localtime(self._checkpoint_at))
 
 
-def _entry_of(part: Path) -> Entry:
-    found = part.stat()
+def _entry_of(part: str) -> Entry:
+    found = os.stat(part)  # noqa: PTH116 - a path by name, since eight of its objects a group cost as much as a row
     return Entry(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)

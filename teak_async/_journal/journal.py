@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -31,11 +31,12 @@ from typing import Any
 from attrs import evolve
 
 from teak_async._leaving import Decisions, wait_for_end
+from teak_async.errors import JournalError
 
 from .database import describe_run, mark_whole
 from .earlier_run import CHUNK, read_known, read_resume_point
-from .row import JournalRow, KnownRow, Place
-from .writer import Write, Writer
+from .row import JournalRow, KnownRow, Place, RowState, Write
+from .writer import Writer
 
 
 class Journal:
@@ -95,22 +96,19 @@ class Journal:
         known = self._known.pop((index, part), None)
         return evolve(known, overtaken=True) if known is not None and (index, part) in self._overtaken else known
 
-    async def write_intent(self, row: JournalRow) -> None:
-        """Write that a row is about to be sent; durable on return."""
-        await self._writer.write(row.with_state("intent"))
-
-    def retract_intent(self, row: JournalRow, error: Exception | None = None) -> None:
-        """Write that a row with an intent was certainly not done, and may be sent again.
+    def write(self, row: JournalRow, state: RowState, done: Callable[[JournalError | None], None] | None = None) -> None:
+        """Write how far a row came.
 
         Args:
             row: the row.
-            error: why not; `None` if the run only abandoned it.
+            state: the state that it has from now on.
+            done: called when that is durable, or with the error that prevented it.
         """
-        self._writer.put(Write(row.with_state("not_sent", error=error)))
+        self._writer.write(Write(row, state, done))
 
-    def record_result(self, result: JournalRow) -> asyncio.Future[None]:
-        """Write how a row ended; the future is done when that is durable."""
-        return self._writer.write(result)
+    def hurry(self) -> None:
+        """Have what was written so far made durable without waiting for more: rows wait for that."""
+        self._writer.hand_over()
 
     def mark_whole(self, *, whole: bool) -> None:
         """Write whether the journal has each row of the input; only reports need it, so nobody waits for that."""

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from hashlib import blake2b
 from numbers import Number
 from pathlib import PurePath
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 from uuid import UUID
 
-from attrs import define, field
+from attrs import define
 
 from teak_async._api.endpoints import endpoint_of
 from teak_async._api.structure import as_json
+from teak_async.errors import JournalError
 from teak_async.models import Request
 
 Text = str | bytes | None
@@ -43,32 +45,18 @@ class KnownRow:
     """Whether it is a set that may have been done, and a later call that it would undo certainly was."""
 
 
-@define
-class JournalRow:
-    """A row of the table `rows`, column by column.
+class JournalRow(NamedTuple):
+    """What the table `rows` has of a row whatever becomes of it, column by column: where it stood, and what it asks."""
 
-    Written over an earlier row of its key, it keeps that row's request and first error, adds its attempts and pauses, and
-    replaces the rest.
-    No code changes one. It is not frozen, since a run makes three for each row, and a frozen one takes four times as long.
-    """
-
-    index: int
+    row: int
     part: int
     call: str | None
     channel: str | None
     category: str | None
     user_id: str | None
     digest: str
-    source: Text = field(repr=False)
-    state: str = "not_sent"
-    attempts: int = 0
-    pauses: int = 0
-    delivery: str | None = None
-    first_error: str | None = None
-    error: str | None = None
-    response: str | None = field(default=None, repr=False)
-    at: float = 0.0
-    line: int = 0
+    source: Text
+    line: int
 
     @classmethod
     def of(
@@ -82,16 +70,33 @@ class JournalRow:
         if source is not None and type(source) is not str:
             source = text_of(source, f"the source of row {index}")
         if request is None:
-            return cls(index, part, None, None, None, user_id, _digest("?", source or ""), _storable(source), line=line)
+            return cls(index, part, None, None, None, user_id, _digest("?", source or ""), _storable(source), line)
         name = endpoint_of(request).name
         asked = as_json(request)
         channel, category = getattr(request, "channel", None), getattr(request, "category", None)
         kept = _storable(asked if source is None else source)
         what = name, None if channel is None else str(channel), category, request.subject
-        return cls(index, part, *what, _digest(name, asked), kept, line=line)
+        return cls(index, part, *what, _digest(name, asked), kept, line)
 
-    def with_state(
-        self,
+
+class RowState(NamedTuple):
+    """What the table `rows` has of how far a row came, column by column.
+
+    Written over an earlier one, it keeps that one's first error, adds its attempts and pauses, and replaces the rest.
+    """
+
+    state: str
+    attempts: int
+    pauses: int
+    delivery: str | None
+    first_error: str | None
+    error: str | None
+    response: str | None
+    at: float
+
+    @classmethod
+    def of(
+        cls,
         state: str,
         *,
         attempts: int = 0,
@@ -100,12 +105,18 @@ class JournalRow:
         first_error: Exception | None = None,
         error: Exception | None = None,
         response: str | None = None,
-    ) -> JournalRow:
-        """Return a copy of the row in a state that it has from now on."""
-        what = (self.call, self.channel, self.category, self.user_id)
-        asked = (self.index, self.part, *what, self.digest, self.source)
-        first, last = _describe(first_error), _describe(error)
-        return JournalRow(*asked, state, attempts, pauses, delivery, first or last, last, response, time.time(), self.line)
+    ) -> RowState:
+        """Make the state that a row has from now on."""
+        last = _describe(error)
+        return cls(state, attempts, pauses, delivery, _describe(first_error) or last, last, response, time.time())
+
+
+class Write(NamedTuple):
+    """A state of a row to write; `done` is called when it is durable, or with the error that prevented it."""
+
+    row: JournalRow
+    state: RowState
+    done: Callable[[JournalError | None], None] | None = None
 
 
 def digest_of(request: Request) -> str:
@@ -138,7 +149,7 @@ def _digest(name: str, asked: str) -> str:
 
 
 def _storable(source: str | None) -> Text:
-    if source is None or _escape(source) == source:
+    if source is None or source.isascii() or _escape(source) == source:
         return source
     with suppress(UnicodeEncodeError):  # other lone surrogates come from no file
         return source.encode(errors="surrogateescape")

@@ -6,7 +6,7 @@ for a group. The thread writes the group, runs its queries, and has the loop res
 Rules of this module:
 
 - One thread owns the connection that writes.
-- A future is resolved when its row is durable, or with the error that prevented it.
+- Who waits for a row hears when it is durable, or of the error that prevented it.
 - After the first failure, which may be the guard's, the thread writes nothing more.
 """
 
@@ -17,9 +17,8 @@ import os
 import queue
 import sqlite3
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import closing, suppress
-from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +29,13 @@ from teak_async.errors import JournalError
 
 from .database import GROUP, acquire_lock, check_place, forget_holder, open_database, write, write_notes
 from .guard import FileGuard
-from .row import JournalRow
+from .row import Write
 
 GATHER = 0.03
-"""Seconds for which a group is gathered until it is half full; at the documented limits a dozen rows come in them."""
+"""Seconds for which a group is gathered, unless it fills up; at the documented limits a dozen rows come in them."""
+MANY_INTENTS = 24
+"""Intents that are gathered at most. Nearly all that may wait for a permit, so the results of the rows before come with them;
+and not all, so the rows that are left may be sent while the group is written."""
 CHECKPOINT_EVERY = 200
 """Groups from one checkpoint to the next: some megabytes of log."""
 LOG_BOUND = 64_000_000
@@ -45,14 +47,6 @@ REMEDIES = {
     "SQLITE_READONLY": "make its folder one that may be written to again, then repeat the run",
 }
 """Beginning of SQLite's name for an error → what to do about it."""
-
-
-@frozen
-class Write:
-    """A row to write; `done` is `None` where nothing waits for it."""
-
-    row: JournalRow
-    done: asyncio.Future[None] | None = None
 
 
 @frozen
@@ -71,46 +65,46 @@ class Writer(threading.Thread):
         self._path = path
         self._about = about
         self._loop = loop
-        self._group: list[Write | Read] = []
+        self._group: list[Write] = []
+        self._intents = 0
         self._timer: asyncio.TimerHandle | None = None
-        self._groups: queue.SimpleQueue[list[Write | Read] | None] = queue.SimpleQueue()
+        self._handed_over: queue.SimpleQueue[list[Write] | Read | None] = queue.SimpleQueue()
+        self._ahead: list[list[Write] | Read | None] = []
         self._failure: JournalError | None = None
         self._warned = False
         self.opened: asyncio.Future[None] = loop.create_future()
         self.ended: asyncio.Future[JournalError | None] = loop.create_future()
 
-    def put(self, work: Write | Read) -> None:
-        """Add work to the next group; a read closes its group."""
-        self._group.append(work)
-        if len(self._group) >= GROUP // 2 or isinstance(work, Read):
-            self._hand_over()
+    def write(self, write: Write) -> None:
+        """Add a row to the next group."""
+        self._group.append(write)
+        self._intents += write.state.state == "intent"
+        if self._intents >= MANY_INTENTS or len(self._group) >= GROUP:
+            self.hand_over()
         elif self._timer is None:
-            self._timer = self._loop.call_later(GATHER, self._hand_over)
-
-    def write(self, row: JournalRow) -> asyncio.Future[None]:
-        """Have a row written; the future is done when it is durable."""
-        done: asyncio.Future[None] = self._loop.create_future()
-        self.put(Write(row, done))
-        return done
+            self._timer = self._loop.call_later(GATHER, self.hand_over)
 
     def read(self, query: Callable[[sqlite3.Connection], Any]) -> asyncio.Future[Any]:
         """Have a query run, at once."""
+        self.hand_over()
         done: asyncio.Future[Any] = self._loop.create_future()
-        self.put(Read(query, done))
+        self._handed_over.put(Read(query, done))
         return done
 
     def end(self) -> None:
         """Have the rest written and the file closed."""
-        self._hand_over()
-        self._groups.put(None)
+        self.hand_over()
+        self._handed_over.put(None)
 
-    def _hand_over(self) -> None:
+    def hand_over(self) -> None:
+        """Have the next group written now."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         if self._group:
-            self._groups.put(self._group)
+            self._handed_over.put(self._group)
             self._group = []
+            self._intents = 0
 
     def run(self) -> None:
         try:
@@ -121,39 +115,37 @@ class Writer(threading.Thread):
                 closing(open_database(file, self._path, self._about)) as connection,
                 closing(FileGuard(connection, self._path, file)) as guard,
             ):
-                self._call_on_loop(_resolve, [self.opened], [None], None)
+                self._call_on_loop(_resolve, self.opened, None, None)
                 self._work(connection, guard)
         except Exception as error:  # noqa: BLE001 - `opened` or `ended` reports it on the loop
             self._failure = self._failure or self._as_journal_error(error)
-            self._call_on_loop(_resolve, [self.opened], [None], self._failure)
-        self._call_on_loop(_resolve, [self.ended], [self._failure], None)
+            self._call_on_loop(_resolve, self.opened, None, self._failure)
+        self._call_on_loop(_resolve, self.ended, self._failure, None)
 
     def _work(self, connection: sqlite3.Connection, guard: FileGuard) -> None:
         groups = 0
-        noted = False
-        last = False
-        while not last:
-            works, last = self._take()
-            for start in range(0, len(works), GROUP):
-                group = works[start : start + GROUP]
-                results: Iterable[Any] = repeat(None, len(group))
-                if self._failure is None:
-                    try:
-                        guard.check_untouched()
+        while (work := self._take()) is not None:
+            result = None
+            if self._failure is None:
+                try:
+                    guard.check_untouched()
+                    if isinstance(work, Read):
+                        result = work.query(connection)
+                    else:
                         groups += 1
-                        if groups % CHECKPOINT_EVERY == 0:
+                        if groups == 1:
+                            # Not before: a run that is refused over its input leaves the journal as it was.
+                            write_notes(connection, self._about)
+                        elif groups % CHECKPOINT_EVERY == 0:
                             self._checkpoint(guard)
-                        if rows := [work.row for work in group if isinstance(work, Write)]:
-                            if not noted:
-                                # Not before: a run that is refused over its input leaves the journal as it was.
-                                write_notes(connection, self._about)
-                                noted = True
-                            write(connection, rows)
-                            guard.check_written(rows)
-                        results = [work.query(connection) if isinstance(work, Read) else None for work in group]
-                    except Exception as error:  # noqa: BLE001 - a row that SQLite cannot take must not end the thread
-                        self._failure = self._find_cause(error, guard)
-                self._call_on_loop(_resolve, [work.done for work in group], results, self._failure)
+                        write(connection, work)
+                        guard.check_written(work)
+                except Exception as error:  # noqa: BLE001 - a row that SQLite cannot take must not end the thread
+                    self._failure = self._find_cause(error, guard)
+            if isinstance(work, Read):
+                self._call_on_loop(_resolve, work.done, result, self._failure)
+            else:
+                self._call_on_loop(_report, work, self._failure)
         if self._failure is None:
             guard.check_untouched()
             forget_holder(connection, self._about)
@@ -174,15 +166,17 @@ class Writer(threading.Thread):
                 pass  # the files cannot be looked at either; what SQLite said is what is known
         return self._as_journal_error(error)
 
-    def _take(self) -> tuple[list[Write | Read], bool]:
-        """Take all that was handed over since the last time, and return whether it is the last."""
-        works: list[Write | Read] = []
-        group = self._groups.get()
+    def _take(self) -> list[Write] | Read | None:
+        """Take what was handed over first, with the groups behind it as far as they fit into one; `None` at the end."""
+        work = self._ahead.pop() if self._ahead else self._handed_over.get()
         with suppress(queue.Empty):
-            while group is not None:
-                works += group
-                group = self._groups.get_nowait()
-        return works, group is None
+            while isinstance(work, list) and not self._ahead:
+                more = self._handed_over.get_nowait()
+                if isinstance(more, list) and len(work) + len(more) <= GROUP:
+                    work += more
+                else:
+                    self._ahead.append(more)
+        return work
 
     def _as_journal_error(self, error: Exception) -> JournalError:
         if isinstance(error, JournalError):
@@ -196,10 +190,14 @@ class Writer(threading.Thread):
             self._loop.call_soon_threadsafe(function, *arguments)
 
 
-def _resolve(futures: Iterable[asyncio.Future[Any] | None], results: Iterable[Any], failure: JournalError | None) -> None:
-    for future, result in zip(futures, results, strict=True):
-        if future is None or future.done():  # a future is cancelled with the task that waits for it
-            continue
+def _report(group: list[Write], failure: JournalError | None) -> None:
+    for _, _, done in group:
+        if done is not None:
+            done(failure)
+
+
+def _resolve(future: asyncio.Future[Any], result: Any, failure: JournalError | None) -> None:
+    if not future.done():  # a future is cancelled with the task that waits for it
         if failure is None:
             future.set_result(result)
         else:

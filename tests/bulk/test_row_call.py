@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,45 +15,72 @@ from teak_async._journal.earlier_run import iter_states
 from teak_async._journal.journal import Journal
 
 
-async def acquire_all(slots: IntentSlots) -> int:
-    """Acquire all slots that are free."""
+def use_all(slots: IntentSlots) -> int:
+    """Use all slots that are free."""
     count = 0
-    while True:
-        taking = asyncio.create_task(slots.acquire())
-        await asyncio.sleep(0)
-        if not taking.done():
-            taking.cancel()
-            return count
-        count += 1
+    waits = False
+
+    def begin() -> bool:
+        nonlocal count
+        count += not waits
+        return not waits  # the one that waits has left by the time that it is its turn
+
+    before = -1
+    while before < count:
+        before = count
+        slots.use(begin)
+    waits = True
+    return count
 
 
-async def test_there_are_as_many_slots_as_said() -> None:
-    """Whoever asks for one more place waits for one to be given back, and gets that."""
+def test_there_are_as_many_slots_as_said() -> None:
+    """Whoever asks for one more slot waits until one is released, and gets that."""
     slots = IntentSlots(3, 5)
-    assert await acquire_all(slots) == 3
+    assert use_all(slots) == 3
     slots.release(durable=False)
-    assert await acquire_all(slots) == 1
+    assert use_all(slots) == 1
 
 
-async def test_slots_grow_where_sends_wait_for_intents() -> None:
-    """A send that leaves no durable intent behind makes a place more, and there are never more than the most."""
+def test_rows_get_slots_in_turn() -> None:
+    """The first that waits is the first to begin, and one that was left meanwhile passes its turn on."""
+    slots = IntentSlots(1, 1)
+    begun: list[int] = []
+
+    def begin(row: int, *, left: bool) -> bool:
+        begun.append(row)
+        return not left
+
+    for row in range(4):
+        slots.use(partial(begin, row, left=row == 2))
+    assert begun == [0]
+    slots.release(durable=False)
+    assert begun == [0, 1]
+    slots.release(durable=False)
+    assert begun == [0, 1, 2, 3]
+    slots.use(partial(begin, 4, left=False))
+    assert begun == [0, 1, 2, 3]
+
+
+def test_slots_grow_where_sends_wait_for_intents() -> None:
+    """A send that leaves no durable intent behind makes a slot more, says so, and there are never more than the most."""
     slots = IntentSlots(3, 5)
-    await acquire_all(slots)
+    use_all(slots)
     for free in (2, 2, 1, 1):
         slots.mark_durable()
-        slots.release(durable=True)
-        assert await acquire_all(slots) == free
+        assert slots.release(durable=True)
+        assert use_all(slots) == free
 
 
-async def test_slots_stay_few_where_intents_wait_for_sends() -> None:
-    """While durable intents are left at every send, the places are as many as at first."""
+def test_slots_stay_few_where_intents_wait_for_sends() -> None:
+    """While durable intents are left at every send, the slots are as many as at first, and nothing has to hurry."""
     slots = IntentSlots(3, 5)
-    await acquire_all(slots)
+    use_all(slots)
     slots.mark_durable()
     for _ in range(10):
         slots.mark_durable()
-        slots.release(durable=True)
-        assert await acquire_all(slots) == 1
+        assert not slots.release(durable=True)
+        assert use_all(slots) == 1
+    assert not slots.release(durable=False)
 
 
 @pytest.fixture
@@ -71,18 +98,24 @@ def make_row(context: RunContext) -> RowCall:
     return RowCall(0, Row(Identify("p1", country_code="US")), context)
 
 
+async def intend(row: RowCall) -> None:
+    intent = row.write_intent()
+    assert intent is not None
+    await intent
+
+
 async def test_an_intent_is_durable_before_the_send(journal: Journal, tmp_path: Path) -> None:
-    """When `write_intent` returns, the file has the intent; a row left after that is waiting again, and its place is free."""
+    """Once it is, nothing is written again; a row left after that is waiting again, and its slot is free."""
     context = make_context(journal)
     row = make_row(context)
-    await row.write_intent()
-    await row.write_intent()
+    await intend(row)
+    assert row.write_intent() is None
     assert [known.state for _, known in iter_states(tmp_path / "run.db")] == ["intent"]
-    assert await acquire_all(context.slots) == 0
+    assert use_all(context.slots) == 0
     row.call.error = ConnectFailed("no connection")
     row.retract_intent()
     assert context.trouble is row.call.error
-    assert await acquire_all(context.slots) == 1
+    assert use_all(context.slots) == 1
     await journal.close()
     assert [known.state for _, known in iter_states(tmp_path / "run.db")] == ["not_sent"]
 
@@ -91,18 +124,18 @@ async def test_a_slot_is_released_once(journal: Journal) -> None:
     """A row keeps its place in the lead until its permit, and another permit gives none back."""
     context = make_context(journal)
     row = make_row(context)
-    await row.write_intent()
-    assert await acquire_all(context.slots) == 0
+    await intend(row)
+    assert use_all(context.slots) == 0
     row.release_slot()
     row.release_slot()
-    assert await acquire_all(context.slots) == 1
+    assert use_all(context.slots) == 1
 
 
 async def test_without_a_journal_nothing_is_intended() -> None:
     """Such a row takes no place in the lead."""
     context = make_context()
-    await make_row(context).write_intent()
-    assert await acquire_all(context.slots) == 1
+    assert make_row(context).write_intent() is None
+    assert use_all(context.slots) == 1
 
 
 async def test_a_row_that_asks_for_nothing_is_no_call() -> None:

@@ -22,7 +22,7 @@ from teak_async._journal import database, writer
 from teak_async._journal.database import read_summary
 from teak_async._journal.earlier_run import iter_states
 from teak_async._journal.journal import Journal
-from teak_async._journal.row import JournalRow, Note
+from teak_async._journal.row import Note, Write
 from teak_async.sandbox import Sandbox
 
 ROWS = 2000 if MANY else 800
@@ -85,7 +85,7 @@ async def test_a_journal_that_was_moved_without_its_log_is_refused(
     moved, log = path.with_name("moved.db"), path.with_name("moved.db-wal")
     groups: list[bytes] = []
 
-    def write_and_copy(connection: sqlite3.Connection, rows: list[JournalRow]) -> None:
+    def write_and_copy(connection: sqlite3.Connection, rows: list[Write]) -> None:
         database.write(connection, rows)
         if rows:
             groups.append(path.with_name("run.db-wal").read_bytes())

@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import ROOT, WAIT, identifies, rows_of
+from support import ROOT, WAIT, identifies, rows_of, write_durably
 
 from teak_async import JournalError, TeakSession
 from teak_async._journal import database, writer
 from teak_async._journal.journal import Journal
-from teak_async._journal.row import JournalRow
+from teak_async._journal.row import JournalRow, RowState
 from teak_async.sandbox import Sandbox
 
 LIMITED = """
@@ -29,7 +29,9 @@ import asyncio, json, resource, sys
 from teak_async import Identify, JournalError
 from teak_async._journal import writer
 from teak_async._journal.journal import Journal
-from teak_async._journal.row import JournalRow
+from teak_async._journal.row import JournalRow, RowState
+sys.path.insert(0, "tests")
+from support import write_durably
 
 async def main(path, limit, every):
     writer.CHECKPOINT_EVERY = every
@@ -40,11 +42,11 @@ async def main(path, limit, every):
         for start in range(0, 5000, 40):
             rows = [JournalRow.of(index, Identify(f"p{index}", country_code="US"), None) for index in range(start, start + 40)]
             for state in ("intent", "succeeded"):
-                written = [journal._writer.write(row.with_state(state)) for row in rows]
+                written = [write_durably(journal, row, RowState.of(state)) for row in rows]
                 for row, done in zip(rows, await asyncio.gather(*written, return_exceptions=True)):
                     if isinstance(done, JournalError):
                         raise done
-                    durable[row.index] = state
+                    durable[row.row] = state
     except JournalError as error:
         said = str(error)
     finally:
@@ -77,7 +79,7 @@ async def test_what_was_durable_is_there_after_a_limit_was_met(path: Path, limit
     journal = await Journal.open(path, {"game_id": "1"})
     found = {str(index): await journal.find_known_row(index) for index in range(journal.last_known + 1)}
     more = JournalRow.of(9999, next(identifies(1)), None)
-    await journal.write_intent(more)
+    await write_durably(journal, more, RowState.of("intent"))
     await journal.close()
     order = ["intent", "succeeded"]
     for index, state in durable.items():
@@ -121,7 +123,7 @@ async def test_a_program_that_writes_is_said(path: Path, monkeypatch: pytest.Mon
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(JournalError, match="database is locked; another program is writing to it: end that"):
-            await journal.write_intent(JournalRow.of(0, next(identifies(1)), None))
+            await write_durably(journal, JournalRow.of(0, next(identifies(1)), None), RowState.of("intent"))
     with pytest.raises(JournalError):
         await journal.close()
 

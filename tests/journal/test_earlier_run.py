@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from support import ABOUT
+from support import ABOUT, write_durably
 
 from teak_async import (
     ClearDeliveryFault,
@@ -24,7 +24,7 @@ from teak_async import (
 )
 from teak_async._journal.earlier_run import CHANGES, iter_states
 from teak_async._journal.journal import Journal
-from teak_async._journal.row import JournalRow
+from teak_async._journal.row import JournalRow, RowState
 
 OUT, OFF = SetSubscription("p1", "opt_out"), SetSubscription("p1", "opt_out", channel="push")
 SALES, EVENTS = (SetCategorySubscription("p1", name, "opt_out") for name in ("sales", "events"))
@@ -66,11 +66,11 @@ async def test_what_a_later_call_overtakes(path: Path, doubtful: Request, later:
     """A call is made again unless that would undo what was done since; the earlier of two in doubt is made again."""
     journal = await Journal.open(path, ABOUT)
     for index, (request, state) in enumerate([(later, "succeeded"), (doubtful, "in_doubt"), (doubtful, "intent")]):
-        await journal.record_result(JournalRow.of(index, request, None).with_state(state))
+        await write_durably(journal, JournalRow.of(index, request, None), RowState.of(state))
     await journal.close()
     assert not any(known.overtaken for _, known in iter_states(path))
     journal = await Journal.open(path, ABOUT)
-    await journal.record_result(JournalRow.of(3, later, None).with_state("failed", delivery="done"))
+    await write_durably(journal, JournalRow.of(3, later, None), RowState.of("failed", delivery="done"))
     await journal.close()
     assert [known.overtaken for _, known in iter_states(path)] == [False, overtaken, overtaken, False]
 

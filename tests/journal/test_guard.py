@@ -14,13 +14,12 @@ from itertools import count
 from pathlib import Path
 
 import pytest
-from attrs import evolve
 from support import MANY, identifies, pairs, rows_of
 
 from teak_async import Identify, JournalError, TeakSession
 from teak_async._journal import database, guard, writer
 from teak_async._journal.guard import FileGuard
-from teak_async._journal.row import JournalRow
+from teak_async._journal.row import JournalRow, RowState, Write
 from teak_async.sandbox import Sandbox
 
 ROWS = 30_000
@@ -238,10 +237,10 @@ async def test_nothing_is_sent_after_an_intent_that_is_not_in_the_file(
     groups = 0
     sent: list[int] = []
 
-    def write_and_do(connection: sqlite3.Connection, rows: list[JournalRow]) -> None:
+    def write_and_do(connection: sqlite3.Connection, rows: list[Write]) -> None:
         nonlocal groups
         groups += 1
-        intended = [row.index for row in rows if row.state == "intent"]
+        intended = [write.row.row for write in rows if write.state.state == "intent"]
         due = groups >= 20 and bool(intended) and not sent
         if due and moment == "before":
             deed(path.with_name("run.db-wal"), path)
@@ -266,7 +265,7 @@ def test_a_clock_that_is_set_back_is_no_damage(path: Path) -> None:
     with closing(lock), closing(connection):
         written = FileGuard(connection, path, path)
         for at in (1000.0, 998.0):
-            row = evolve(JournalRow.of(0, Identify("p", country_code="US"), None), at=at)
+            row = Write(JournalRow.of(0, Identify("p", country_code="US"), None), RowState.of("intent")._replace(at=at))
             database.write(connection, [row])
             written.check_written([row])
             if at == 1000.0:

@@ -16,7 +16,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from support import ABOUT, identifies, internals, rows_of, session_on, sources_of
+from support import ABOUT, identifies, internals, rows_of, session_on, sources_of, write_durably
 
 from teak_async import (
     Delivery,
@@ -37,7 +37,7 @@ from teak_async._journal.database import read_summary
 from teak_async._journal.earlier_run import iter_states
 from teak_async._journal.guard import FileGuard
 from teak_async._journal.journal import Journal
-from teak_async._journal.row import JournalRow, KnownRow
+from teak_async._journal.row import JournalRow, KnownRow, RowState
 from teak_async.sandbox import GAME_ID, IDENTIFY, SECRET_KEY, Sandbox
 
 
@@ -107,7 +107,7 @@ async def test_known_rows_are_told_in_order(path: Path) -> None:
     """What an earlier run wrote is read in pieces, also where rows are missing in between."""
     journal = await Journal.open(path, ABOUT)
     entries = {index: JournalRow.of(index, request, None) for index, request in enumerate(identifies(1300)) if index % 3}
-    await asyncio.gather(*(journal.write_intent(entry) for entry in entries.values()))
+    await asyncio.gather(*(write_durably(journal, entry, RowState.of("intent")) for entry in entries.values()))
     await journal.close()
     journal = await Journal.open(path, ABOUT)
     assert journal.last_known == 1298
