@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections import deque
 from contextlib import suppress
+from functools import partial
 
 from teak_async._client.executor import CallExecutor
 from teak_async._notify import log
@@ -86,12 +87,14 @@ class Gate:
         breaker, was_closed = self._breaker, self._breaker.closed
         self._last = result
         breaker.record(result, asyncio.get_running_loop().time(), probe=probe)
-        if was_closed and not breaker.closed:
+        is_closed = breaker.closed
+        if was_closed and is_closed:
+            return
+        if was_closed:
             log(logging.WARNING, "the server is out (%s): the run sends nothing but probes until one succeeds", result)
-        elif breaker.closed and not was_closed:
+        elif is_closed:
             log(logging.INFO, "the server is back: the run goes on")
-        if not was_closed or not breaker.closed:
-            self._wake_up()
+        self._wake_up()
 
     def close(self) -> None:
         """Cancel the timer of the next probe."""
@@ -204,7 +207,7 @@ class Players:
             while goes_on and not self.stopping:
                 row = self._tasks[task] = queue.popleft()
                 try:
-                    self._results.record(row, await self._send_row(row), None)
+                    self._results.record(row, await self._send_row(row, task), None)
                     self._denials = 0
                 except (asyncio.CancelledError, *ENDING):
                     self._results.abandon(row)
@@ -241,18 +244,14 @@ class Players:
         self._denials += 1
         return not self._results.any_succeeded or self._denials >= SURE
 
-    async def _send_row(self, row: RowCall) -> Response:
+    async def _send_row(self, row: RowCall, task: asyncio.Task[None]) -> Response:
         """Make a row's call: as `CallExecutor.execute`, but with the gate and an intent in the journal before each attempt."""
         executor, call, gate = self._executor, row.call, self.gate
+        intend = None if row.journal_row is None else row.write_intent
         while True:
             probe = False if gate.open else await self._enter_gate(row)
-
-            def take_permit(probe: bool = probe) -> bool:
-                self._release(row)
-                return gate.admits(probe=probe)
-
             try:
-                result = await executor.make_attempt(call, None if row.journal_row is None else row.write_intent, take_permit)
+                result = await executor.make_attempt(call, intend, partial(self._take_permit, row, probe), task)
             except BaseException:
                 gate.leave(probe=probe)
                 raise
@@ -266,6 +265,10 @@ class Players:
             if not call.uncertain:
                 row.retract_intent()
             await executor.pause(call, wait)
+
+    def _take_permit(self, row: RowCall, probe: bool) -> bool:
+        self._release(row)
+        return self.gate.admits(probe=probe)
 
     def _release(self, row: RowCall) -> None:
         """Make room for other rows: this one has its permit, or is left."""

@@ -217,8 +217,8 @@ def outcome_of(row: RowCall | InvalidRow, response: Response | None, error: Teak
     """Return how a row ended."""
     delivery = Delivery.DONE if error is None else error.delivery
     request, resent = (row.call.request, row.call.resent) if isinstance(row, RowCall) else (None, False)
-    place = row.index, request, response, error, delivery, row.attempts, row.line
-    return Outcome(*place, user_id=row.user_id, resent=resent, part=row.part)
+    how = response, error, delivery, row.attempts
+    return Outcome(row.index, request, *how, row.line, False, row.user_id, resent, row.part)
 
 
 def result_of(row: RowCall | InvalidRow, outcome: Outcome) -> RowState:

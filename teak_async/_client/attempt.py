@@ -42,10 +42,10 @@ class Attempt(Generic[T]):
         self.bucket = bucket
         self.begun = self.left = False
 
-    async def run_here(self, work: Callable[[], Awaitable[T]]) -> T:
-        """Run the exchange in the caller's task, which is cancelled only to end the exchange, too."""
+    async def run_in(self, task: asyncio.Task[None], work: Callable[[], Awaitable[T]]) -> T:
+        """Run the exchange in the running task, which is cancelled only to end the exchange, too."""
         self.begun = True
-        self.exchange.task = asyncio.current_task()
+        self.exchange.task = task
         try:
             return await work()
         except asyncio.CancelledError:

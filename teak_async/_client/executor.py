@@ -149,6 +149,7 @@ class CallExecutor:
         call: Call,
         before: Callable[[], Awaitable[None] | None] | None = None,
         on_permit: Callable[[], bool] | None = None,
+        task: asyncio.Task[None] | None = None,
     ) -> AttemptResult | None:
         """Make one attempt, and return how it ended; the session's close and the deadline are results, too.
 
@@ -156,6 +157,7 @@ class CallExecutor:
             call: the call.
             before: called before the attempt asks for its permit, which waits for what it returns.
             on_permit: called when it has its permit; says whether to go on. If not, nothing is sent, and the result is `None`.
+            task: the running task, where the attempt runs in it and ends with it; `None` for an attempt with a task of its own.
         """
         call.asked_at = asyncio.get_running_loop().time() if self._notifier.is_enabled() else None
         try:
@@ -184,8 +186,8 @@ class CallExecutor:
             left = call.deadline.seconds_left(loop.time())
             timer = loop.call_later(left, self._interrupt_at_deadline, call, attempt)
         try:
-            run = attempt.run_here if call.lane is Lane.BULK else attempt.run
-            return await run(partial(self._perform, call, attempt))
+            work = partial(self._perform, call, attempt)
+            return await (attempt.run(work) if task is None else attempt.run_in(task, work))
         except asyncio.CancelledError:
             if exchange in self.under_way and not attempt.begun:
                 self._discard(attempt)
@@ -223,7 +225,7 @@ class CallExecutor:
 
     async def _perform(self, call: Call, attempt: Attempt[AttemptResult]) -> AttemptResult:
         """Make the exchange of an attempt, and release its permit by what is known of that."""
-        began = asyncio.get_running_loop().time()
+        began = attempt.bucket.loop.time()
         try:
             if call.asked_at is not None:
                 fields = call.event_fields
@@ -271,7 +273,7 @@ class CallExecutor:
             what = f"{call.endpoint.title}: the response could not be understood ({type(error).__name__})"
             result = UnexpectedResponse(what, status=response.status)
         finally:
-            on_wire = asyncio.get_running_loop().time() - began
+            on_wire = bucket.loop.time() - began
             bucket.release_answered(on_wire, response.round_trip, warm=response.warm)
             self._end(attempt.exchange)
         if call.asked_at is not None or (isinstance(result, TeakError) and self._notifier.is_enabled(logging.WARNING)):

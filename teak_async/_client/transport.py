@@ -20,7 +20,7 @@ import ssl
 from collections.abc import Callable, Iterator, Mapping
 
 import aiohttp
-from attrs import evolve, field, frozen
+from attrs import define, evolve, field, frozen
 from attrs.validators import gt
 from multidict import MultiMapping
 from yarl import URL
@@ -75,9 +75,9 @@ class RedactedHeaders(Mapping[str, str]):
         return sum(1 for _ in self)
 
 
-@frozen
+@define
 class RawResponse:
-    """A response as it was read.
+    """A response as it was read. Nothing changes one; a frozen one takes three times as long to make.
 
     Attributes:
         status: HTTP status.

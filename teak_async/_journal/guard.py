@@ -2,8 +2,7 @@
 
 A journal is a file with a log (`-wal`), the log's index (`-shm`) and a lock beside it. SQLite keeps them open, so it does not
 notice that one was moved, and takes what another program writes into one for its own. So the guard checks the files twice for
-each group: before it is written, and again before anybody learns that it is durable. Four calls of `stat` cost some
-microseconds.
+each group: all before it is written, and those that have its rows again before anybody learns that it is durable.
 
 - Another program may checkpoint the log: the guard then reads again a row that has to be in the file, once all is written.
 - After damage, the log is not brought into the file, and a later run is refused until a person has decided.
@@ -128,8 +127,6 @@ class FileGuard:
             self._in_file = Proof(proof.row, min(at, proof.at))
         self._only_in_log += len(rows)
         self._check_file()
-        self._stat(self._lock)
-        self._stat(self._index)
         entry, before = self._stat(self._log), self._entries[self._log]
         if entry.size < before.size:
             self._check_log(entry)

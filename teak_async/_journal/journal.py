@@ -108,7 +108,7 @@ class Journal:
 
     def hurry(self) -> None:
         """Have what was written so far made durable without waiting for more: rows wait for that."""
-        self._writer.hand_over()
+        self._writer.hurry()
 
     def mark_whole(self, *, whole: bool) -> None:
         """Write whether the journal has each row of the input; only reports need it, so nobody waits for that."""

@@ -33,9 +33,6 @@ from .row import Write
 
 GATHER = 0.03
 """Seconds for which a group is gathered, unless it fills up; at the documented limits a dozen rows come in them."""
-MANY_INTENTS = 24
-"""Intents that are gathered at most. Nearly all that may wait for a permit, so the results of the rows before come with them;
-and not all, so the rows that are left may be sent while the group is written."""
 CHECKPOINT_EVERY = 200
 """Groups from one checkpoint to the next: some megabytes of log."""
 LOG_BOUND = 64_000_000
@@ -66,7 +63,7 @@ class Writer(threading.Thread):
         self._about = about
         self._loop = loop
         self._group: list[Write] = []
-        self._intents = 0
+        self._intents_ahead = 0
         self._timer: asyncio.TimerHandle | None = None
         self._handed_over: queue.SimpleQueue[list[Write] | Read | None] = queue.SimpleQueue()
         self._ahead: list[list[Write] | Read | None] = []
@@ -78,33 +75,42 @@ class Writer(threading.Thread):
     def write(self, write: Write) -> None:
         """Add a row to the next group."""
         self._group.append(write)
-        self._intents += write.state.state == "intent"
-        if self._intents >= MANY_INTENTS or len(self._group) >= GROUP:
-            self.hand_over()
+        if len(self._group) >= GROUP:
+            self._hand_over()
         elif self._timer is None:
-            self._timer = self._loop.call_later(GATHER, self.hand_over)
+            self._timer = self._loop.call_later(GATHER, self._hand_over)
 
     def read(self, query: Callable[[sqlite3.Connection], Any]) -> asyncio.Future[Any]:
         """Have a query run, at once."""
-        self.hand_over()
+        self._hand_over()
         done: asyncio.Future[Any] = self._loop.create_future()
         self._handed_over.put(Read(query, done))
         return done
 
     def end(self) -> None:
         """Have the rest written and the file closed."""
-        self.hand_over()
+        self._hand_over()
         self._handed_over.put(None)
 
-    def hand_over(self) -> None:
-        """Have the next group written now."""
+    def hurry(self) -> None:
+        """Have the next group written now, unless intents are being written: the rows of those can be sent first."""
+        if not self._intents_ahead:
+            self._hand_over()
+
+    def _hand_over(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         if self._group:
+            self._intents_ahead += _count_intents(self._group)
             self._handed_over.put(self._group)
             self._group = []
-            self._intents = 0
+
+    def _report(self, group: list[Write], failure: JournalError | None) -> None:
+        self._intents_ahead -= _count_intents(group)
+        for _, _, done in group:
+            if done is not None:
+                done(failure)
 
     def run(self) -> None:
         try:
@@ -145,7 +151,7 @@ class Writer(threading.Thread):
             if isinstance(work, Read):
                 self._call_on_loop(_resolve, work.done, result, self._failure)
             else:
-                self._call_on_loop(_report, work, self._failure)
+                self._call_on_loop(self._report, work, self._failure)
         if self._failure is None:
             guard.check_untouched()
             forget_holder(connection, self._about)
@@ -190,10 +196,8 @@ class Writer(threading.Thread):
             self._loop.call_soon_threadsafe(function, *arguments)
 
 
-def _report(group: list[Write], failure: JournalError | None) -> None:
-    for _, _, done in group:
-        if done is not None:
-            done(failure)
+def _count_intents(group: list[Write]) -> int:
+    return sum([write.state.state == "intent" for write in group])
 
 
 def _resolve(future: asyncio.Future[Any], result: Any, failure: JournalError | None) -> None:

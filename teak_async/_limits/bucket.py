@@ -108,6 +108,7 @@ class Bucket:
         notifier: gets the events of its pauses and of its allowance.
 
     Attributes:
+        loop: the loop on which it grants permits.
         on_wait: called when a call of a lane begins to wait for a permit; `None` where no other process has permits.
         on_rate_limit: called after each 429 with the time at which its request was sent. Returns whether the allowance is
             decided elsewhere. `None` where no other process has permits.
@@ -122,7 +123,7 @@ class Bucket:
         self._queues = {lane: LaneQueue() for lane in Lane}
         self._live = self._queues[Lane.LIVE]
         self._bulk = self._queues[Lane.BULK]
-        self._loop = asyncio.get_running_loop()
+        self.loop = self._loop = asyncio.get_running_loop()
         self._timer: asyncio.Handle | None = None
         self._timer_due = 0.0
         self._live_turns = 0

@@ -22,10 +22,12 @@ class Work:
         self.answer: asyncio.Future[str] = loop.create_future()
         self.ended: object = None
         self.attempt: Attempt[str] = Attempt(self.exchange, Mock())
-        self._run = self.attempt.run_here if here else self.attempt.run
+        self._here = here
 
     async def run(self) -> str:
-        return await self._run(self.attempt_work)
+        if self._here:
+            return await run_here(self.attempt, self.attempt_work)
+        return await self.attempt.run(self.attempt_work)
 
     async def attempt_work(self) -> str:
         try:
@@ -37,6 +39,12 @@ class Work:
             self.ended = self.exchange.find_interruption() or error
             raise self.ended from None
         return str(self.ended)
+
+
+async def run_here(attempt: Attempt[str], work: Callable[[], Awaitable[str]]) -> str:
+    task = asyncio.current_task()
+    assert task is not None
+    return await attempt.run_in(task, work)
 
 
 async def awaiting(work: Work) -> str:
@@ -143,7 +151,7 @@ async def test_an_interruption_that_ends_as_another_error_leaves_nothing_behind(
             exchange.end()
         return ""
 
-    caller = asyncio.create_task(awaited(attempt.run_here(stubborn)))
+    caller = asyncio.create_task(awaited(run_here(attempt, stubborn)))
     await asyncio.sleep(0)
     exchange.interrupt(SessionClosed("closed"))
     assert await caller == "another error"
