@@ -4,6 +4,7 @@ One task sends a player's rows one after the other. A player is of the bucket of
 so that one that pauses does not stop the others:
 
 - Players, since each may have a connection of its own; and fewer players that have no permit yet, since they may wait long.
+  Of these, only `MOST_ASKING` ask for one: a task is large.
 - Rows: at most `MOST_ROWS`. So many are read of a file sorted by player, so that enough players are in hand.
 """
 
@@ -21,9 +22,10 @@ from .row_call import InvalidRow, RowCall
 MOST_PLAYERS = 500
 """Players of one bucket in hand at most, whatever the limit: systems allow a process about a thousand connections."""
 MOST_UNPERMITTED = 100
-"""Players of one bucket in hand at most who wait for their first permit; at most limits half a second's worth. With 250, at a
-very high limit, a row with a journal took 15 % more processor time: Python's collector of garbage goes through all of them time
-and again. With 40 it took as much as with 100."""
+"""Players of one bucket in hand at most who wait for their first permit; at most limits half a second's worth."""
+MOST_ASKING = 40
+"""Players of one bucket at most who ask for their first permit: more than may have an intent in the journal. With 100 of them,
+at a very high limit, Python's collector of garbage took five times as long, since it goes through all of them."""
 MOST_ROWS = 5_000
 """Rows of one bucket in hand at most."""
 
@@ -56,10 +58,10 @@ class _Bucket:
     Attributes:
         most_players: players that may be in hand.
         most_unpermitted: of these, players without a permit.
-        players: in hand.
+        players: that ask for a permit, or have one.
         unpermitted: of these, without a permit.
         rows: in hand; those of waiting players, too.
-        waiting: players whose next row is for this bucket, and for whom there is no room yet.
+        waiting: players whose next row is for this bucket, and for whom there is no room among those that ask.
     """
 
     most_players: int
@@ -72,7 +74,13 @@ class _Bucket:
     @property
     def has_room(self) -> bool:
         """Whether another player may be in hand."""
-        return self.players < self.most_players and self.unpermitted < self.most_unpermitted
+        waiting = len(self.waiting)
+        return self.players + waiting < self.most_players and self.unpermitted + waiting < self.most_unpermitted
+
+    @property
+    def may_ask(self) -> bool:
+        """Whether another player may ask for its first permit."""
+        return self.players < self.most_players and self.unpermitted < min(self.most_unpermitted, MOST_ASKING)
 
 
 class Hand:
@@ -118,7 +126,7 @@ class Hand:
         bucket = self._bucket_of(player.queue[0])
         if player.bucket is not bucket:
             self._leave_bucket(player)
-            if not bucket.has_room:
+            if not bucket.may_ask:
                 player.running = False
                 bucket.waiting.append(player)
                 return False
@@ -155,7 +163,7 @@ class Hand:
         """Return the players for whom there is room now, and whose rows may be sent from now on."""
         admitted = []
         for bucket in self._buckets.values():
-            while bucket.waiting and bucket.has_room:
+            while bucket.waiting and bucket.may_ask:
                 player = bucket.waiting.popleft()
                 self._enter_bucket(player, bucket)
                 player.running = True
