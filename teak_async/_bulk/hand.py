@@ -17,15 +17,16 @@ from attrs import define, field
 
 from teak_async._limits.session_limits import Limits
 
-from .row_call import InvalidRow, RowCall
+from .row_call import MAX_INTENTS, InvalidRow, RowCall
 
 MOST_PLAYERS = 500
 """Players of one bucket in hand at most, whatever the limit: systems allow a process about a thousand connections."""
 MOST_UNPERMITTED = 100
 """Players of one bucket in hand at most who wait for their first permit; at most limits half a second's worth."""
-MOST_ASKING = 40
-"""Players of one bucket at most who ask for their first permit: more than may have an intent in the journal. With 100 of them,
-at a very high limit, Python's collector of garbage took five times as long, since it goes through all of them."""
+MOST_ASKING = 2 * MAX_INTENTS
+"""Players of one bucket at most who ask for their first permit: while as many as may be have an intent in the journal, as many
+again are ready for theirs. With 100, at a very high limit, Python's collector of garbage, which goes through all of them, took
+twice as long."""
 MOST_ROWS = 5_000
 """Rows of one bucket in hand at most."""
 
@@ -58,6 +59,7 @@ class _Bucket:
     Attributes:
         most_players: players that may be in hand.
         most_unpermitted: of these, players without a permit.
+        most_asking: of these, players that ask for one.
         players: that ask for a permit, or have one.
         unpermitted: of these, without a permit.
         rows: in hand; those of waiting players, too.
@@ -66,6 +68,7 @@ class _Bucket:
 
     most_players: int
     most_unpermitted: int
+    most_asking: int
     players: int = 0
     unpermitted: int = 0
     rows: int = 0
@@ -80,7 +83,7 @@ class _Bucket:
     @property
     def may_ask(self) -> bool:
         """Whether another player may ask for its first permit."""
-        return self.players < self.most_players and self.unpermitted < min(self.most_unpermitted, MOST_ASKING)
+        return self.players < self.most_players and self.unpermitted < self.most_asking
 
 
 class Hand:
@@ -126,7 +129,7 @@ class Hand:
         bucket = self._bucket_of(player.queue[0])
         if player.bucket is not bucket:
             self._leave_bucket(player)
-            if not bucket.may_ask:
+            if bucket.waiting or not bucket.may_ask:
                 player.running = False
                 bucket.waiting.append(player)
                 return False
@@ -159,11 +162,16 @@ class Hand:
             del self._players[player.name]
             self._leave_bucket(player)
 
-    def admit_waiting(self) -> list[Player]:
-        """Return the players for whom there is room now, and whose rows may be sent from now on."""
-        admitted = []
+    @property
+    def can_admit(self) -> bool:
+        """Whether a player waits for whom there is room."""
+        return any(bucket.waiting and bucket.may_ask for bucket in self._buckets.values())
+
+    def admit_waiting(self, most: int) -> list[Player]:
+        """Return so many of the players for whom there is room now, and whose rows may be sent from now on."""
+        admitted: list[Player] = []
         for bucket in self._buckets.values():
-            while bucket.waiting and bucket.may_ask:
+            while bucket.waiting and bucket.may_ask and len(admitted) < most:
                 player = bucket.waiting.popleft()
                 self._enter_bucket(player, bucket)
                 player.running = True
@@ -198,5 +206,7 @@ class Hand:
         bucket = self._buckets.get(endpoint.bucket)
         if bucket is None:
             limit = getattr(self._limits, endpoint.limit)
-            bucket = self._buckets[endpoint.bucket] = _Bucket(min(limit, MOST_PLAYERS), min(ceil(limit / 2), MOST_UNPERMITTED))
+            unpermitted = min(ceil(limit / 2), MOST_UNPERMITTED)
+            asking = min(unpermitted, MOST_ASKING)
+            bucket = self._buckets[endpoint.bucket] = _Bucket(min(limit, MOST_PLAYERS), unpermitted, asking)
         return bucket

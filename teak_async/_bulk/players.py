@@ -9,6 +9,7 @@ from contextlib import suppress
 from functools import partial
 
 from teak_async._client.executor import CallExecutor
+from teak_async._limits.bucket import GRANTS_A_TURN
 from teak_async._notify import log
 from teak_async.errors import CertificateError, Forbidden, GameNotFound, JournalError, Outage, SessionClosed, TeakError
 from teak_async.models import Response
@@ -137,6 +138,7 @@ class Players:
         self._tasks: dict[asyncio.Task[None], RowCall] = {}
         self._room: asyncio.Future[None] | None = None
         self._denials = 0
+        self._admits = False
         self.stopping = False
 
     async def wait_for_room(self) -> None:
@@ -158,10 +160,24 @@ class Players:
     def _use_room(self) -> None:
         if self.stopping:
             return
-        admitted = self._hand.admit_waiting()
-        for player in admitted:
+        if not self._admits and self._hand.can_admit:
+            self._admits = True
+            asyncio.get_running_loop().call_soon(self._admit)
+        if self._room is not None and self._hand.has_room:
+            self._wake_up()
+
+    def _admit(self) -> None:
+        self._admits = False
+        if self.stopping:
+            return
+        # As many as rows are read in a turn of the loop, and permits granted.
+        for player in self._hand.admit_waiting(GRANTS_A_TURN):
             self._start(player)
-        if self._room is not None and not self._room.done() and (admitted or self._hand.has_room):
+        self._wake_up()
+        self._use_room()
+
+    def _wake_up(self) -> None:
+        if self._room is not None and not self._room.done():
             self._room.set_result(None)
 
     def _start(self, player: Player) -> None:
@@ -173,8 +189,7 @@ class Players:
     def stop(self) -> None:
         """Send nothing new, and finish what is on the wire."""
         self.stopping = True
-        if self._room is not None and not self._room.done():
-            self._room.set_result(None)
+        self._wake_up()
         for task, row in self._tasks.items():
             row.call.stopping = True
             if not row.call.on_wire:

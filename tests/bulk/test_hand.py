@@ -214,7 +214,7 @@ def test_each_row_has_its_turn(asked: list[tuple[str, int]], chance: random.Rand
                         running.remove(player)
                 case "take":
                     hand.take(ended.pop(chance.randrange(len(ended))))
-            running += hand.admit_waiting()
+            running += hand.admit_waiting(chance.randrange(1, 5))
             assert len({player.name for player in running}) == len(running) <= 4 + 6
         assert sorted(place for places in begun.values() for place in places) == list(range(len(asked)))
         assert all(places == sorted(places) for places in begun.values())
