@@ -34,7 +34,7 @@ from .row import Write
 GATHER = 0.03
 """Seconds for which a group is gathered, unless it fills up; at the documented limits a dozen rows come in them."""
 CHECKPOINT_EVERY = 50
-"""Groups from one checkpoint to the next: some megabytes of log at most. A sync of a log that grows takes longer than one of a log
+"""Groups from one checkpoint to the next: some megabytes of log at most. To sync a log that grows takes longer than to sync one
 that is written over: with 200 groups, a row took the thread 1.3 us more."""
 LOG_BOUND = 64_000_000
 """Bytes of the log from which a warning names its cause, a reader: some 50,000 rows were written since it began to read."""
