@@ -4,7 +4,7 @@ One task sends a player's rows one after the other. A player is of the bucket of
 so that one that pauses does not stop the others:
 
 - Players, since each may have a connection of its own; and fewer players that have no permit yet, since they may wait long.
-  Of these, only `MOST_ASKING` ask for one: a task is large.
+  Where these have to wait for an intent in the journal, few of them ask for one.
 - Rows: at most `MOST_ROWS`. So many are read of a file sorted by player, so that enough players are in hand.
 """
 
@@ -15,6 +15,7 @@ from math import ceil
 
 from attrs import define, field
 
+from teak_async._limits.bucket import GRANTS_A_TURN
 from teak_async._limits.session_limits import Limits
 
 from .row_call import MAX_INTENTS, InvalidRow, RowCall
@@ -23,10 +24,9 @@ MOST_PLAYERS = 500
 """Players of one bucket in hand at most, whatever the limit: systems allow a process about a thousand connections."""
 MOST_UNPERMITTED = 100
 """Players of one bucket in hand at most who wait for their first permit; at most limits half a second's worth."""
-MOST_ASKING = 2 * MAX_INTENTS
-"""Players of one bucket at most who ask for their first permit: while as many as may be have an intent in the journal, as many
-again are ready for theirs. With 100, at a very high limit, Python's collector of garbage, which goes through all of them, took
-twice as long."""
+MOST_ASKING = MAX_INTENTS + GRANTS_A_TURN
+"""Players of one bucket at most who ask for their first permit of a run with a journal: some more than may have an intent. With
+100 of them, at a very high limit, Python's collector of garbage took five times as long: it goes through each one's task."""
 MOST_ROWS = 5_000
 """Rows of one bucket in hand at most."""
 
@@ -91,10 +91,12 @@ class Hand:
 
     Args:
         limits: requests per second.
+        journal: whether the rows wait for intents in a journal.
     """
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, *, journal: bool = False) -> None:
         self._limits = limits
+        self._journal = journal
         self._buckets: dict[str, _Bucket] = {}
         self._players: dict[str, Player] = {}
         self._ended = 0
@@ -129,7 +131,7 @@ class Hand:
         bucket = self._bucket_of(player.queue[0])
         if player.bucket is not bucket:
             self._leave_bucket(player)
-            if bucket.waiting or not bucket.may_ask:
+            if not bucket.may_ask:
                 player.running = False
                 bucket.waiting.append(player)
                 return False
@@ -162,16 +164,11 @@ class Hand:
             del self._players[player.name]
             self._leave_bucket(player)
 
-    @property
-    def can_admit(self) -> bool:
-        """Whether a player waits for whom there is room."""
-        return any(bucket.waiting and bucket.may_ask for bucket in self._buckets.values())
-
-    def admit_waiting(self, most: int) -> list[Player]:
-        """Return so many of the players for whom there is room now, and whose rows may be sent from now on."""
-        admitted: list[Player] = []
+    def admit_waiting(self) -> list[Player]:
+        """Return the players for whom there is room now, and whose rows may be sent from now on."""
+        admitted = []
         for bucket in self._buckets.values():
-            while bucket.waiting and bucket.may_ask and len(admitted) < most:
+            while bucket.waiting and bucket.may_ask:
                 player = bucket.waiting.popleft()
                 self._enter_bucket(player, bucket)
                 player.running = True
@@ -207,6 +204,6 @@ class Hand:
         if bucket is None:
             limit = getattr(self._limits, endpoint.limit)
             unpermitted = min(ceil(limit / 2), MOST_UNPERMITTED)
-            asking = min(unpermitted, MOST_ASKING)
+            asking = min(unpermitted, MOST_ASKING) if self._journal else unpermitted
             bucket = self._buckets[endpoint.bucket] = _Bucket(min(limit, MOST_PLAYERS), unpermitted, asking)
         return bucket

@@ -6,10 +6,8 @@ import asyncio
 import logging
 from collections import deque
 from contextlib import suppress
-from functools import partial
 
 from teak_async._client.executor import CallExecutor
-from teak_async._limits.bucket import GRANTS_A_TURN
 from teak_async._notify import log
 from teak_async.errors import CertificateError, Forbidden, GameNotFound, JournalError, Outage, SessionClosed, TeakError
 from teak_async.models import Response
@@ -138,7 +136,7 @@ class Players:
         self._tasks: dict[asyncio.Task[None], RowCall] = {}
         self._room: asyncio.Future[None] | None = None
         self._denials = 0
-        self._admits = False
+        self._on_permit = self._take_permit  # once for all rows: each look-up of a method makes an object
         self.stopping = False
 
     async def wait_for_room(self) -> None:
@@ -160,24 +158,10 @@ class Players:
     def _use_room(self) -> None:
         if self.stopping:
             return
-        if not self._admits and self._hand.can_admit:
-            self._admits = True
-            asyncio.get_running_loop().call_soon(self._admit)
-        if self._room is not None and self._hand.has_room:
-            self._wake_up()
-
-    def _admit(self) -> None:
-        self._admits = False
-        if self.stopping:
-            return
-        # As many as rows are read in a turn of the loop, and permits granted.
-        for player in self._hand.admit_waiting(GRANTS_A_TURN):
+        admitted = self._hand.admit_waiting()
+        for player in admitted:
             self._start(player)
-        self._wake_up()
-        self._use_room()
-
-    def _wake_up(self) -> None:
-        if self._room is not None and not self._room.done():
+        if self._room is not None and not self._room.done() and (admitted or self._hand.has_room):
             self._room.set_result(None)
 
     def _start(self, player: Player) -> None:
@@ -189,7 +173,8 @@ class Players:
     def stop(self) -> None:
         """Send nothing new, and finish what is on the wire."""
         self.stopping = True
-        self._wake_up()
+        if self._room is not None and not self._room.done():
+            self._room.set_result(None)
         for task, row in self._tasks.items():
             row.call.stopping = True
             if not row.call.on_wire:
@@ -262,11 +247,11 @@ class Players:
     async def _send_row(self, row: RowCall, task: asyncio.Task[None]) -> Response:
         """Make a row's call: as `CallExecutor.execute`, but with the gate and an intent in the journal before each attempt."""
         executor, call, gate = self._executor, row.call, self.gate
-        intend = None if row.journal_row is None else row.write_intent
+        row.task, row.on_permit = task, self._on_permit
         while True:
-            probe = False if gate.open else await self._enter_gate(row)
+            probe = row.probe = False if gate.open else await self._enter_gate(row)
             try:
-                result = await executor.make_attempt(call, intend, partial(self._take_permit, row, probe), task)
+                result = await executor.make_attempt(call, row)
             except BaseException:
                 gate.leave(probe=probe)
                 raise
@@ -281,9 +266,9 @@ class Players:
                 row.retract_intent()
             await executor.pause(call, wait)
 
-    def _take_permit(self, row: RowCall, probe: bool) -> bool:
+    def _take_permit(self, row: RowCall) -> bool:
         self._release(row)
-        return self.gate.admits(probe=probe)
+        return self.gate.admits(probe=row.probe)
 
     def _release(self, row: RowCall) -> None:
         """Make room for other rows: this one has its permit, or is left."""

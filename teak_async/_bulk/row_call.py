@@ -102,6 +102,9 @@ class RowCall:
 
     Attributes:
         player: whose rows this one is sent with; `None` for a row that is not sent.
+        task: that sends it.
+        on_permit: called with the row when it has its permit; says whether to go on.
+        probe: whether its attempt is to show that the server is back.
         user_id: the player; `None` where nobody knows.
 
     Raises:
@@ -118,10 +121,16 @@ class RowCall:
         "index",
         "journal_row",
         "line",
+        "on_permit",
         "part",
         "player",
+        "probe",
+        "task",
         "user_id",
     )
+    task: asyncio.Task[None]
+    on_permit: Callable[[RowCall], bool]
+    probe: bool
 
     def __init__(self, index: int, row: Row, context: RunContext) -> None:
         self.call = Call(cast(Request, row.request), Lane.BULK, context.deadline)
@@ -178,6 +187,10 @@ class RowCall:
             self._intent.set_result(None)
         else:
             self._intent.set_exception(failure)
+
+    def take_permit(self) -> bool:
+        """Say whether to go on with the permit."""
+        return self.on_permit(self)
 
     def release_slot(self) -> None:
         """Make room for other rows: this one has its permit, or is left."""

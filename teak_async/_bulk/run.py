@@ -91,7 +91,7 @@ class BulkRun(Coroutine[Any, Any, BulkReport]):
         self._check_open = check_open
         self._tally = Tally()
         self._results = Results(self._context, self._tally, self.stop)
-        self._hand = Hand(limits)
+        self._hand = Hand(limits, journal=path is not None)
         self._players = Players(executor, self._results, self._hand)
         self._puller: asyncio.Task[None] | None = None
         self._main: asyncio.Task[None] | None = None

@@ -42,12 +42,12 @@ class Attempt(Generic[T]):
         self.bucket = bucket
         self.begun = self.left = False
 
-    async def run_in(self, task: asyncio.Task[None], work: Callable[[], Awaitable[T]]) -> T:
+    async def run_in(self, task: asyncio.Task[None], work: Awaitable[T]) -> T:
         """Run the exchange in the running task, which is cancelled only to end the exchange, too."""
         self.begun = True
         self.exchange.task = task
         try:
-            return await work()
+            return await work
         except asyncio.CancelledError:
             self.left = not self.exchange.unsent
             raise

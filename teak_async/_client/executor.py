@@ -20,7 +20,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from functools import partial
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 from teak_async._api.codec import decode, encode
 from teak_async._api.credentials import Credentials
@@ -50,6 +50,22 @@ from .transport import RawResponse, Transport
 
 AttemptResult: TypeAlias = Response | TeakError
 """How an attempt ended."""
+
+
+class Sender(Protocol):
+    """Who makes a call in a task of its own: a row of a bulk run.
+
+    Attributes:
+        task: the running one.
+    """
+
+    task: asyncio.Task[None]
+
+    def write_intent(self) -> Awaitable[None] | None:
+        """Prepare for an attempt; it asks for its permit once what this returns is done."""
+
+    def take_permit(self) -> bool:
+        """Say, with the permit, whether to go on; if not, nothing is sent."""
 
 
 class CallExecutor:
@@ -122,7 +138,7 @@ class CallExecutor:
         """Make a call: attempt after attempt, and return its response or raise what became of all attempts."""
         while True:
             result = await self.make_attempt(call)
-            assert result is not None  # only `on_permit` causes `None`
+            assert result is not None  # only a sender causes `None`
             if not isinstance(result, TeakError):
                 return call.finish(result)
             await self.pause(call, self.next_wait(call, result))
@@ -147,32 +163,29 @@ class CallExecutor:
     async def make_attempt(
         self,
         call: Call,
-        before: Callable[[], Awaitable[None] | None] | None = None,
-        on_permit: Callable[[], bool] | None = None,
-        task: asyncio.Task[None] | None = None,
+        sender: Sender | None = None,
     ) -> AttemptResult | None:
         """Make one attempt, and return how it ended; the session's close and the deadline are results, too.
 
         Args:
             call: the call.
-            before: called before the attempt asks for its permit, which waits for what it returns.
-            on_permit: called when it has its permit; says whether to go on. If not, nothing is sent, and the result is `None`.
-            task: the running task, where the attempt runs in it and ends with it; `None` for an attempt with a task of its own.
+            sender: whose attempt it is, if that runs in the sender's own task, and ends with it. The result is `None` if the
+                sender gave up its permit.
         """
         call.asked_at = asyncio.get_running_loop().time() if self._notifier.is_enabled() else None
         try:
             handle = self.bucket_of(call.endpoint.bucket)
             if call.deadline is None:
-                if before is not None and (ready := before()) is not None:
-                    await ready
+                if sender is not None and (intent := sender.write_intent()) is not None:
+                    await intent
                 call.ticket = await handle.acquire(call.lane, call.ticket)
             else:
-                await self._acquire_in_time(call, handle, call.deadline, before)
+                await self._acquire_in_time(call, handle, call.deadline, sender)
         except (SessionClosed, LedgerUnavailable) as ended:
             return ended
         except TimeoutError:
             return _deadline_passed(call)
-        if on_permit is not None and not on_permit():
+        if sender is not None and not sender.take_permit():
             handle.bucket.release_unused()
             return None
         call.attempts += 1
@@ -186,8 +199,9 @@ class CallExecutor:
             left = call.deadline.seconds_left(loop.time())
             timer = loop.call_later(left, self._interrupt_at_deadline, call, attempt)
         try:
-            work = partial(self._perform, call, attempt)
-            return await (attempt.run(work) if task is None else attempt.run_in(task, work))
+            if sender is None:
+                return await attempt.run(partial(self._perform, call, attempt))
+            return await attempt.run_in(sender.task, self._perform(call, attempt))
         except asyncio.CancelledError:
             if exchange in self.under_way and not attempt.begun:
                 self._discard(attempt)
@@ -200,15 +214,13 @@ class CallExecutor:
             if timer is not None:
                 timer.cancel()
 
-    async def _acquire_in_time(
-        self, call: Call, handle: BucketHandle, deadline: DueTime, before: Callable[[], Awaitable[None] | None] | None
-    ) -> None:
+    async def _acquire_in_time(self, call: Call, handle: BucketHandle, deadline: DueTime, sender: Sender | None) -> None:
         left = deadline.seconds_left(asyncio.get_running_loop().time())
         if left <= 0:
             raise TimeoutError
         async with asyncio.timeout(left):
-            if before is not None and (ready := before()) is not None:
-                await ready
+            if sender is not None and (intent := sender.write_intent()) is not None:
+                await intent
             call.ticket = await handle.acquire(call.lane, call.ticket)
         if deadline.seconds_left(asyncio.get_running_loop().time()) <= 0:
             # The machine was suspended meanwhile, and the loop's timer with it.

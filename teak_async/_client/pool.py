@@ -12,10 +12,12 @@ import asyncio
 import ssl
 from collections.abc import Mapping
 from contextlib import suppress
+from functools import cached_property
 from typing import Any, TypeAlias
 
 import aiohttp
 from aiohttp import hdrs
+from aiohttp.client_reqrep import ConnectionKey
 from multidict import MultiMapping
 from yarl import URL
 
@@ -60,7 +62,7 @@ class Pool:
                 # must not see what is for the proxy.
                 self._prefix = str(base.with_user(None)).rstrip("/")
                 headers = {**headers, **proxy.headers}
-        self._where = aiohttp.ClientRequest(hdrs.METH_GET, base, headers=headers, loop=self._loop, **through)
+        self._where = _Where(hdrs.METH_GET, base, headers=headers, loop=self._loop, **through)
         self._headers = "".join(f"{name}: {value}\r\n" for name, value in self._where.headers.items())
 
     async def exchange(self, message: Message, exchange: Exchange) -> Received:
@@ -105,6 +107,12 @@ class Pool:
         """Close the connections of a session that nobody closed."""
         with suppress(StopIteration):  # its first step closes everything, and there is no loop to wait on
             self._connector.close().__await__().__next__()
+
+
+class _Where(aiohttp.ClientRequest):
+    @cached_property
+    def connection_key(self) -> ConnectionKey:  # aiohttp makes one for each request
+        return super().connection_key
 
 
 async def read_body(content: aiohttp.StreamReader) -> bytes | None:

@@ -185,12 +185,15 @@ def made(row: tuple[str, int]) -> RowCall:
     return RowCall(0, Row(request), RunContext(None))
 
 
-@given(st.lists(st.tuples(st.sampled_from(["identify", "status"]), st.integers(0, 9)), max_size=60), st.randoms())
-def test_each_row_has_its_turn(asked: list[tuple[str, int]], chance: random.Random) -> None:
+@given(
+    st.lists(st.tuples(st.sampled_from(["identify", "status"]), st.integers(0, 9)), max_size=60), st.booleans(), st.randoms()
+)
+def test_each_row_has_its_turn(asked: list[tuple[str, int]], journal: bool, chance: random.Random) -> None:
     """Played by hand, at random: every row is begun once, a player's in order and one at a time, within the bounds."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "MOST_ROWS", 12)
-        hand = Hand(LIMITS)
+        patch.setattr(module, "MOST_ASKING", 1)
+        hand = Hand(LIMITS, journal=journal)
         unread = [made(row) for row in asked]
         order = {id(row): place for place, row in enumerate(unread)}
         begun: dict[str, list[int]] = defaultdict(list)
@@ -214,7 +217,7 @@ def test_each_row_has_its_turn(asked: list[tuple[str, int]], chance: random.Rand
                         running.remove(player)
                 case "take":
                     hand.take(ended.pop(chance.randrange(len(ended))))
-            running += hand.admit_waiting(chance.randrange(1, 5))
+            running += hand.admit_waiting()
             assert len({player.name for player in running}) == len(running) <= 4 + 6
         assert sorted(place for places in begun.values() for place in places) == list(range(len(asked)))
         assert all(places == sorted(places) for places in begun.values())

@@ -44,7 +44,7 @@ class Work:
 async def run_here(attempt: Attempt[str], work: Callable[[], Awaitable[str]]) -> str:
     task = asyncio.current_task()
     assert task is not None
-    return await attempt.run_in(task, work)
+    return await attempt.run_in(task, work())
 
 
 async def awaiting(work: Work) -> str:
