@@ -247,11 +247,11 @@ class Players:
     async def _send_row(self, row: RowCall, task: asyncio.Task[None]) -> Response:
         """Make a row's call: as `CallExecutor.execute`, but with the gate and an intent in the journal before each attempt."""
         executor, call, gate = self._executor, row.call, self.gate
-        row.task, row.on_permit = task, self._on_permit
+        row.on_permit = self._on_permit
         while True:
             probe = row.probe = False if gate.open else await self._enter_gate(row)
             try:
-                result = await executor.make_attempt(call, row)
+                result = await executor.make_attempt(call, row, task)
             except BaseException:
                 gate.leave(probe=probe)
                 raise

@@ -12,7 +12,6 @@ from attrs import define, field, frozen
 from teak_async._api.structure import as_json
 from teak_async._client.call import Call
 from teak_async._client.deadline import DueTime
-from teak_async._journal.database import GROUP
 from teak_async._journal.journal import Journal
 from teak_async._journal.row import JournalRow, RowState
 from teak_async._limits.bucket import Lane
@@ -26,8 +25,9 @@ if TYPE_CHECKING:
 
 MIN_INTENTS = 8
 """Rows with an intent and no permit at first."""
-MAX_INTENTS = GROUP // 2
-"""Rows with an intent and no permit at most. The other half of a group is for results that are not written yet."""
+MAX_INTENTS = 26
+"""Rows with an intent and no permit at most. As many results come into a group with them. With 29, at a very high limit,
+Python's collector of garbage ran with nearly each group, since so many objects were made for its rows at once."""
 
 
 class IntentSlots:
@@ -49,8 +49,10 @@ class IntentSlots:
 
     def use(self, begin: Callable[[], bool]) -> None:
         """Call `begin` when it is its turn for a slot; where it says that it took it, exactly one `release` has to follow."""
-        self._waiting.append(begin)
-        self._fill()
+        if self._free:
+            self._free -= begin()
+        else:
+            self._waiting.append(begin)
 
     def mark_durable(self) -> None:
         """Count a row with a durable intent that waits for its permit."""
@@ -65,12 +67,9 @@ class IntentSlots:
             # One by one, since it never shrinks: doubling at each delay of the disk left twice as many rows in doubt.
             self._size += 1
             self._free += 1
-        self._fill()
-        return waits
-
-    def _fill(self) -> None:
         while self._free and self._waiting:
             self._free -= self._waiting.popleft()()
+        return waits
 
 
 @define
@@ -102,7 +101,6 @@ class RowCall:
 
     Attributes:
         player: whose rows this one is sent with; `None` for a row that is not sent.
-        task: that sends it.
         on_permit: called with the row when it has its permit; says whether to go on.
         probe: whether its attempt is to show that the server is back.
         user_id: the player; `None` where nobody knows.
@@ -125,10 +123,8 @@ class RowCall:
         "part",
         "player",
         "probe",
-        "task",
         "user_id",
     )
-    task: asyncio.Task[None]
     on_permit: Callable[[RowCall], bool]
     probe: bool
 
@@ -181,12 +177,13 @@ class RowCall:
         if self._has_slot:
             self._context.slots.mark_durable()
             self._durable = True
-        if self._intent is None or self._intent.done():
+        intent, self._intent = self._intent, None
+        if intent is None or intent.done():
             return
         if failure is None:
-            self._intent.set_result(None)
+            intent.set_result(None)
         else:
-            self._intent.set_exception(failure)
+            intent.set_exception(failure)
 
     def take_permit(self) -> bool:
         """Say whether to go on with the permit."""

@@ -133,6 +133,7 @@ class Call:
 
     def finish(self, response: Response) -> Response:
         """Return the response; `repeated` if the state before, as it says, may be this call's own."""
+        self.message = None  # a row stays until its result is durable, and somebody has read it
         if (self.uncertain or self.resent) and isinstance(response, Change):
             return attrs.evolve(response, repeated=True)
         return response

@@ -53,13 +53,7 @@ AttemptResult: TypeAlias = Response | TeakError
 
 
 class Sender(Protocol):
-    """Who makes a call in a task of its own: a row of a bulk run.
-
-    Attributes:
-        task: the running one.
-    """
-
-    task: asyncio.Task[None]
+    """Who makes a call in a task of its own: a row of a bulk run."""
 
     def write_intent(self) -> Awaitable[None] | None:
         """Prepare for an attempt; it asks for its permit once what this returns is done."""
@@ -164,13 +158,14 @@ class CallExecutor:
         self,
         call: Call,
         sender: Sender | None = None,
+        task: asyncio.Task[None] | None = None,
     ) -> AttemptResult | None:
         """Make one attempt, and return how it ended; the session's close and the deadline are results, too.
 
         Args:
             call: the call.
-            sender: whose attempt it is, if that runs in the sender's own task, and ends with it. The result is `None` if the
-                sender gave up its permit.
+            sender: whose attempt it is; the result is `None` if it gives up its permit. `None` for the caller's own.
+            task: the sender's, which is running: the attempt runs in it, and ends with it.
         """
         call.asked_at = asyncio.get_running_loop().time() if self._notifier.is_enabled() else None
         try:
@@ -199,9 +194,9 @@ class CallExecutor:
             left = call.deadline.seconds_left(loop.time())
             timer = loop.call_later(left, self._interrupt_at_deadline, call, attempt)
         try:
-            if sender is None:
+            if task is None:
                 return await attempt.run(partial(self._perform, call, attempt))
-            return await attempt.run_in(sender.task, self._perform(call, attempt))
+            return await attempt.run_in(task, self._perform(call, attempt))
         except asyncio.CancelledError:
             if exchange in self.under_way and not attempt.begun:
                 self._discard(attempt)

@@ -107,8 +107,9 @@ class RowState(NamedTuple):
         response: str | None = None,
     ) -> RowState:
         """Make the state that a row has from now on."""
-        last = _describe(error)
-        return cls(state, attempts, pauses, delivery, _describe(first_error) or last, last, response, time.time())
+        last = None if error is None else _describe(error)
+        first = last if first_error is None else _describe(first_error)
+        return cls(state, attempts, pauses, delivery, first, last, response, time.time())
 
 
 class Write(NamedTuple):
@@ -156,9 +157,9 @@ def _storable(source: str | None) -> Text:
     return _escape(source)
 
 
-def _describe(error: Exception | None) -> str | None:
+def _describe(error: Exception) -> str:
     # The message may quote a lone surrogate.
-    return None if error is None else _escape(f"{type(error).__name__}: {error}")
+    return _escape(f"{type(error).__name__}: {error}")
 
 
 def _escape(text: str) -> str:
