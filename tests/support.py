@@ -25,7 +25,7 @@ from teak_async import Identify, Limits, Request, RetryPolicy, TeakSession, Time
 from teak_async._client.executor import CallExecutor
 from teak_async._journal.history import iter_in_states
 from teak_async._journal.journal import Journal
-from teak_async._journal.row import JournalRow, RowState
+from teak_async._journal.row import JournalRow, RowState, Write
 from teak_async._limits.bucket import Bucket
 from teak_async._limits.session_limits import SessionLimits
 from teak_async.errors import JournalError
@@ -181,11 +181,11 @@ def write_durably(journal: Journal, row: JournalRow, state: RowState) -> asyncio
     """Write how far a row came; the future is done when that is durable."""
     durable: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
-    def report(failure: JournalError | None) -> None:
+    def report(_: None, failure: JournalError | None) -> None:
         if failure is None:
             durable.set_result(None)
         else:
             durable.set_exception(failure)
 
-    journal.write(row, state, report)
+    journal.write(Write(row, state, report))
     return durable

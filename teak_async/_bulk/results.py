@@ -5,13 +5,17 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable
-from functools import partial
+from typing import TypeAlias
 
+from teak_async._journal.row import Write
 from teak_async.errors import Delivery, JournalError, TeakError
 from teak_async.models import Response
 
 from .outcomes import Outcome, Tally
 from .row_call import InvalidRow, RowCall, RunContext, in_doubt_error, outcome_of, result_of
+
+Ended: TypeAlias = tuple[RowCall | InvalidRow, Outcome]
+"""A row that ended, and how."""
 
 
 class Results:
@@ -33,8 +37,9 @@ class Results:
         self._context = context
         self._tally = tally
         self._stop = stop
-        self._ended: deque[tuple[RowCall | InvalidRow, Outcome] | None] = deque()
+        self._ended: deque[Ended | None] = deque()
         self._arrival = asyncio.Event()
+        self._on_written = self._deliver_written  # once for all rows: each look-up of a method makes an object
         self.error: BaseException | None = None
         self._seen = False
 
@@ -53,18 +58,21 @@ class Results:
             row.retract_intent()  # no result: a resumed run with a later deadline sends it
             self.deliver(row, outcome)
         else:
-            journal.write(row.journal_row, result_of(row, outcome), partial(self._deliver_written, row, outcome))
+            journal.write(Write(row.journal_row, result_of(row, outcome), self._on_written, (row, outcome)))
 
-    def _deliver_written(self, row: RowCall | InvalidRow, outcome: Outcome, failure: JournalError | None) -> None:
+    def _deliver_written(self, ended: Ended, failure: JournalError | None) -> None:
         if failure is not None:
             self.fail(failure)
-        self.deliver(row, outcome)
+        self._deliver(ended)
 
     def deliver(self, row: RowCall | InvalidRow, outcome: Outcome) -> None:
         """Count an outcome, and deliver it to the reader."""
-        self._tally.add(outcome)
+        self._deliver((row, outcome))
+
+    def _deliver(self, ended: Ended) -> None:
+        self._tally.add(ended[1])
         self._context.trouble = None
-        self._put((row, outcome))
+        self._put(ended)
 
     @property
     def any_succeeded(self) -> bool:
@@ -93,12 +101,12 @@ class Results:
         """Deliver no more."""
         self._put(None)
 
-    def _put(self, ended: tuple[RowCall | InvalidRow, Outcome] | None) -> None:
+    def _put(self, ended: Ended | None) -> None:
         # An `asyncio.Queue` does the same, and took a fortieth of all that a row takes.
         self._ended.append(ended)
         self._arrival.set()
 
-    async def next(self) -> tuple[RowCall | InvalidRow, Outcome]:
+    async def next(self) -> Ended:
         """Wait for the next row that ends, and its outcome.
 
         Raises:

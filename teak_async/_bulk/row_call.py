@@ -13,7 +13,7 @@ from teak_async._api.structure import as_json
 from teak_async._client.call import Call
 from teak_async._client.deadline import DueTime
 from teak_async._journal.journal import Journal
-from teak_async._journal.row import JournalRow, RowState
+from teak_async._journal.row import JournalRow, RowState, Write
 from teak_async._limits.bucket import Lane
 from teak_async.errors import ConnectionLost, Delivery, InvalidRequest, JournalError, TeakError
 from teak_async.models import Request, Response
@@ -170,7 +170,7 @@ class RowCall:
         if journal is None or row is None or intent is None or intent.done():
             return False  # it was left while it waited for the slot
         self._intended = self._has_slot = True
-        journal.write(row, RowState.of("intent"), self._end_intent)
+        journal.write(Write(row, RowState.of("intent"), RowCall._end_intent, self))
         return True
 
     def _end_intent(self, failure: JournalError | None) -> None:
@@ -204,7 +204,7 @@ class RowCall:
         # An intent of an earlier run stays: that one may have sent it.
         if self._context.journal is not None and self.journal_row is not None and self._intended and not self.call.resent:
             self._intended = False
-            self._context.journal.write(self.journal_row, RowState.of("not_sent", error=self.call.error))
+            self._context.journal.write(Write(self.journal_row, RowState.of("not_sent", error=self.call.error)))
 
 
 @frozen

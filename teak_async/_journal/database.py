@@ -94,7 +94,7 @@ def write(connection: sqlite3.Connection, rows: list[Write]) -> None:
     """Write at most a `GROUP` of rows; durable on return."""
     if rows:
         values: list[Any] = []
-        for row, state, _ in rows:
+        for row, state, *_ in rows:
             values += row
             values += state
         # SQLite lets go of the interpreter after each statement: with one statement a row, a journal cost twice as much.

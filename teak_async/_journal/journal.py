@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -31,11 +31,10 @@ from typing import Any
 from attrs import evolve
 
 from teak_async._leaving import Decisions, wait_for_end
-from teak_async.errors import JournalError
 
 from .database import describe_run, mark_whole
 from .earlier_run import CHUNK, read_known, read_resume_point
-from .row import JournalRow, KnownRow, Place, RowState, Write
+from .row import KnownRow, Place, Write
 from .writer import Writer
 
 
@@ -96,15 +95,9 @@ class Journal:
         known = self._known.pop((index, part), None)
         return evolve(known, overtaken=True) if known is not None and (index, part) in self._overtaken else known
 
-    def write(self, row: JournalRow, state: RowState, done: Callable[[JournalError | None], None] | None = None) -> None:
-        """Write how far a row came.
-
-        Args:
-            row: the row.
-            state: the state that it has from now on.
-            done: called when that is durable, or with the error that prevented it.
-        """
-        self._writer.write(Write(row, state, done))
+    def write(self, write: Write) -> None:
+        """Write how far a row came."""
+        self._writer.write(write)
 
     def hurry(self) -> None:
         """Have what was written so far made durable without waiting for more: rows wait for that."""

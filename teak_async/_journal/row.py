@@ -113,11 +113,19 @@ class RowState(NamedTuple):
 
 
 class Write(NamedTuple):
-    """A state of a row to write; `done` is called when it is durable, or with the error that prevented it."""
+    """A state of a row to write.
+
+    Attributes:
+        row: the row.
+        state: the state that it has from now on.
+        done: called with `subject` when that is durable, or with the error that prevented it, too; `None` where nobody waits.
+        subject: what `done` is about. A function bound to it would be three objects more a row.
+    """
 
     row: JournalRow
     state: RowState
-    done: Callable[[JournalError | None], None] | None = None
+    done: Callable[[Any, JournalError | None], None] | None = None
+    subject: Any = None
 
 
 def digest_of(request: Request) -> str:

@@ -113,9 +113,9 @@ class Writer(threading.Thread):
 
     def _report(self, group: list[Write], failure: JournalError | None) -> None:
         self._intents_ahead -= _count_intents(group)
-        for _, _, done in group:
+        for _, _, done, subject in group:
             if done is not None:
-                done(failure)
+                done(subject, failure)
 
     def run(self) -> None:
         try:
