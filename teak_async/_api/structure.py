@@ -61,8 +61,8 @@ def _time(value: Any, _: Any) -> datetime:
 def _structure_opt_out_states(value: Any, _: Any) -> Mapping[str, State | str]:
     states: dict[str, State | str] = {}
     for channel, entry in value.items():
-        state = entry.get("state") if isinstance(entry, dict) else None
-        if isinstance(state, str):
+        state = entry.get("state") if type(entry) is dict else None
+        if type(state) is str:
             states[channel] = _STATES.get(state, state)
     for channel in ("email", "push", "sms"):
         if channel not in states:

@@ -106,6 +106,10 @@ class Results:
         self._ended.append(ended)
         self._arrival.set()
 
+    def take(self) -> Ended | None:
+        """Return the next row that has ended already, if there is one."""
+        return self._ended.popleft() if self._ended and self._ended[0] is not None else None
+
     async def next(self) -> Ended:
         """Wait for the next row that ends, and its outcome.
 

@@ -187,7 +187,7 @@ class BulkRun(Coroutine[Any, Any, BulkReport]):
     async def __anext__(self) -> Outcome:
         if self._main is None:
             raise TypeError(_OPEN_FIRST)
-        row, outcome = await self._results.next()
+        row, outcome = self._results.take() or await self._results.next()
         self._players.take(row)
         return outcome
 

@@ -27,8 +27,11 @@ from .row import JournalRow, Note, RowState, Write, text_of
 APPLICATION = 0x7465616B
 """The `application_id` of a journal: "teak"."""
 VERSION = 4
-GROUP = 58
-"""Rows of one statement, so of one transaction and one sync, at most: older SQLites take no more than 999 values."""
+GROUP = 52
+"""Rows of one transaction, so of one sync, at most."""
+STATEMENTS = (GROUP, 32, 16, 8, 4, 2, 1)
+"""Rows of one statement: few sizes, since to prepare a statement takes SQLite longer than to run it. Older SQLites take no more
+than 999 values, so 58 rows."""
 PAGE_SIZE = 1024
 """Bytes of a page of a new journal. A group puts each page that it changes into the log: with SQLite's 4096 bytes the log grew
 by 2.0 kB a row where these take 1.2 kB."""
@@ -86,19 +89,36 @@ _REMEDIES = {
 
 
 @cache
+def _sizes(rows: int) -> list[int]:
+    """Return the sizes of the statements that write so many rows."""
+    sizes = []
+    for size in STATEMENTS:
+        sizes += [size] * (rows // size)
+        rows %= size
+    return sizes
+
+
+@cache
 def _insert(rows: int) -> str:
     return f"INSERT INTO rows ({', '.join(_COLUMNS)}) VALUES {', '.join([_ROW] * rows)} {_UPSERT}"  # noqa: S608 - constants only
 
 
 def write(connection: sqlite3.Connection, rows: list[Write]) -> None:
     """Write at most a `GROUP` of rows; durable on return."""
-    if rows:
-        values: list[Any] = []
-        for row, state, *_ in rows:
-            values += row
-            values += state
-        # SQLite lets go of the interpreter after each statement: with one statement a row, a journal cost twice as much.
-        connection.execute(_insert(len(rows)), [0 if value is None else value for value in values])
+    # SQLite lets go of the interpreter after each statement: with one statement a row, a journal cost twice as much.
+    sizes = _sizes(len(rows))
+    with connection:
+        if len(sizes) > 1:  # one alone is a transaction by itself
+            connection.execute("BEGIN")
+        start = 0
+        for size in sizes:
+            values: list[Any] = []
+            for row, state, *_ in rows[start : start + size]:
+                values += row
+                values += state
+            # Python looks for an adapter for each `None`, which takes longer than to bind a number.
+            connection.execute(_insert(size), [0 if value is None else value for value in values])
+            start += size
 
 
 def checkpoint(connection: sqlite3.Connection, check_log: Callable[[], None] = lambda: None) -> bool:
