@@ -19,7 +19,7 @@ from benchmarks.virtual import VirtualLoop, run_virtual
 from teak_async import GetSubscription, Identify, Limits, RemovePlayer, Request, SetSubscription, TeakSession
 from teak_async._api.codec import Message
 from teak_async._bulk import hand as module
-from teak_async._bulk.hand import Hand, Player
+from teak_async._bulk.hand import MOST_ASKING, Hand, Player
 from teak_async._bulk.outcomes import Row
 from teak_async._bulk.row_call import RowCall, RunContext
 from teak_async._client.exchange import Exchange
@@ -237,3 +237,18 @@ def test_a_bucket_that_pauses_stops_no_other() -> None:
         hand.add(made(("identify", number)))
     assert hand.has_room
     assert hand.add(made(("status", 101))) is not None
+
+
+def test_few_ask_for_a_permit_where_rows_wait_for_their_intents() -> None:
+    """With a journal, as much of the input is read as without, and the players begin in its order as others get permits."""
+    hand = Hand(Limits(identify=200), journal=True)
+    rows = [made(("identify", number)) for number in range(100)]
+    begun = [player for row in rows if (player := hand.add(row)) is not None]
+    assert len(begun) == MOST_ASKING < len(rows)
+    assert not hand.has_room
+    for number, row in enumerate(rows[: len(rows) - MOST_ASKING]):
+        assert hand.permit(row)
+        assert hand.has_room
+        assert [player.name for player in hand.admit_waiting()] == [str(MOST_ASKING + number)]
+        hand.add(made(("identify", 100 + number)))
+        assert not hand.has_room

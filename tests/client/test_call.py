@@ -22,6 +22,7 @@ from teak_async import (
     TeakError,
     UnexpectedResponse,
 )
+from teak_async._api.codec import Message
 from teak_async._client.call import Call
 from teak_async._limits.bucket import Lane
 
@@ -160,3 +161,11 @@ def test_a_change_says_whether_it_may_be_repeated(before: str) -> None:
     finished = call.finish(change)
     assert isinstance(finished, SubscriptionChange)
     assert finished.repeated is bool(before)
+
+
+def test_a_call_that_is_done_keeps_no_message() -> None:
+    """A row of a bulk run stays in memory until somebody has read how it ended."""
+    call = call_of("set")
+    call.message = Message("POST", "/me", body=b"{}")
+    call.finish(SubscriptionChange("p1", "desktop_push", State.OPT_OUT, State.OPT_OUT, False, {}))
+    assert call.message is None

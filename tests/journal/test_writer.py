@@ -1,0 +1,84 @@
+"""When a group is written: by its timer, when it is full, or because rows wait for it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from support import ABOUT, write_durably
+
+from teak_async import Identify
+from teak_async._journal import writer
+from teak_async._journal.database import GROUP
+from teak_async._journal.journal import Journal
+from teak_async._journal.row import JournalRow, RowState
+
+LONG = 0.2
+"""Seconds in which a group is written on any machine, if it is not held back for longer."""
+
+
+@pytest.fixture
+async def journal(path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Journal]:
+    """A journal whose groups wait for so long that nothing is written by the timer."""
+    monkeypatch.setattr(writer, "GATHER", 3600)
+    journal = await Journal.open(path, ABOUT)
+    yield journal
+    await journal.close()
+
+
+def write(journal: Journal, index: int, state: str = "intent") -> asyncio.Future[None]:
+    return write_durably(journal, JournalRow.of(index, Identify(f"p{index}", country_code="US"), None), RowState.of(state))
+
+
+async def test_a_group_waits_for_more(journal: Journal) -> None:
+    """Until it is full."""
+    rows = [write(journal, index) for index in range(GROUP - 1)]
+    await asyncio.sleep(LONG)
+    assert not any(row.done() for row in rows)
+    rows.append(write(journal, GROUP))
+    more = write(journal, GROUP + 1)
+    await asyncio.gather(*rows)
+    assert not more.done()
+
+
+async def test_a_group_that_is_waited_for_is_written_at_once(journal: Journal) -> None:
+    """With the rows that come in the same turn of the loop."""
+    rows = [write(journal, 0)]
+    journal.hurry()
+    journal.hurry()
+    rows += [write(journal, 1, "succeeded")]
+    await asyncio.gather(*rows)
+    later = write(journal, 2)
+    await asyncio.sleep(LONG)
+    assert not later.done()
+    journal.hurry()
+    await later
+
+
+async def test_no_group_hurries_while_intents_are_written(journal: Journal) -> None:
+    """Their rows can be sent first, and the next group is larger for it; results alone hold nothing back."""
+    first = write(journal, 0)
+    journal.hurry()
+    await asyncio.sleep(0)  # it is handed over, and cannot be durable in this turn
+    second = write(journal, 1)
+    journal.hurry()
+    await first
+    await asyncio.sleep(LONG)
+    assert not second.done()
+    journal.hurry()
+    await second
+    result = write(journal, 1, "succeeded")
+    journal.hurry()
+    await asyncio.sleep(0)
+    third = write(journal, 2)
+    journal.hurry()
+    await asyncio.gather(result, third)
+
+
+async def test_a_query_sees_what_was_put_before_it(journal: Journal) -> None:
+    """It closes the group that is gathered."""
+    row = write(journal, 0)
+    assert await journal._writer.read(lambda connection: connection.execute("SELECT count(*) FROM rows").fetchone()[0]) == 1
+    assert row.done()
