@@ -57,9 +57,11 @@ class Sender(Protocol):
 
     def write_intent(self) -> Awaitable[None] | None:
         """Prepare for an attempt; it asks for its permit once what this returns is done."""
+        ...
 
     def take_permit(self) -> bool:
         """Say, with the permit, whether to go on; if not, nothing is sent."""
+        ...
 
 
 class CallExecutor:

@@ -12,12 +12,10 @@ import asyncio
 import ssl
 from collections.abc import Mapping
 from contextlib import suppress
-from functools import cached_property
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import aiohttp
 from aiohttp import hdrs
-from aiohttp.client_reqrep import ConnectionKey
 from multidict import MultiMapping
 from yarl import URL
 
@@ -26,6 +24,9 @@ from teak_async._api.codec import Message
 from .connections import Connector
 from .exchange import Exchange
 from .proxy import Proxy
+
+if TYPE_CHECKING:
+    from aiohttp.client_reqrep import ConnectionKey
 
 MAX_BODY = 1 << 20
 """Bytes of a response that are read at most; Teak's have a few hundred."""
@@ -110,9 +111,13 @@ class Pool:
 
 
 class _Where(aiohttp.ClientRequest):
-    @cached_property
-    def connection_key(self) -> ConnectionKey:  # aiohttp makes one for each request
-        return super().connection_key
+    _made: ConnectionKey | None = None
+
+    @property
+    def connection_key(self) -> ConnectionKey:
+        if self._made is None:  # aiohttp makes one for each request
+            self._made = super().connection_key
+        return self._made
 
 
 async def read_body(content: aiohttp.StreamReader) -> bytes | None:

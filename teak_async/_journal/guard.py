@@ -308,5 +308,5 @@ class FileGuard:
 
 
 def _entry_of(part: str) -> Entry:
-    found = os.stat(part)  # noqa: PTH116 - a path by name, since eight of its objects a group cost as much as a row
+    found = os.stat(part)  # noqa: PTH116 - a path by name, since an object for each look cost as much as a row
     return Entry(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)

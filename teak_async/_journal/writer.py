@@ -1,7 +1,7 @@
 """The thread that writes a journal.
 
 The event loop gathers work and hands it over in groups, so the thread wakes up, and takes the interpreter from the loop, once
-for a group. The thread writes the group, runs its queries, and has the loop resolve the futures of both.
+for a group. The thread writes the groups, runs queries between them, and has the loop report both.
 
 Rules of this module:
 

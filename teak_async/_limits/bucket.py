@@ -123,7 +123,7 @@ class Bucket:
         self._queues = {lane: LaneQueue() for lane in Lane}
         self._live = self._queues[Lane.LIVE]
         self._bulk = self._queues[Lane.BULK]
-        self.loop = self._loop = asyncio.get_running_loop()
+        self.loop = asyncio.get_running_loop()
         self._timer: asyncio.Handle | None = None
         self._timer_due = 0.0
         self._live_turns = 0
@@ -153,7 +153,7 @@ class Bucket:
 
     def pause(self, seconds: float) -> None:
         """Send nothing for so long, since others who spend from the same limit were rate-limited."""
-        self.window.paused_until = max(self.window.paused_until, self._loop.time() + seconds)
+        self.window.paused_until = max(self.window.paused_until, self.loop.time() + seconds)
 
     def end_live(self, places: int, error: Callable[[], TeakError]) -> None:
         """End the live calls that wait behind the first places, each with an error of its own."""
@@ -167,11 +167,11 @@ class Bucket:
     @property
     def bulk_at(self) -> float:
         """When a bulk call last waited for its permit, or had it at once; infinitely long ago before the first."""
-        return self._loop.time() if self._bulk.waiting else self._turn_at
+        return self.loop.time() if self._bulk.waiting else self._turn_at
 
     def rate(self) -> Rate:
         """Return a snapshot for dashboards."""
-        now = self._loop.time()
+        now = self.loop.time()
         window = self.window
         left = window.left(now)
         return Rate(
@@ -205,7 +205,7 @@ class Bucket:
         """
         if self._closed or (holder is not None and holder.closed):
             raise _closed_error(holder)
-        now = self._loop.time()
+        now = self.loop.time()
         if lane is Lane.LIVE:
             self.window.expect_live(now)
             if not self._live.waiting and self.window.try_acquire(now):
@@ -217,7 +217,7 @@ class Bucket:
             self._granted += 1
             return self._granted if ticket is None else ticket
         queue = self._queues[lane]
-        future = self._loop.create_future()
+        future = self.loop.create_future()
         alone = queue.add(future, ticket, holder)
         try:
             if lane is Lane.BULK:
@@ -248,22 +248,22 @@ class Bucket:
 
     def release_answered(self, on_wire: float, round_trip: float = 0.0, *, warm: bool = False) -> None:
         """Give back the permit of a request that got its response; see `PermitWindow.release_answered`."""
-        self.window.release_answered(self._loop.time(), on_wire, round_trip, warm=warm)
+        self.window.release_answered(self.loop.time(), on_wire, round_trip, warm=warm)
         if self._live.waiting or self._bulk.waiting:
             self._dispatch()
 
     def release_lost(self) -> None:
         """Give back the permit of a request that may have been sent and gets no response."""
-        self.window.release_lost(self._loop.time())
+        self.window.release_lost(self.loop.time())
         self._dispatch()
 
     def charge(self, count: int) -> None:
         """Count requests that a killed run may have made in its last moments."""
-        self.window.charge([self._loop.time()] * count)
+        self.window.charge([self.loop.time()] * count)
 
     def record_rate_limit(self, sent_at: float, wait: float | None) -> None:
         """Record, before `release_answered`, that the response is a 429, which asks for `wait` seconds."""
-        now = self._loop.time()
+        now = self.loop.time()
         paused_until = self.window.paused_until
         self._announce_allowance()
         alone = self.on_rate_limit is None or not self.on_rate_limit(sent_at)
@@ -276,7 +276,7 @@ class Bucket:
 
     def _announce_allowance(self) -> None:
         """Emit a change of the allowance, now and at each step until it is the limit again."""
-        now, window = self._loop.time(), self.window
+        now, window = self.loop.time(), self.window
         before, self._announced = self._announced, window.allowance(now)
         if self._announced != before and self._notifier.is_enabled(
             logging.WARNING if self._announced < before else logging.INFO
@@ -286,7 +286,7 @@ class Bucket:
             self._recovery.cancel()
             self._recovery = None
         if self._announced < window.limit and not self._closed and self._notifier.is_enabled(logging.INFO):
-            self._recovery = self._loop.call_at(window.next_step(now) + ANNOUNCE_LATER, self._announce_allowance)
+            self._recovery = self.loop.call_at(window.next_step(now) + ANNOUNCE_LATER, self._announce_allowance)
 
     def close(self) -> None:
         """End every waiting call with `SessionClosed`."""
@@ -311,13 +311,13 @@ class Bucket:
         while True:
             turn = self._turn
             if self._live.head() is not None:
-                queue, now = self._live, self._loop.time()
+                queue, now = self._live, self.loop.time()
                 if not self.window.try_acquire(now):
                     self._wake_at(self.window.next_chance(now))
                     return
                 self._count_live()
             elif turn is not None and self._bulk.head() is not None:
-                queue, now = self._bulk, self._loop.time()
+                queue, now = self._bulk, self.loop.time()
                 if not self.window.try_acquire_bulk(now):
                     self._wake_at(self.window.next_bulk_chance(now))
                     return
@@ -336,7 +336,7 @@ class Bucket:
             if self._timer_due <= when:
                 return
             self._timer.cancel()
-        self._timer, self._timer_due = self._loop.call_at(when, self._wake), when
+        self._timer, self._timer_due = self.loop.call_at(when, self._wake), when
 
     def _wake(self) -> None:
         self._timer = None
@@ -348,10 +348,10 @@ class Bucket:
 
     def _feed(self) -> None:
         if self._feeder is None or self._feeder.done():
-            self._feeder = self._loop.create_task(self._feed_bulk())
+            self._feeder = self.loop.create_task(self._feed_bulk())
 
     def _pace_now(self) -> float:
-        now = self._loop.time()
+        now = self.loop.time()
         even = self.on_wait is not None and now - self._began_at > SETTLED and not self.window.expects_live(now)
         return (EVEN_PACE if even else PACE) * self.window.rate(now)
 
@@ -383,12 +383,12 @@ class Bucket:
     async def _feed_bulk(self) -> None:
         fed = 0
         while True:
-            self._keep_pace(self._loop.time())
+            self._keep_pace(self.loop.time())
             await self._pace.acquire(self._turn_size)
             if self._live_turns:
                 self._live_turns -= 1
                 continue
-            turn = self._turn = self._loop.create_future()
+            turn = self._turn = self.loop.create_future()
             self._dispatch()
             await turn
             fed += 1
