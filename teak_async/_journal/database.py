@@ -27,9 +27,9 @@ from .row import JournalRow, Note, RowState, Write, text_of
 APPLICATION = 0x7465616B
 """The `application_id` of a journal: "teak"."""
 VERSION = 4
-GROUP = 52
-"""Rows of one transaction, so of one sync, at most."""
-STATEMENTS = (GROUP, 32, 16, 8, 4, 2, 1)
+GROUP = 78
+"""Rows of one transaction, so of one sync, at most: the intents of a run at a very high limit, and twice as many results."""
+STATEMENTS = (52, 32, 16, 8, 4, 2, 1)
 """Rows of one statement: few sizes, since to prepare a statement takes SQLite longer than to run it. Older SQLites take no more
 than 999 values, so 58 rows."""
 PAGE_SIZE = 1024

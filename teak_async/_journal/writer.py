@@ -99,7 +99,11 @@ class Writer(threading.Thread):
         if not self._intents_ahead and not self._hurries:
             # Rows that begin in this turn of the loop still come with it.
             self._hurries = True
-            self._loop.call_soon(self._hand_over)
+            self._loop.call_soon(self._end_hurry)
+
+    def _end_hurry(self) -> None:
+        if self._hurries:  # else the group has become full meanwhile
+            self._hand_over()
 
     def _hand_over(self) -> None:
         self._hurries = False

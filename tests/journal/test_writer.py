@@ -57,6 +57,17 @@ async def test_a_group_that_is_waited_for_is_written_at_once(journal: Journal) -
     await later
 
 
+async def test_a_group_that_became_full_meanwhile_takes_the_hurry_along(journal: Journal) -> None:
+    """What comes behind it waits for more."""
+    rows = [write(journal, 0)]
+    journal.hurry()
+    rows += [write(journal, index, "succeeded") for index in range(1, GROUP)]
+    later = write(journal, GROUP)
+    await asyncio.gather(*rows)
+    await asyncio.sleep(LONG)
+    assert not later.done()
+
+
 async def test_no_group_hurries_while_intents_are_written(journal: Journal) -> None:
     """Their rows can be sent first, and the next group is larger for it; results alone hold nothing back."""
     first = write(journal, 0)
