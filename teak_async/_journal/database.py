@@ -72,6 +72,7 @@ when the run is over was killed, or lost its journal. Of each run, `runs` has wh
 the last one read its input to the end, and every row of that is here."""
 _COLUMNS = JournalRow._fields + RowState._fields
 _OPTIONAL = ("call", "channel", "category", "user_id", "source", "delivery", "first_error", "error", "response")
+"""Columns that may be NULL; 0 is bound for that, which no text equals, and none of them has a number."""
 _ROW = f"({', '.join('nullif(?, 0)' if name in _OPTIONAL else '?' for name in _COLUMNS)})"
 _UPSERT = """ON CONFLICT (row, part) DO UPDATE SET state = excluded.state, attempts = attempts + excluded.attempts,
     pauses = pauses + excluded.pauses, delivery = excluded.delivery, first_error = coalesce(first_error, excluded.first_error),

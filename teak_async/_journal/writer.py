@@ -6,7 +6,7 @@ for a group. The thread writes the groups, runs queries between them, and has th
 Rules of this module:
 
 - One thread owns the connection that writes.
-- Who waits for a row hears when it is durable, or of the error that prevented it.
+- The `done` of a row is called on the loop when the row is durable, or with the error that prevented it.
 - After the first failure, which may be the guard's, the thread writes nothing more.
 """
 

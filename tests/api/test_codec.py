@@ -263,6 +263,14 @@ def test_any_text_can_be_a_secret(secret: str) -> None:
     assert credentials.redact(b"a-b*c[d]$ &") == b"a-b*c[d]$ &"
 
 
+@pytest.mark.parametrize(
+    "echo", ["my+secret+key", "my%20secret%20key", r"my\u0020secret\u0020key", "my&#32;secret&#32;key", "my secret key"]
+)
+def test_one_mark_of_an_escape_is_enough(echo: str) -> None:
+    """Without any of them, and without the secret as it is, the slow search is left out."""
+    assert Credentials("1", "my secret key").redact(f"<{echo}>".encode()) == b"<[secret]>"
+
+
 def test_a_hostile_answer_does_not_hold_us_up() -> None:
     """An answer of the largest size, made to be slow to search, is searched in a moment."""
     began = time.perf_counter()

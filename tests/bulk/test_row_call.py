@@ -11,6 +11,7 @@ import pytest
 from teak_async import ConnectFailed, Identify, InvalidRequest
 from teak_async._bulk.outcomes import Row
 from teak_async._bulk.row_call import IntentSlots, RowCall, RunContext
+from teak_async._journal import writer
 from teak_async._journal.earlier_run import iter_states
 from teak_async._journal.journal import Journal
 
@@ -94,8 +95,8 @@ def make_context(journal: Journal | None = None) -> RunContext:
     return RunContext(None, journal, IntentSlots(1, 1))
 
 
-def make_row(context: RunContext) -> RowCall:
-    return RowCall(0, Row(Identify("p1", country_code="US")), context)
+def make_row(context: RunContext, index: int = 0) -> RowCall:
+    return RowCall(index, Row(Identify("p1", country_code="US")), context)
 
 
 async def intend(row: RowCall) -> None:
@@ -129,6 +130,37 @@ async def test_a_slot_is_released_once(journal: Journal) -> None:
     row.release_slot()
     row.release_slot()
     assert use_all(context.slots) == 1
+
+
+async def test_a_permit_hurries_the_intent_that_the_next_one_waits_for(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its group does not wait for more rows, which come only with more permits."""
+    monkeypatch.setattr(writer, "GATHER", 3600)
+    context = make_context(journal)
+    first, second = make_row(context, 0), make_row(context, 1)
+    intent = first.write_intent()
+    journal.hurry()
+    assert intent is not None
+    await intent
+    waiting = second.write_intent()
+    assert waiting is not None
+    first.release_slot()
+    await waiting
+
+
+async def test_a_row_that_is_left_before_its_turn_has_no_intent(journal: Journal, tmp_path: Path) -> None:
+    """It was never about to be sent, so nothing of it is in doubt, and the next has its slot."""
+    context = make_context(journal)
+    rows = [make_row(context, index) for index in range(3)]
+    await intend(rows[0])
+    left, waiting = rows[1].write_intent(), rows[2].write_intent()
+    assert left is not None
+    assert waiting is not None
+    left.cancel()
+    rows[0].release_slot()
+    await waiting
+    assert [place for place, _ in iter_states(tmp_path / "run.db")] == [(0, 0), (2, 0)]
 
 
 async def test_without_a_journal_nothing_is_intended() -> None:
