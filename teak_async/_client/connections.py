@@ -1,15 +1,18 @@
 """The connections of a session's own pool: each is watched, so what the server did to an idle one is known before use.
 
-Theory of operation. A `ConnectionWatch` stands between the system's transport and aiohttp's protocol, by asyncio's
-`set_protocol`. It passes on data that come while a request is on the wire. Data that come at another time are no response: the
-connection is closed. `Connector.take` returns watched connections only, and passes over those that are spoiled or were idle
-for too long. Just before the first byte of a request the system is asked again if the loop may not have read all data.
+Theory of operation. aiohttp connects, and parses what comes. A `ConnectionWatch` stands between the system's transport and
+aiohttp's protocol, by asyncio's `set_protocol`. It passes on data that come while a request is on the wire. Data that come at
+another time are no response: the connection is closed. `Connections` hands out watched ones only, and passes over those that
+are spoiled or were idle for too long. Just before the first byte of a request the system is asked again if the loop may not
+have read all data.
 
 Rules of this module:
 
 - All that depends on what aiohttp does not document is here and in `pool`: `ClientSession._loop`, `ClientRequest` without a
-  session, with its `headers` and `connection_key`, `TCPConnector.connect`, and `Connection.protocol` with what is called of it.
+  session, with its `headers`, `TCPConnector.connect`, and `Connection.protocol` with what is called of it.
   A test names each of them and fails when it goes.
+- aiohttp hands out each connection once, and idle ones are kept here. It would use the one that was idle for longest, so that
+  all connections of a burst take turns from then on: with 500 of them a row cost a tenth more.
 - A connection is used again only when the last byte that came on it was its response's, see `ConnectionWatch.record_response`.
 """
 
@@ -19,7 +22,9 @@ import asyncio
 import errno
 import select
 import ssl
+from collections import deque
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import partial
 from time import monotonic
 from typing import Any
@@ -45,6 +50,12 @@ class NoFilesLeft(Exception):
 class ConnectionWatch(asyncio.Protocol):
     """One connection of the pool, between the system's transport and aiohttp's protocol.
 
+    Args:
+        connection: aiohttp's. To close it closes the transport, which first writes what it still has to.
+        protocol: aiohttp's, which parses the responses. Of any type, since none is documented.
+        transport: the system's.
+        keep: what is known of how long the server keeps idle connections.
+
     Attributes:
         requests: the number that it has carried.
         spoiled: whether it may not be used again.
@@ -60,19 +71,21 @@ class ConnectionWatch(asyncio.Protocol):
         "_keep",
         "_last",
         "_most",
-        "_protocol",
         "_readable",
         "_told",
-        "_transport",
+        "connection",
         "ended",
         "error",
+        "protocol",
         "requests",
         "spoiled",
+        "transport",
     )
 
-    def __init__(self, protocol: Any, transport: asyncio.Transport, keep: KeepAlive) -> None:
-        self._protocol = protocol
-        self._transport = transport
+    def __init__(self, connection: Connection, protocol: Any, transport: asyncio.Transport, keep: KeepAlive) -> None:
+        self.connection = connection
+        self.protocol = protocol
+        self.transport = transport
         self._keep = keep
         self._forward: Callable[[bytes], None] = protocol.data_received
         self._readable = _reader(transport)
@@ -99,16 +112,16 @@ class ConnectionWatch(asyncio.Protocol):
     def eof_received(self) -> bool | None:
         """The server sends no more: FIN, or TLS's close_notify."""
         self._note_end()
-        result: bool | None = self._protocol.eof_received()
+        result: bool | None = self.protocol.eof_received()
         return result
 
     def pause_writing(self) -> None:
         """The system's buffer is full."""
-        self._protocol.pause_writing()
+        self.protocol.pause_writing()
 
     def resume_writing(self) -> None:
         """The system's buffer has room again."""
-        self._protocol.resume_writing()
+        self.protocol.resume_writing()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is gone."""
@@ -116,20 +129,17 @@ class ConnectionWatch(asyncio.Protocol):
         if exc is not None:
             self._note_end()
         self.spoiled = self.ended = True
-        self._protocol.connection_lost(exc)
+        self.protocol.connection_lost(exc)
 
-    def is_usable(self) -> bool:
-        """Say whether the next request may go out on it, as far as the loop knows."""
-        if self._asked or self.spoiled:
+    def is_usable(self, now: float) -> bool:
+        """Say whether the next request may go out on it, as far as the loop knows, after it was idle."""
+        if self.spoiled or self.transport.is_closing():
             return False
-        if self._told is None and self._keep.seen is None:
-            return True  # aiohttp has checked its own keep-alive time
-        now = monotonic()
-        return not self.requests or now - self._idle_since <= self._keep.usable_for(now, self._told)
+        return now - self._idle_since <= self._keep.usable_for(now, self._told)
 
     def ask(self, now: float) -> bool:
         """Say, right before a request is written, whether neither data nor an end came since the last response."""
-        if self.spoiled or self._transport.is_closing():
+        if self.spoiled or self.transport.is_closing():
             return False
         if self._keep.must_look(now) and self._has_to_read():
             self._end_idle()
@@ -146,7 +156,7 @@ class ConnectionWatch(asyncio.Protocol):
 
     @property
     def _is_tls(self) -> bool:
-        return self._transport.get_extra_info("ssl_object") is not None
+        return self.transport.get_extra_info("ssl_object") is not None
 
     def has_refused(self) -> bool:
         """Say, right after the write, whether the system took no byte of it.
@@ -154,7 +164,7 @@ class ConnectionWatch(asyncio.Protocol):
         asyncio closes a transport at once when the first `send` fails; nothing else has happened to this one meanwhile. A
         write that was taken in part, or is taken later (uvloop, TLS), is not seen here, and counts as sent.
         """
-        return self._transport.is_closing() and not self.ended and not self._last and not self._is_tls
+        return self.transport.is_closing() and not self.ended and not self._last and not self._is_tls
 
     def record_response(self, now: float, round_trip: float, body: bytes, headers: Mapping[str, str]) -> None:
         """Keep the connection after a response, unless more than the response came, or the server keeps it only briefly.
@@ -181,13 +191,13 @@ class ConnectionWatch(asyncio.Protocol):
             )
         ) or not ((body and (last.endswith(body) or body.endswith(last))) or last.endswith(_END_OF_HEAD)):
             self.close()
-        elif self._transport.get_write_buffer_size():
+        elif self.transport.get_write_buffer_size():
             self.close()  # the server answered before it had read the request, and may never read the rest
 
     def close(self) -> None:
         """Close the connection: no data on it belong to a call."""
         self.spoiled = True
-        self._transport.abort()
+        self.transport.abort()
 
     def _note_end(self) -> None:
         """Learn from the end of the connection, if it was idle or the request was on its way."""
@@ -221,45 +231,82 @@ def _reader(transport: asyncio.Transport) -> Callable[[], object] | None:
     return lambda: select.select([plain.fileno()], [], [], 0)[0]
 
 
-class Connector(aiohttp.TCPConnector):
-    """A pool of connections on which the next data can only be the response.
+class Connections:
+    """The open connections of a pool; on each that it hands out, the next data can only be the response.
 
     Args:
         tls: for https, when it is not the system's.
     """
 
     def __init__(self, tls: ssl.SSLContext | None) -> None:
+        self._loop = asyncio.get_running_loop()
         self._keep = KeepAlive()
-        super().__init__(limit=0, keepalive_timeout=KEEP_ALIVE, ssl=True if tls is None else tls)
+        self._connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=None, ssl=True if tls is None else tls)
+        self._idle: deque[ConnectionWatch] = deque()
+        self._timer: asyncio.TimerHandle | None = None
 
-    async def take(self, where: aiohttp.ClientRequest, timeout: aiohttp.ClientTimeout) -> tuple[Connection, ConnectionWatch]:
-        """Take a connection from the pool, or make one.
+    def take_idle(self) -> ConnectionWatch | None:
+        """Take the idle connection that was used last; `None` where none can be used."""
+        now = monotonic()
+        while self._idle:
+            watch = self._idle.pop()
+            if watch.is_usable(now):
+                return watch
+            watch.connection.close()
+        return None
+
+    async def open(self, where: aiohttp.ClientRequest, timeout: aiohttp.ClientTimeout) -> ConnectionWatch:
+        """Open a connection.
 
         Raises:
             NoFilesLeft: when the process may not open another one.
         """
-        while True:
-            try:
-                connection = await self.connect(where, [], timeout)
-            except aiohttp.ClientConnectorError as error:
-                if error.errno not in _NO_FILES:
-                    raise
-                raise NoFilesLeft(*error.os_error.args) from None
-            protocol = connection.protocol
-            transport = None if protocol is None else protocol.transport
-            watch = None if transport is None else transport.get_protocol()
-            if type(watch) is ConnectionWatch:
-                if watch.is_usable():
-                    return connection, watch
-                watch.close()
-            elif transport is None or protocol is None or protocol.should_close:
-                connection.close()
-                raise aiohttp.ClientConnectionError("it ended, or the server spoke, before anything was sent")
-            else:
-                watch = ConnectionWatch(protocol, transport, self._keep)
-                transport.set_protocol(watch)
-                return connection, watch
+        try:
+            connection = await self._connector.connect(where, [], timeout)
+        except aiohttp.ClientConnectorError as error:
+            if error.errno not in _NO_FILES:
+                raise
+            raise NoFilesLeft(*error.os_error.args) from None
+        protocol, transport = connection.protocol, connection.transport
+        if transport is None or protocol is None or protocol.should_close:
             connection.close()
+            raise aiohttp.ClientConnectionError("it ended, or the server spoke, before anything was sent")
+        protocol.set_response_params(read_until_eof=True, auto_decompress=False)
+        watch = ConnectionWatch(connection, protocol, transport, self._keep)
+        transport.set_protocol(watch)
+        return watch
+
+    def keep(self, watch: ConnectionWatch) -> None:
+        """Keep a connection for the next request, after a whole response."""
+        if self._connector.closed or watch.spoiled or watch.protocol.should_close:
+            watch.connection.close()
+            return
+        self._idle.append(watch)
+        if self._timer is None:
+            self._timer = self._loop.call_later(KEEP_ALIVE, self._close_old)
+
+    def _close_old(self) -> None:
+        self._timer = None
+        now = monotonic()
+        idle, self._idle = self._idle, deque()
+        for watch in idle:
+            if watch.is_usable(now):
+                self.keep(watch)
+            else:
+                watch.connection.close()
+
+    async def close(self) -> None:
+        """Close all of them."""
+        if self._timer is not None:
+            self._timer.cancel()
+        while self._idle:
+            self._idle.pop().connection.release()  # aiohttp closes them as its own
+        await self._connector.close()
+
+    def abandon(self) -> None:
+        """Close the connections of a session that nobody closed."""
+        with suppress(StopIteration):  # its first step closes everything, and there is no loop to wait on
+            self.close().send(None)
 
 
 def loop_of(http: aiohttp.ClientSession) -> asyncio.AbstractEventLoop | None:

@@ -11,8 +11,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Mapping
-from contextlib import suppress
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 import aiohttp
 from aiohttp import hdrs
@@ -21,12 +20,9 @@ from yarl import URL
 
 from teak_async._api.codec import Message
 
-from .connections import Connector
+from .connections import Connections
 from .exchange import Exchange
 from .proxy import Proxy
-
-if TYPE_CHECKING:
-    from aiohttp.client_reqrep import ConnectionKey
 
 MAX_BODY = 1 << 20
 """Bytes of a response that are read at most; Teak's have a few hundred."""
@@ -50,45 +46,40 @@ class Pool:
         self, base: URL, headers: Mapping[str, str], connect: float, tls: ssl.SSLContext | None, proxy: Proxy | None
     ) -> None:
         self._loop = asyncio.get_running_loop()
-        self._connector = Connector(tls)
+        self._connections = Connections(tls)
         self._timeout = aiohttp.ClientTimeout(total=None, connect=connect)
         self._prefix = base.raw_path.rstrip("/")
         through: dict[str, Any] = {}
         if proxy is not None:
-            # aiohttp adds the host to these as it first connects, and would take the next connection for another way.
-            host = {hdrs.HOST: base.host_port_subcomponent or ""}
-            through = {"proxy": proxy.url, "proxy_headers": {**host, **headers, **proxy.headers}}
+            through = {"proxy": proxy.url, "proxy_headers": {**headers, **proxy.headers}}
             if base.scheme == "http":
                 # Without a tunnel the request itself goes to the proxy, which wants the whole address; a tunnel's server
                 # must not see what is for the proxy.
                 self._prefix = str(base.with_user(None)).rstrip("/")
                 headers = {**headers, **proxy.headers}
-        self._where = _Where(hdrs.METH_GET, base, headers=headers, loop=self._loop, **through)
+        self._where = aiohttp.ClientRequest(hdrs.METH_GET, base, headers=headers, loop=self._loop, **through)
         self._headers = "".join(f"{name}: {value}\r\n" for name, value in self._where.headers.items())
 
     async def exchange(self, message: Message, exchange: Exchange) -> Received:
         """Send a request and receive its response."""
-        connection, watch = await self._connector.take(self._where, self._timeout)
+        connections = self._connections
+        watch = connections.take_idle() or await connections.open(self._where, self._timeout)
         try:
-            protocol, transport = connection.protocol, connection.transport
-            if protocol is None or transport is None:
-                raise aiohttp.ClientConnectionError  # it was lost just after it was made: the call is unsent
-            protocol.set_response_params(read_until_eof=True, auto_decompress=False)
             exchange.prepare_write(watch, self._loop.time())
-            transport.write(self._bytes_of(message))
+            watch.transport.write(self._bytes_of(message))
             exchange.note_refusal()
-            head, content = await protocol.read()
+            head, content = await watch.protocol.read()
             while 100 <= head.code < 200 and head.code != 101:
-                head, content = await protocol.read()  # the one before announced it
+                head, content = await watch.protocol.read()  # the one before announced it
             body = await read_body(content)
             exchange.record_response(head.headers, body or b"")
         except BaseException:
-            connection.close()
+            watch.connection.close()
             raise
         if body is None:
-            connection.close()
+            watch.connection.close()
         else:
-            connection.release()
+            connections.keep(watch)
         return head.code, head.headers, body or b""
 
     def _bytes_of(self, message: Message) -> bytes:
@@ -102,22 +93,11 @@ class Pool:
 
     async def close(self) -> None:
         """Close the connections."""
-        await self._connector.close()
+        await self._connections.close()
 
     def abandon(self) -> None:
         """Close the connections of a session that nobody closed."""
-        with suppress(StopIteration):  # its first step closes everything, and there is no loop to wait on
-            self._connector.close().__await__().__next__()
-
-
-class _Where(aiohttp.ClientRequest):
-    _made: ConnectionKey | None = None
-
-    @property
-    def connection_key(self) -> ConnectionKey:
-        if self._made is None:  # aiohttp makes one for each request
-            self._made = super().connection_key
-        return self._made
+        self._connections.abandon()
 
 
 async def read_body(content: aiohttp.StreamReader) -> bytes | None:

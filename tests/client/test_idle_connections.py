@@ -7,6 +7,7 @@ import socket
 import ssl
 import struct
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine
 from time import monotonic
 from typing import Any
@@ -18,7 +19,7 @@ from scripted import Peer, Server, answering, reach, recorded, response, running
 from yarl import URL
 
 from teak_async import ConnectFailed, ConnectionLost, Delivery, Limits, RetryPolicy, TeakError, TeakSession, Timeout
-from teak_async._client.connections import Connector, loop_of
+from teak_async._client.connections import Connections, loop_of
 from teak_async._client.exchange import Exchange
 from teak_async._client.keep_alive import KEEP_ALIVE, KeepAlive, read_keep_alive
 from teak_async._client.pool import read_body
@@ -165,13 +166,99 @@ async def test_a_body_in_many_pieces_keeps_its_connection() -> None:
     assert server.connections == 1
 
 
-@pytest.mark.parametrize("place", [aiohttp.TCPConnector, Connector], ids=["before it is watched", "while it is watched"])
+async def test_a_connection_takes_responses_of_every_kind_one_after_the_other() -> None:
+    """One parser reads them all: what one response was says nothing of the next."""
+
+    def chunked(body: bytes) -> bytes:
+        pieces = b"".join(b"%x;more=1\r\n%s\r\n" % (len(body[at : at + 9]), body[at : at + 9]) for at in range(0, len(body), 9))
+        return b"HTTP/1.1 201 Created\r\nTransfer-Encoding: chunked\r\n\r\n%s0\r\nTrailer: x\r\n\r\n" % pieces
+
+    kinds: list[Callable[[bytes], bytes]] = [
+        response,
+        lambda body: b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 100 Continue\r\n\r\n" + response(body),
+        chunked,
+        lambda _: response(b'{"errors": {"country_code": ["is unknown"]}}', "422 Unprocessable Entity"),
+        lambda body: response(body, "201 Created", *(f"X-{number}: {number}" for number in range(60))),
+        lambda _: b"HTTP/1.1 204 No Content\r\n\r\n",
+        lambda _: response(b"", "500 Oops"),
+    ]
+
+    async def script(peer: Peer) -> None:
+        while (user := await peer.read()) is not None:
+            lap, place = divmod(peer.served - 1, len(kinds))
+            peer.writer.write(kinds[place * (lap + 1) % len(kinds)](recorded(user)))  # each behind each other one
+
+    said: Counter[str] = Counter()
+    with running(server := Server(script)):
+        async with session(server.url) as teak:
+            for number in range(6 * len(kinds)):
+                try:
+                    player = await teak.identify(f"p{number}", country_code="US")
+                except TeakError as error:
+                    said[f"{error.status} {error.delivery.value}"] += 1
+                else:
+                    assert player.session_id == f"of p{number}"
+    assert server.connections == 1
+    assert said == {"204 unknown": 6, "422 unknown": 6, "500 unknown": 6}
+
+
+async def test_the_connection_that_was_used_last_is_used_next() -> None:
+    """After a burst the others rest, until they are too old and are closed."""
+    served: Counter[int] = Counter()
+
+    async def script(peer: Peer) -> None:
+        while (user := await peer.read()) is not None:
+            if user.startswith("burst"):
+                await asyncio.sleep(0.05)
+            peer.answer(user)
+            served[peer.number] += 1
+
+    with running(server := Server(script)):
+        async with session(server.url) as teak:
+            await asyncio.gather(*(teak.identify(f"burst{number}", country_code="US") for number in range(6)))
+            assert sorted(served.values()) == [1] * 6
+            for number in range(9):
+                await teak.identify(f"p{number}", country_code="US")
+    assert sorted(served.values()) == [1, 1, 1, 1, 1, 10]
+
+
+async def test_idle_connections_are_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The session closes those that nobody uses, without another call, and goes on with the one in use."""
+    ends: list[int] = []
+
+    async def script(peer: Peer) -> None:
+        while (user := await peer.read()) is not None:
+            if user.startswith("burst"):
+                await asyncio.sleep(0.05)
+            peer.answer(user)
+        ends.append(peer.number)
+
+    monkeypatch.setattr("teak_async._client.connections.KEEP_ALIVE", 0.1)
+    monkeypatch.setattr("teak_async._client.keep_alive.KEEP_ALIVE", 0.1)
+    with running(server := Server(script)):
+        async with session(server.url) as teak:
+            await asyncio.gather(*(teak.identify(f"burst{number}", country_code="US") for number in range(4)))
+            while len(ends) < 3:
+                await teak.identify("p", country_code="US")
+                await asyncio.sleep(0.01)
+            assert server.connections == 4
+            while len(ends) < 4:
+                await asyncio.sleep(0.01)
+            await teak.identify("q", country_code="US")
+    assert server.connections == 5
+
+
+@pytest.mark.parametrize(
+    ("place", "name"),
+    [(aiohttp.TCPConnector, "connect"), (Connections, "open")],
+    ids=["before it is watched", "while it is watched"],
+)
 @pytest.mark.parametrize("greeting", [STRAY, STRAY[:30], TIMED_OUT])
 async def test_a_server_that_speaks_first_is_not_heard(
-    monkeypatch: pytest.MonkeyPatch, greeting: bytes, place: type[aiohttp.TCPConnector]
+    monkeypatch: pytest.MonkeyPatch, greeting: bytes, place: type, name: str
 ) -> None:
     """Bytes on a new connection before its request are no response to it: nothing is sent there."""
-    connect = place.connect
+    connect = getattr(place, name)
     connected: list[object] = []
     greeted: list[Peer] = []
 
@@ -189,7 +276,7 @@ async def test_a_server_that_speaks_first_is_not_heard(
         greeted.append(peer)
         await answering(peer)
 
-    monkeypatch.setattr(place, "connect", slowly)
+    monkeypatch.setattr(place, name, slowly)
     with running(server := Server(script)):
         async with session(server.url, retry=RetryPolicy(max_attempts=2, initial_wait=0.001)) as teak:
             for call in (teak.identify("p1", country_code="US"), teak.desktop_push.status("p1")):
@@ -498,26 +585,19 @@ async def test_what_is_used_of_aiohttp_inside_is_there() -> None:
     where = aiohttp.ClientRequest("GET", URL("http://u:pw@127.0.0.1:1"), headers={"Accept": "x"}, loop=loop)
     assert (where.headers["Host"], where.headers["Accept"]) == ("127.0.0.1:1", "x")
     assert where.headers["Authorization"].startswith("Basic ")
-    known = {"Host": "127.0.0.1:1", "Proxy-Authorization": "Basic eA=="}
-    proxy = URL("http://127.0.0.1:2")
-    through: Any = aiohttp.ClientRequest("GET", URL("http://127.0.0.1:1"), loop=loop, proxy=proxy, proxy_headers=known)
-    key = through.connection_key
-    through.proxy_headers["Host"] = through.headers["Host"]  # as aiohttp does when it connects
-    assert through.connection_key == key
     with running(server := Server(answering)):
-        connector = Connector(None)
+        opened = Connections(None)
         where = aiohttp.ClientRequest("GET", URL(server.url), loop=loop)
-        connection, watch = await connector.take(where, aiohttp.ClientTimeout())
-        protocol: Any = connection.protocol  # of any type: its attributes are what is asked
-        assert connection.transport is not None
-        assert watch.is_usable()
+        watch = await opened.open(where, aiohttp.ClientTimeout())
+        protocol = watch.protocol
+        assert (watch.connection.protocol, watch.connection.transport) == (protocol, watch.transport)
         assert protocol.should_close is False
         assert "should_close" in vars(type(protocol))
-        protocol.set_response_params(read_until_eof=True, auto_decompress=False)
-        assert watch.ask(monotonic())
-        connection.transport.write(b'POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 16\r\n\r\n{"user_id": "p"}')
-        head, content = await protocol.read()
-        assert (head.code, head.headers["Content-Type"]) == (201, "application/json")
-        assert await read_body(content)
-        connection.release()
-        await connector.close()
+        for _ in range(2):  # one parser reads all responses of a connection
+            assert watch.ask(monotonic())
+            watch.transport.write(b'POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 16\r\n\r\n{"user_id": "p"}')
+            head, content = await protocol.read()
+            assert (head.code, head.headers["Content-Type"]) == (201, "application/json")
+            assert await read_body(content)
+        watch.connection.release()
+        await opened.close()

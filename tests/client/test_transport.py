@@ -180,7 +180,7 @@ def test_a_write_that_the_system_refuses_is_not_sent(monkeypatch: pytest.MonkeyP
         prepare_write(exchange, connection, now)
         if connection.requests == 1 and not refused:
             refused.append(exchange)
-            plain = connection._transport.get_extra_info("socket")
+            plain = connection.transport.get_extra_info("socket")
             with socket.socket(fileno=os.dup(plain.fileno())) as own:
                 own.shutdown(socket.SHUT_WR)
 
