@@ -161,6 +161,7 @@ class Writer(threading.Thread):
                 self._call_on_loop(_resolve, work.done, result, self._failure)
             else:
                 self._call_on_loop(self._report, work, self._failure)
+            del work  # else the rows would be freed here, at the next group, and not where they are in the processor's cache
         if self._failure is None:
             guard.check_untouched()
             forget_holder(connection, self._about)
