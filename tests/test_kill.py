@@ -20,7 +20,7 @@ from support import MANY, WAIT, rows_of
 
 from benchmarks.kill import command, killed_until_done, players_at
 from teak_async import Limits, TeakError, TeakSession
-from teak_async._journal.database import GROUP
+from teak_async._journal.tables import GROUP
 from teak_async.sandbox import GAME_ID, SECRET_KEY
 
 KILLS = 25 if MANY else 2

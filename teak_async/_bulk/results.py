@@ -58,7 +58,7 @@ class Results:
             row.retract_intent()  # no result: a resumed run with a later deadline sends it
             self.deliver(row, outcome)
         else:
-            journal.write(Write(row.journal_row, result_of(row, outcome), self._on_written, (row, outcome)))
+            journal.write(Write(row.journal_row, result_of(row, outcome), self._on_written, (row, outcome), not row.written))
 
     def _deliver_written(self, ended: Ended, failure: JournalError | None) -> None:
         if failure is not None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from teak_async._api.endpoints import Effect
-from teak_async._journal.row import FINISHED, MAYBE_DONE, JournalRow, KnownRow, digest_of
+from teak_async._journal.row import FINISHED, MAYBE_DONE, PARTS, JournalRow, KnownRow, digest_of
 from teak_async.errors import InvalidRequest, JournalError
 from teak_async.models import Request
 
@@ -123,10 +123,7 @@ async def plan_rows(
                 part = -1
                 yield row
                 continue
-            if row.part not in (0, part + 1):
-                # The journal knows a call by row and part: one that it takes for another would be made again by each run.
-                raise ValueError(f"a Row with part={row.part} behind row {index}, part {part}: parts count 0, 1, 2, …")
-            part = row.part
+            part = _next_part(row, index, part)
             index += part == 0
             known = None
             if journal is not None and index <= last:
@@ -160,6 +157,15 @@ async def plan_rows(
     check_whole_input(path, last + 1, index + 1)
     for one in held:
         yield one
+
+
+def _next_part(row: Row, index: int, part: int) -> int:
+    """Check the part of a row behind another call. One that the journal takes for another is made again by each run."""
+    if row.part not in (0, part + 1):
+        raise ValueError(f"a Row with part={row.part} behind row {index}, part {part}: parts count 0, 1, 2, …")
+    if row.part >= PARTS:
+        raise ValueError(f"row {index} has more than {PARTS:,} parts: give the rest as another row")
+    return row.part
 
 
 class _PassedOver:

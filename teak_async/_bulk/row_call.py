@@ -103,6 +103,7 @@ class RowCall:
         player: whose rows this one is sent with; `None` for a row that is not sent.
         on_permit: called with the row when it has its permit; says whether to go on.
         probe: whether its attempt is to show that the server is back.
+        written: whether this run has written it into the journal.
         user_id: the player; `None` where nobody knows.
 
     Raises:
@@ -124,6 +125,7 @@ class RowCall:
         "player",
         "probe",
         "user_id",
+        "written",
     )
     on_permit: Callable[[RowCall], bool]
     probe: bool
@@ -140,7 +142,7 @@ class RowCall:
         self._context = context
         self.player: Player | None = None
         self._intent: asyncio.Future[None] | None = None
-        self._intended = self._has_slot = self._durable = False
+        self._intended = self._has_slot = self._durable = self.written = False
 
     @property
     def attempts(self) -> int:
@@ -169,8 +171,8 @@ class RowCall:
         journal, row, intent = self._context.journal, self.journal_row, self._intent
         if journal is None or row is None or intent is None or intent.done():
             return False  # it was left while it waited for the slot
-        self._intended = self._has_slot = True
-        journal.write(Write(row, RowState.of("intent"), RowCall._end_intent, self))
+        journal.write(Write(row, RowState.of("intent"), RowCall._end_intent, self, not self.written))
+        self._intended = self._has_slot = self.written = True
         return True
 
     def _end_intent(self, failure: JournalError | None) -> None:
@@ -204,7 +206,7 @@ class RowCall:
         # An intent of an earlier run stays: that one may have sent it.
         if self._context.journal is not None and self.journal_row is not None and self._intended and not self.call.resent:
             self._intended = False
-            self._context.journal.write(Write(self.journal_row, RowState.of("not_sent", error=self.call.error)))
+            self._context.journal.write(Write(self.journal_row, RowState.of("not_sent", error=self.call.error), new=False))
 
 
 @frozen
@@ -221,6 +223,7 @@ class InvalidRow:
     pauses: int = 0
     first_error: TeakError | None = None
     player: None = None
+    written: bool = False
 
 
 def outcome_of(row: RowCall | InvalidRow, response: Response | None, error: TeakError | None) -> Outcome:

@@ -1,4 +1,4 @@
-"""The SQLite file under a journal: its schema, its lock, and its queries.
+"""The SQLite file under a journal: how it is made and opened, its lock, and what it says of its run.
 
 During a run, and after a kill, the newest rows are in the log beside the file (`-wal`). The file alone says that its log is
 missing, and the log overrules that, so a file that was moved without its log is refused. Readers of a summary or an export open
@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -22,64 +21,15 @@ from attrs import frozen
 
 from teak_async.errors import JournalError
 
-from .row import JournalRow, Note, RowState, Write, text_of
+from .row import Note, text_of
+from .tables import APPLICATION, PAGE_SIZE, SCHEMA, VERSION
 
-APPLICATION = 0x7465616B
-"""The `application_id` of a journal: "teak"."""
-VERSION = 4
-GROUP = 78
-"""Rows of one transaction, so of one sync, at most: the intents of a run at a very high limit, and twice as many results."""
-STATEMENTS = (52, 32, 16, 8, 4, 2, 1)
-"""Rows of one statement: few sizes, since to prepare a statement takes SQLite longer than to run it. Older SQLites take no more
-than 999 values, so 58 rows."""
-PAGE_SIZE = 1024
-"""Bytes of a page of a new journal. A group puts each page that it changes into the log: with SQLite's 4096 bytes the log grew
-by 2.0 kB a row where these take 1.2 kB."""
-
-_SCHEMA = f"""
-PRAGMA application_id = {APPLICATION};
-PRAGMA user_version = {VERSION};
-CREATE TABLE run (  -- What the run is.
-    name TEXT PRIMARY KEY,  -- game_id, server, what the input is, begun (ISO 8601), member (host:process), log, runs.
-    value TEXT
-) WITHOUT ROWID;
-CREATE TABLE rows (
-    row INTEGER NOT NULL,  -- Place in the input, from 0.
-    part INTEGER NOT NULL,  -- Call of the row, from 0: a row may become several.
-    call TEXT,  -- Name of the endpoint.
-    channel TEXT,  -- Of a subscription.
-    category TEXT,  -- Of a subscription to a category.
-    user_id TEXT,  -- The player, or the address.
-    digest TEXT NOT NULL,  -- Of what the row asks.
-    source TEXT,  -- The row as it stood, or as JSON. A blob where it is no UTF-8, empty where it was too long.
-    state TEXT NOT NULL,  -- One of: not_sent, intent (about to be sent, or sent), succeeded, failed, in_doubt.
-    attempts INTEGER NOT NULL,  -- Of all runs in which the row ended. A run that was killed, or left the row, adds none.
-    pauses INTEGER NOT NULL,  -- Of these, attempts that were rate-limited, each followed by a pause.
-    delivery TEXT,  -- One of: not_sent, rejected, done, unknown. Of a failed row that was done, the response is unreadable.
-    first_error TEXT,  -- How the first attempt that failed ended. It stays, whatever comes later.
-    error TEXT,  -- Of the result.
-    response TEXT,  -- Of the result, as JSON.
-    at REAL NOT NULL,  -- When the state was written, in seconds of Unix time.
-    line INTEGER NOT NULL,  -- Of the input, from 1; 0 where it has no lines.
-    PRIMARY KEY (row, part)
-);
-"""
 LOCK_TIMEOUT = 0.05
 """Seconds to wait for the lock of a journal: a report looks for a moment whether it is held."""
 OWN_NAMES = ("begun", "holder", "log", "member", "runs", "whole")
 """The journal's own names in the table `run`. The holder is the member of a shared limit that makes the run; one that is there
 when the run is over was killed, or lost its journal. Of each run, `runs` has when it wrote its first row. It is `whole` when
 the last one read its input to the end, and every row of that is here."""
-_COLUMNS = JournalRow._fields + RowState._fields
-_OPTIONAL = ("call", "channel", "category", "user_id", "source", "delivery", "first_error", "error", "response")
-"""Columns that may be NULL; 0 is bound for that, which no text equals, and none of them has a number."""
-_ROW = f"({', '.join('nullif(?, 0)' if name in _OPTIONAL else '?' for name in _COLUMNS)})"
-_UPSERT = """ON CONFLICT (row, part) DO UPDATE SET state = excluded.state, attempts = attempts + excluded.attempts,
-    pauses = pauses + excluded.pauses, delivery = excluded.delivery, first_error = coalesce(first_error, excluded.first_error),
-    error = excluded.error, response = excluded.response, at = excluded.at"""
-DONE = "(state = 'succeeded' OR (state = 'failed' AND delivery = 'done'))"
-"""Rows that were certainly done: with a response, or with one that cannot be understood."""
-
 _REMEDIES = {
     "SQLITE_NOTADB": "name the file that a run was given as its journal",
     "SQLITE_CORRUPT": "name a copy of it from before",
@@ -87,39 +37,6 @@ _REMEDIES = {
     "SQLITE_READONLY": "name one that may be written",
 }
 """What to do about SQLite's errors."""
-
-
-@cache
-def _sizes(rows: int) -> list[int]:
-    """Return the sizes of the statements that write so many rows."""
-    sizes = []
-    for size in STATEMENTS:
-        sizes += [size] * (rows // size)
-        rows %= size
-    return sizes
-
-
-@cache
-def _insert(rows: int) -> str:
-    return f"INSERT INTO rows ({', '.join(_COLUMNS)}) VALUES {', '.join([_ROW] * rows)} {_UPSERT}"  # noqa: S608 - constants only
-
-
-def write(connection: sqlite3.Connection, rows: list[Write]) -> None:
-    """Write at most a `GROUP` of rows; durable on return."""
-    # SQLite lets go of the interpreter after each statement: with one statement a row, a journal cost twice as much.
-    sizes = _sizes(len(rows))
-    with connection:
-        if len(sizes) > 1:  # one alone is a transaction by itself
-            connection.execute("BEGIN")
-        start = 0
-        for size in sizes:
-            values: list[Any] = []
-            for row, state, *_ in rows[start : start + size]:
-                values += row
-                values += state
-            # Python looks for an adapter for each `None`, which takes longer than to bind a number.
-            connection.execute(_insert(size), [0 if value is None else value for value in values])
-            start += size
 
 
 def checkpoint(connection: sqlite3.Connection, check_log: Callable[[], None] = lambda: None) -> bool:
@@ -242,7 +159,7 @@ def _prepare(connection: sqlite3.Connection, path: Path, about: dict[str, str]) 
         connection.execute(f"PRAGMA page_size = {PAGE_SIZE}")
         # One transaction, before there is a log: a kill leaves a whole journal or none.
         connection.execute("BEGIN IMMEDIATE")
-        for statement in _SCHEMA.split(";\n"):
+        for statement in SCHEMA.split(";\n"):
             connection.execute(statement)
         values = {**about, "begun": describe_time(time.time()), "log": "here"}
         connection.executemany("INSERT INTO run VALUES (?, ?)", values.items())

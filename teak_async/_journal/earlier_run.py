@@ -13,8 +13,9 @@ from attrs import frozen
 
 from teak_async._api.endpoints import ENDPOINTS, EVERYTHING, Effect
 
-from .database import DONE, open_to_read
-from .row import KnownRow, Place, Text
+from .database import open_to_read
+from .row import MAYBE_DONE, PARTS, KnownRow, Place, Text, id_of
+from .tables import DONE
 
 CHUNK = 2_000
 """Rows of an earlier run read at a time."""
@@ -50,7 +51,7 @@ class PastCall:
 def read_resume_point(connection: sqlite3.Connection) -> tuple[int, Counter[str], frozenset[Place], str]:
     """Read where an earlier run was, and who held its permits if it was killed."""
     holder = dict(connection.execute("SELECT name, value FROM run WHERE name = 'holder'")).get("holder", "")
-    last = connection.execute("SELECT coalesce(max(row), -1) FROM rows").fetchone()[0]
+    last = connection.execute("SELECT coalesce(max(id), -1) FROM calls").fetchone()[0] // PARTS
     # An intent may have been sent up to the kill. A clock that was set back makes rows look recent, which is safe.
     recent = "SELECT call, count(*) FROM rows WHERE at > ? AND state <> 'not_sent' AND call IS NOT NULL GROUP BY call"
     return last, Counter(dict(connection.execute(recent, (time.time() - RECENT,)))), read_overtaken(connection), holder
@@ -59,14 +60,15 @@ def read_resume_point(connection: sqlite3.Connection) -> tuple[int, Counter[str]
 def read_overtaken(connection: sqlite3.Connection) -> frozenset[Place]:
     """Find calls that may have been done, and whose player has a later call that was done and that they would undo."""
     # One pass over the rows for each select, and no index: such rows are few.
-    changes = f"call IN ({_listed(CHANGES)})"
-    doubtful = f"state IN ('intent', 'in_doubt') AND {changes}"
     select = "SELECT user_id, row, part, call, channel, category FROM rows WHERE"
-    done: dict[str, list[PastCall]] = {}
-    of_these = f"user_id IN (SELECT user_id FROM rows WHERE {doubtful})"  # noqa: S608 - constants only
-    for user_id, *columns in connection.execute(f"{select} {DONE} AND {changes} AND {of_these}"):
-        done.setdefault(user_id, []).append(_past_call(*columns))
+    changes = f"call IN ({_listed(CHANGES)})"
+    doubtful = f"state IN ({_listed(MAYBE_DONE)}) AND {changes}"
     calls = [(user_id, _past_call(*columns)) for user_id, *columns in connection.execute(f"{select} {doubtful}")]
+    done: dict[str, list[PastCall]] = {}
+    if calls:
+        of_these = f"user_id IN (SELECT user_id FROM rows WHERE {doubtful})"  # noqa: S608 - constants only
+        for user_id, *columns in connection.execute(f"{select} {DONE} AND {changes} AND {of_these}"):
+            done.setdefault(user_id, []).append(_past_call(*columns))
     return frozenset(
         call.place for user_id, call in calls if any(call.is_overtaken_by(other) for other in done.get(user_id, ()))
     )
@@ -97,8 +99,8 @@ def _past_call(row: int, part: int, *what: Any) -> PastCall:
 
 
 def read_known(start: int, connection: sqlite3.Connection) -> dict[Place, KnownRow]:
-    select = "SELECT row, part, digest, state FROM rows WHERE row >= ? AND row < ?"
-    found = connection.execute(select, (start, start + CHUNK))
+    select = "SELECT row, part, digest, state FROM rows WHERE id >= ? AND id < ?"
+    found = connection.execute(select, (id_of(start), id_of(start + CHUNK)))
     return {(row, part): KnownRow(digest, state) for row, part, digest, state in found}
 
 
@@ -111,9 +113,9 @@ def read_finished(path: str | Path, start: int, parts: int) -> dict[int, tuple[T
         parts: calls of a row at most. Only where it has so many is it known, without reading it, that these are all.
     """
     select = """SELECT row, source, sum(state = 'failed') FROM rows
-        WHERE row >= ? AND row < ? AND state IN ('succeeded', 'failed') GROUP BY row HAVING count(*) = ?"""
+        WHERE id >= ? AND id < ? AND state IN ('succeeded', 'failed') GROUP BY row HAVING count(*) = ?"""
     with open_to_read(path) as connection:
-        found = connection.execute(select, (start, start + FINISHED_CHUNK, parts))
+        found = connection.execute(select, (id_of(start), id_of(start + FINISHED_CHUNK), parts))
         return {index: (source, failed) for index, source, failed in found}
 
 
@@ -121,5 +123,5 @@ def iter_states(path: str | Path) -> Iterator[tuple[Place, KnownRow]]:
     """Yield the place of each call and what is known of it, in the input's order."""
     with open_to_read(path) as connection:
         overtaken = read_overtaken(connection)
-        for row, part, digest, state in connection.execute("SELECT row, part, digest, state FROM rows ORDER BY row, part"):
+        for row, part, digest, state in connection.execute("SELECT row, part, digest, state FROM rows ORDER BY id"):
             yield (row, part), KnownRow(digest, state, (row, part) in overtaken)

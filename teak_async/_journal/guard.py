@@ -32,6 +32,7 @@ TAIL = 1 << 18
 SEEK_HOLE = getattr(os, "SEEK_HOLE", None)
 WRITTEN_WITHIN = 1.0
 """Seconds without a change after which another program's checkpoint, which writes page after page, is no longer half-way."""
+_TIMES = "SELECT id, at FROM calls UNION ALL SELECT id, at FROM states"
 DAMAGE = ("SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_IOERR_SHORT_READ")
 """Beginnings of SQLite's names for errors that come from what is in the files, or no longer in them."""
 
@@ -46,9 +47,9 @@ class Entry(NamedTuple):
 
 
 class Proof(NamedTuple):
-    """A row that has to be in the journal, and when it was written."""
+    """The id of a row that has to be in the journal, and when it was written."""
 
-    row: int
+    id: int
     at: float
 
 
@@ -75,8 +76,8 @@ class FileGuard:
         self._keeper = sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True, isolation_level=None)
         with ExitStack() as stack:
             stack.callback(self._keeper.close)
-            index, at = self._keeper.execute("SELECT row, max(at) FROM rows").fetchone()
-            self._written = None if index is None else Proof(index, at)
+            place, at = self._keeper.execute(f"SELECT id, max(at) FROM ({_TIMES})").fetchone()  # noqa: S608 - constants only
+            self._written = None if place is None else Proof(place, at)
             self._in_file = self._written if self._file_has(self._written) else None
             # No file but the log may be opened beside SQLite: closing it would end the locks that SQLite has on it.
             self._log_file = stack.enter_context(Path(self._log).open("rb", buffering=0))
@@ -120,11 +121,11 @@ class FileGuard:
             JournalError: when it is not.
         """
         last = rows[-1]
-        self._written = Proof(last.row.row, last.state.at)
+        self._written = Proof(last.row.id, last.state.at)
         if (proof := self._in_file) is not None:
             # A clock that was set back: what another program brings into the file may then be older than what is there.
-            at = min((write.state.at for write in rows if write.row.row == proof.row), default=proof.at)
-            self._in_file = Proof(proof.row, min(at, proof.at))
+            at = min((write.state.at for write in rows if write.row.id == proof.id), default=proof.at)
+            self._in_file = Proof(proof.id, min(at, proof.at))
         self._only_in_log += len(rows)
         self._check_file()
         entry, before = self._stat(self._log), self._entries[self._log]
@@ -221,9 +222,10 @@ class FileGuard:
             return self._has(connection, proof)
 
     def _has(self, connection: sqlite3.Connection, proof: Proof | None) -> bool:
-        index = -1 if proof is None else proof.row
+        place = -1 if proof is None else proof.id
         try:
-            found = connection.execute("SELECT max(at) FROM rows WHERE row = ?", (index,)).fetchone()[0]
+            select = f"SELECT max(at) FROM ({_TIMES}) WHERE id = ?"  # noqa: S608 - constants only
+            found = connection.execute(select, (place,)).fetchone()[0]
         except sqlite3.Error:
             return False
         return proof is None or (found is not None and found >= proof.at)

@@ -19,7 +19,7 @@ from .row import Text
 
 @frozen
 class PastRow:
-    """A row as the journal has it; the schema in `database` explains the columns."""
+    """A row as the journal has it; the schema in `tables` explains the columns."""
 
     row: int
     part: int
@@ -74,7 +74,7 @@ def describe_extent(path: str | Path) -> str:
 
 def _select(path: str | Path, where: str, *values: object) -> Iterator[PastRow]:
     with open_to_read(path) as connection:
-        select = f"SELECT {_COLUMNS} FROM rows WHERE {where} ORDER BY row, part"  # noqa: S608 - constants only
+        select = f"SELECT {_COLUMNS} FROM rows WHERE {where} ORDER BY id"  # noqa: S608 - constants only
         for columns in connection.execute(select, values):
             yield PastRow(*columns)
 
@@ -111,7 +111,7 @@ def read_partial_rows(path: str | Path, calls: int) -> list[tuple[str, int, int,
     Returns:
         For each set of channels: their names with commas, the rows, and line and place of the first.
     """
-    in_order = "SELECT row, line, channel FROM rows ORDER BY row, part"
+    in_order = "SELECT row, line, channel FROM rows ORDER BY id"
     rows = f"SELECT row, line, group_concat(channel) AS channels FROM ({in_order}) GROUP BY row"  # noqa: S608 - constants only
     partial = f"{rows} HAVING count(*) < ? AND count(channel) = count(*)"
     with open_to_read(path) as connection:

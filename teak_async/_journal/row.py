@@ -23,6 +23,8 @@ Text = str | bytes | None
 Place: TypeAlias = tuple[int, int]
 """Of a call: its row in the input, and its part of that row, each from 0."""
 
+PARTS = 1 << 20
+"""Calls of a row at most."""
 FINISHED = ("succeeded", "failed")
 """States of a row that an earlier run finished."""
 MAYBE_DONE = ("intent", "in_doubt")
@@ -46,10 +48,9 @@ class KnownRow:
 
 
 class JournalRow(NamedTuple):
-    """What the table `rows` has of a row whatever becomes of it, column by column: where it stood, and what it asks."""
+    """What the table `calls` has, column by column: where a call of a row stood, and what it asks."""
 
-    row: int
-    part: int
+    id: int
     call: str | None
     channel: str | None
     category: str | None
@@ -70,17 +71,17 @@ class JournalRow(NamedTuple):
         if source is not None and type(source) is not str:
             source = text_of(source, f"the source of row {index}")
         if request is None:
-            return cls(index, part, None, None, None, user_id, _digest("?", source or ""), _storable(source), line)
+            return cls(id_of(index, part), None, None, None, user_id, _digest("?", source or ""), _storable(source), line)
         name = endpoint_of(request).name
         asked = as_json(request)
         channel, category = getattr(request, "channel", None), getattr(request, "category", None)
         kept = _storable(asked if source is None else source)
         what = name, None if channel is None else str(channel), category, request.subject
-        return cls(index, part, *what, _digest(name, asked), kept, line)
+        return cls(id_of(index, part), *what, _digest(name, asked), kept, line)
 
 
 class RowState(NamedTuple):
-    """What the table `rows` has of how far a row came, column by column.
+    """What the table `states` has, column by column: how far a call came.
 
     Written over an earlier one, it keeps that one's first error, adds its attempts and pauses, and replaces the rest.
     """
@@ -120,12 +121,19 @@ class Write(NamedTuple):
         state: the state that it has from now on.
         done: called with `subject` when that is durable, or with the error that prevented it, too; `None` where nobody waits.
         subject: what `done` is about. A function bound to it would be three objects more a row.
+        new: whether the run writes the row for the first time; an earlier run may have written it.
     """
 
     row: JournalRow
     state: RowState
     done: Callable[[Any, JournalError | None], None] | None = None
     subject: Any = None
+    new: bool = True
+
+
+def id_of(row: int, part: int = 0) -> int:
+    """Return the number by which a journal knows a call: in the order of the input, and each row's one after the other."""
+    return row * PARTS + part
 
 
 def digest_of(request: Request) -> str:

@@ -27,9 +27,10 @@ from attrs import frozen
 from teak_async._notify import LOG
 from teak_async.errors import JournalError
 
-from .database import GROUP, acquire_lock, check_place, forget_holder, open_database, write, write_notes
+from .database import acquire_lock, check_place, forget_holder, open_database, write_notes
 from .guard import FileGuard
 from .row import Write
+from .tables import GROUP, write
 
 GATHER = 0.03
 """Seconds for which a group is gathered, unless it fills up; at the documented limits a dozen rows come in them."""
@@ -117,7 +118,7 @@ class Writer(threading.Thread):
 
     def _report(self, group: list[Write], failure: JournalError | None) -> None:
         self._intents_ahead -= _count_intents(group)
-        for _, _, done, subject in group:
+        for _, _, done, subject, _ in group:
             if done is not None:
                 done(subject, failure)
 

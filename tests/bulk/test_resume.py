@@ -166,7 +166,7 @@ async def test_a_later_set_undoes_those_of_its_channel(
     asked = [SetSubscription("p1", State.OPT_OUT, channel=channel), SetSubscription("p1", State.OPT_IN)]
     await fast.bulk(asked, journal=path)
     with closing(sqlite3.connect(path)) as journal, journal:
-        journal.execute("UPDATE rows SET state = 'intent' WHERE row = 0")
+        journal.execute("UPDATE states SET state = 'intent' WHERE id = 0")
     report = await fast.bulk(asked, journal=path)
     assert (report.succeeded, report.in_doubt, report.skipped) == (sent, 1 - sent, 1)
     assert server.players["p1"].state == "opt_in"

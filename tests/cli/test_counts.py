@@ -29,6 +29,7 @@ from teak_async._cli.schema import CHANNELS, identify_schema, state_schema
 from teak_async._cli.selection import read_part
 from teak_async._cli.source import Reading
 from teak_async._cli.summary import RunEnd
+from teak_async._journal.row import id_of
 from teak_async.models import State
 from teak_async.sandbox import IDENTIFY, Faults, Sandbox
 
@@ -183,7 +184,7 @@ async def test_a_kill(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
         judge = Judge(folder, server, capsys, 2001)
         await asyncio.gather(judge.run(200), judge.after(60, interrupt))
         with closing(sqlite3.connect(judge.journal)) as connection, connection:
-            connection.execute("UPDATE rows SET state = 'intent', delivery = NULL WHERE row < 7")
+            connection.execute(f"UPDATE states SET state = 'intent', delivery = NULL WHERE id < {id_of(7)}")
         lines = [line for line in judge.results.read_text().splitlines() if json.loads(line)["index"] >= 7]
         judge.results.write_text("".join(f"{line}\n" for line in lines))
         for _ in range(2):

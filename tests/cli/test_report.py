@@ -24,6 +24,7 @@ from teak_async._cli import text as text_of_files
 from teak_async._cli.app import app
 from teak_async._cli.pace import Seconds, describe_pace, find_pauses, present_rate
 from teak_async._cli.report import read_report
+from teak_async._journal.row import id_of
 from teak_async.sandbox import GAME_ID, SECRET_KEY, Sandbox
 
 ROWS = "user_id,country_code,timezone_id\n" + "".join(
@@ -79,9 +80,13 @@ async def test_counts_and_reasons_add_up_after_a_kill(tmp_path: Path, running: b
     """A row that was about to be sent is in doubt where the run has ended, and is being sent while it goes on."""
     journal, _ = await run(tmp_path, ROWS.replace("Mars/P2", "Europe/Berlin"))
     with closing(sqlite3.connect(journal)) as connection, connection:
-        connection.execute("UPDATE rows SET state = 'intent', error = NULL, delivery = NULL WHERE row IN (3, 4)")
-        connection.execute("UPDATE rows SET state = 'in_doubt', error = 'TimedOut: late', delivery = 'unknown' WHERE row = 5")
-        connection.execute("UPDATE rows SET delivery = 'done' WHERE row = 7")
+        connection.execute(
+            f"UPDATE states SET state = 'intent', error = NULL, delivery = NULL WHERE id IN ({id_of(3)}, {id_of(4)})"
+        )
+        connection.execute(
+            f"UPDATE states SET state = 'in_doubt', error = 'TimedOut: late', delivery = 'unknown' WHERE id = {id_of(5)}"
+        )
+        connection.execute(f"UPDATE states SET delivery = 'done' WHERE id = {id_of(7)}")
     with closing(sqlite3.connect(f"{journal}-lock", isolation_level=None)) as lock:
         lock.execute("BEGIN EXCLUSIVE" if running else "BEGIN")
         told, counts = invoke("report", journal).out, json.loads(invoke("report", journal, "--json").out)
@@ -110,7 +115,7 @@ async def test_a_row_that_was_cut_off_keeps_its_reason(tmp_path: Path) -> None:
     text = "user_id,country_code\np1,DE\np2,DE\n"
     journal, _ = await run(tmp_path, text, code=0)
     with closing(sqlite3.connect(journal)) as connection, connection:
-        connection.execute("UPDATE rows SET state = 'intent', error = NULL, attempts = 0 WHERE row = 1")
+        connection.execute(f"UPDATE states SET state = 'intent', error = NULL, attempts = 0 WHERE id = {id_of(1)}")
     before = re.search("1 in doubt, first line 3: .*", invoke("report", journal).out)
     _, said = await run(tmp_path, text, code=3)
     assert before is not None
@@ -276,7 +281,7 @@ async def test_rows_left_in_doubt_are_not_among_the_first(tmp_path: Path, state:
     """A resumed run counts anew: what an earlier one left in doubt, or was cut off at, did not end in this one."""
     journal, _ = await run(tmp_path, "user_id,country_code\ngood,DE\n", code=0)
     with closing(sqlite3.connect(journal)) as connection, connection:
-        connection.execute("UPDATE rows SET state = ?, delivery = 'unknown', error = 'TimedOut: late'", (state,))
+        connection.execute("UPDATE states SET state = ?, delivery = 'unknown', error = 'TimedOut: late'", (state,))
     text = "user_id,country_code\ngood,DE\n" + "p,XYZ\n" * 250
     text += "".join(f"last{number},DE\n" for number in range(1_000))
     _, said = await run(tmp_path, text, code=3)
@@ -320,7 +325,7 @@ async def test_the_story_of_a_row(tmp_path: Path) -> None:
     assert (plain["line"], plain["state"], plain["delivery"]) == (4, "failed", "rejected")
     assert invoke("report", journal, "--user", "p1").out == failed
     with closing(sqlite3.connect(journal)) as connection, connection:
-        connection.execute("UPDATE rows SET user_id = NULL WHERE row = 1")
+        connection.execute(f"UPDATE calls SET user_id = NULL WHERE id = {id_of(1)}")
     assert invoke("report", journal, "--user", "p1").out == failed
     nobody = invoke("report", journal, "--row", 99)
     assert (nobody.code, "has nothing on line 99" in nobody.err) == (2, True)
@@ -572,7 +577,7 @@ async def test_a_running_run_says_how_long_it_takes(tmp_path: Path, monkeypatch:
     """At the present rate, for the rows that nobody has sent; one that is not running says how to go on."""
     journal, _ = await run(tmp_path, "user_id,country_code\n" + "".join(f"p{number},DE\n" for number in range(60)), code=0)
     with closing(sqlite3.connect(journal)) as connection, connection:
-        connection.execute("UPDATE rows SET at = 1000000 + row / 5")
+        connection.execute(f"UPDATE states SET at = 1000000 + id / {id_of(5)}")
         connection.execute("UPDATE run SET value = 460 WHERE name = 'rows'")
         connection.execute("UPDATE run SET value = '1970-01-12T13:46:40Z' WHERE name = 'runs'")
     monkeypatch.setattr("time.time", lambda: 1_000_012.5)

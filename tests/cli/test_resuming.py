@@ -21,6 +21,7 @@ from teak_async._cli.schema import RowSchema, identify_schema, state_schema
 from teak_async._cli.selection import read_part
 from teak_async._cli.source import Reading
 from teak_async._journal import earlier_run
+from teak_async._journal.row import id_of
 from teak_async.models import State
 from teak_async.sandbox import Sandbox
 
@@ -161,10 +162,11 @@ async def test_rows_between_finished_ones(tmp_path: Path, made: list[int]) -> No
     async with fast_sandbox() as server:
         await run(server, file)
         with closing(sqlite3.connect(tmp_path / "run.db")) as journal, journal:
-            journal.execute("UPDATE rows SET state = 'not_sent' WHERE row IN (5, 250)")
-            journal.execute("UPDATE rows SET state = 'in_doubt', delivery = 'unknown' WHERE row = 70")
-            journal.execute("UPDATE rows SET source = NULL WHERE row = 100")
-            journal.execute("DELETE FROM rows WHERE row = 298")
+            journal.execute(f"UPDATE states SET state = 'not_sent' WHERE id IN ({id_of(5)}, {id_of(250)})")
+            journal.execute(f"UPDATE states SET state = 'in_doubt', delivery = 'unknown' WHERE id = {id_of(70)}")
+            journal.execute(f"UPDATE calls SET source = NULL WHERE id = {id_of(100)}")
+            for table in ("calls", "states"):
+                journal.execute(f"DELETE FROM {table} WHERE id = {id_of(298)}")
         made.clear()
         report = await run(server, file)
         assert (report.succeeded, report.in_doubt, report.skipped) == (3, 1, 298)

@@ -14,16 +14,15 @@ import pytest
 from support import ABOUT, MANY, identifies, rows_of, session_on, sources_of
 
 from teak_async import (
-    Identify,
     JournalError,
     Request,
     TeakSession,
 )
-from teak_async._journal import database, writer
+from teak_async._journal import database, tables, writer
 from teak_async._journal.database import read_summary
 from teak_async._journal.earlier_run import iter_states
 from teak_async._journal.journal import Journal
-from teak_async._journal.row import JournalRow, Note, RowState, Write
+from teak_async._journal.row import Note, Write
 from teak_async.sandbox import Sandbox
 
 ROWS = 2000 if MANY else 800
@@ -87,7 +86,7 @@ async def test_a_journal_that_was_moved_without_its_log_is_refused(
     groups: list[bytes] = []
 
     def write_and_copy(connection: sqlite3.Connection, rows: list[Write]) -> None:
-        database.write(connection, rows)
+        tables.write(connection, rows)
         if rows:
             groups.append(path.with_name("run.db-wal").read_bytes())
         if rows and len(groups) == written:
@@ -186,7 +185,7 @@ def test_what_is_no_journal_is_refused(path: Path, make: Any, problem: str) -> N
 
 async def test_a_journal_is_made_whole_or_not_at_all(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What stops the making in the middle, as a kill does, leaves nothing that a later run would stumble over."""
-    monkeypatch.setattr(database, "_SCHEMA", f"{database._SCHEMA}CREATE TABLE rows (again);\n")
+    monkeypatch.setattr(database, "SCHEMA", f"{tables.SCHEMA}CREATE TABLE calls (again);\n")
     with pytest.raises(JournalError, match="already exists"):
         await Journal.open(path, ABOUT)
     monkeypatch.undo()
@@ -230,55 +229,10 @@ async def test_a_damaged_journal_is_said(fast: TeakSession, path: Path) -> None:
     """What cannot be read of it is one clear error, for a run as for a report, and nothing is left behind."""
     await fast.bulk(identifies(1), journal=path)
     with closing(sqlite3.connect(path)) as connection:
-        connection.execute("DROP TABLE rows")
+        connection.execute("DROP TABLE calls")
     for read in (read_summary, lambda path: sources_of(path, "succeeded"), lambda path: list(iter_states(path))):
-        with pytest.raises(JournalError, match="cannot be read as a journal: no such table: rows"):
+        with pytest.raises(JournalError, match=r"cannot be read as a journal: no such table: main\.calls"):
             read(path)
     for _ in range(2):
-        with pytest.raises(JournalError, match="no such table: rows"):
+        with pytest.raises(JournalError, match="no such table: calls"):
             await fast.bulk(identifies(1), journal=path)
-
-
-# What is written
-
-
-def one(row: int, state: str = "succeeded", **what: Any) -> Write:
-    return Write(JournalRow.of(row, Identify(f"p{row}", country_code="US"), None), RowState.of(state, **what))
-
-
-def written(path: Path, *groups: list[Write]) -> list[Any]:
-    with closing(database.open_database(path, path, {})) as connection:
-        for group in groups:
-            database.write(connection, group)
-        return connection.execute(f"SELECT {', '.join(database._COLUMNS)} FROM rows ORDER BY row").fetchall()
-
-
-def test_a_group_of_any_size_is_written_whole(path: Path) -> None:
-    """Whatever statements it takes, each row is there once, and an older SQLite takes the largest."""
-    groups, start = [], 0
-    for size in range(database.GROUP + 1):
-        groups.append([one(row) for row in range(start, start + size)])
-        start += size
-    assert [row[0] for row in written(path, *groups)] == list(range(start))
-    assert max(database.STATEMENTS) * len(database._COLUMNS) <= 999
-
-
-@pytest.mark.parametrize("text", ["", "0", "NULL", "\0"])
-def test_no_value_is_kept_apart_from_any_text(path: Path, text: str) -> None:
-    """A column without a value is NULL, and a text that looks like nothing stays a text."""
-    row = JournalRow(0, 0, text, None, text, text, text, text, 0)
-    state = RowState(text, 0, 0, None, text, None, text, 1.5)
-    empty = JournalRow(1, 0, None, text, None, None, "", None, 0)._replace(source=text.encode())
-    rest = RowState("", 0, 0, text, None, text, None, 0.0)
-    assert written(path, [Write(row, state), Write(empty, rest)]) == [(*row, *state), (*empty, *rest)]
-
-
-def test_a_group_is_written_whole_or_not_at_all(path: Path) -> None:
-    """Where its last statement fails, nothing of it is in the journal."""
-    bad = one(7)
-    group = [*(one(row) for row in range(7)), bad._replace(row=bad.row._replace(user_id="\ud83d"))]
-    with closing(database.open_database(path, path, {})) as connection:
-        with pytest.raises(UnicodeEncodeError):
-            database.write(connection, group[1:])
-        assert not connection.in_transaction
-    assert [row[0] for row in written(path, [one(0)])] == [0]

@@ -29,7 +29,7 @@ import asyncio, json, resource, sys
 from teak_async import Identify, JournalError
 from teak_async._journal import writer
 from teak_async._journal.journal import Journal
-from teak_async._journal.row import JournalRow, RowState
+from teak_async._journal.row import PARTS, JournalRow, RowState
 sys.path.insert(0, "tests")
 from support import write_durably
 
@@ -46,7 +46,7 @@ async def main(path, limit, every):
                 for row, done in zip(rows, await asyncio.gather(*written, return_exceptions=True)):
                     if isinstance(done, JournalError):
                         raise done
-                    durable[row.row] = state
+                    durable[row.id // PARTS] = state
     except JournalError as error:
         said = str(error)
     finally:

@@ -11,9 +11,9 @@ from support import ABOUT, write_durably
 
 from teak_async import Identify
 from teak_async._journal import writer
-from teak_async._journal.database import GROUP
 from teak_async._journal.journal import Journal
 from teak_async._journal.row import JournalRow, RowState
+from teak_async._journal.tables import GROUP
 
 LONG = 0.2
 """Seconds in which a group is written on any machine, if it is not held back for longer."""
