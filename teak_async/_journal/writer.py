@@ -38,7 +38,7 @@ CHECKPOINT_EVERY = 50
 """Groups from one checkpoint to the next: some megabytes of log at most. To sync a log that grows takes longer than to sync one
 that is written over: with 200 groups, a row took the thread 1.3 us more."""
 LOG_BOUND = 64_000_000
-"""Bytes of the log from which a warning names its cause, a reader: some 50,000 rows were written since it began to read."""
+"""Bytes of the log from which a warning names its cause, a reader: some 90,000 rows were written since it began to read."""
 REMEDIES = {
     "SQLITE_FULL": "make room, then repeat the run",
     "SQLITE_IOERR": "the disk failed, or is at a limit (a quota, the largest file): mend that, then repeat the run",
