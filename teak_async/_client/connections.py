@@ -132,10 +132,8 @@ class ConnectionWatch(asyncio.Protocol):
         self.protocol.connection_lost(exc)
 
     def is_usable(self, now: float) -> bool:
-        """Say whether the next request may go out on it, as far as the loop knows, after it was idle."""
-        if self.spoiled or self.transport.is_closing():
-            return False
-        return now - self._idle_since <= self._keep.usable_for(now, self._told)
+        """Say whether it may be kept on, or used: nothing came on it, and its server keeps it for longer than it was idle."""
+        return not self.spoiled and now - self._idle_since <= self._keep.usable_for(now, self._told)
 
     def ask(self, now: float) -> bool:
         """Say, right before a request is written, whether neither data nor an end came since the last response."""
@@ -278,7 +276,7 @@ class Connections:
 
     def keep(self, watch: ConnectionWatch) -> None:
         """Keep a connection for the next request, after a whole response."""
-        if self._connector.closed or watch.spoiled or watch.protocol.should_close:
+        if watch.spoiled or watch.protocol.should_close:
             watch.connection.close()
             return
         self._idle.append(watch)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from attrs import evolve
 from support import FAST, identifies, intend_all, internals, rows_of, session_on
 
 from teak_async import (
@@ -29,6 +30,8 @@ from teak_async import (
     TeakSession,
 )
 from teak_async._bulk import resume
+from teak_async._journal import tables, writer
+from teak_async._journal.row import PARTS, Write, id_of
 from teak_async.sandbox import GAME_ID, IDENTIFY, STATUS, Sandbox
 from teak_async.sandbox.endpoints import Endpoint
 from teak_async.sandbox.game import Call
@@ -287,3 +290,27 @@ async def test_parts_of_a_row_count_from_0(fast: TeakSession, server: Sandbox, p
         with pytest.raises(ValueError, match=r"a Row with part=.* parts count 0, 1, 2"):
             await fast.bulk(rows, journal=path)
     assert all(player.sessions == 1 for player in server.players.values())
+
+
+def test_a_row_has_so_many_parts_at_most() -> None:
+    """A part more would be the next row's first for the journal."""
+    last = Row(Identify("p", country_code="US"), part=PARTS - 1)
+    assert resume._next_part(last, 0, PARTS - 2) == PARTS - 1
+    assert id_of(0, PARTS - 1) < id_of(1)
+    with pytest.raises(ValueError, match=r"row 0 has more than 1,048,576 parts: give the rest as another row"):
+        resume._next_part(evolve(last, part=PARTS), 0, PARTS - 1)
+
+
+async def test_what_a_row_asks_is_written_once_a_run(fast: TeakSession, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With its intent, or with its end where it has none."""
+    new: dict[int, list[bool]] = {}
+
+    def note(connection: sqlite3.Connection, rows: list[Write]) -> None:
+        for row in rows:
+            new.setdefault(row.row.id, []).append(row.new)
+        tables.write(connection, rows)
+
+    monkeypatch.setattr(writer, "write", note)
+    bad = Row(InvalidRequest("no row"))
+    await fast.bulk([Row(Identify("p0", country_code="US")), bad, Row(Identify("p2", country_code="US"))], journal=path)
+    assert new == {id_of(0): [True, False], id_of(1): [True], id_of(2): [True, False]}

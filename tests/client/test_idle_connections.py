@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import socket
 import ssl
 import struct
 import time
+import weakref
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine
 from time import monotonic
@@ -246,6 +248,21 @@ async def test_idle_connections_are_closed(monkeypatch: pytest.MonkeyPatch) -> N
                 await asyncio.sleep(0.01)
             await teak.identify("q", country_code="US")
     assert server.connections == 5
+
+
+async def test_nothing_is_left_of_closed_connections() -> None:
+    """No timer holds them."""
+    with running(server := Server(answering)):
+        opened = Connections(None)
+        loop = asyncio.get_running_loop()
+        where = aiohttp.ClientRequest("GET", URL(server.url), loop=loop)
+        opened.keep(await opened.open(where, aiohttp.ClientTimeout()))
+        await opened.close()
+        gone = weakref.ref(opened)
+        del opened
+        await asyncio.sleep(0)
+        gc.collect()
+        assert gone() is None
 
 
 @pytest.mark.parametrize(
