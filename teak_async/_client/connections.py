@@ -269,14 +269,13 @@ class Connections:
         if transport is None or protocol is None or protocol.should_close:
             connection.close()
             raise aiohttp.ClientConnectionError("it ended, or the server spoke, before anything was sent")
-        protocol.set_response_params(read_until_eof=True, auto_decompress=False)
         watch = ConnectionWatch(connection, protocol, transport, self._keep)
         transport.set_protocol(watch)
         return watch
 
     def keep(self, watch: ConnectionWatch) -> None:
         """Keep a connection for the next request, after a whole response."""
-        if watch.spoiled or watch.protocol.should_close:
+        if self._connector.closed or watch.spoiled or watch.protocol.should_close:
             watch.connection.close()
             return
         self._idle.append(watch)
@@ -297,6 +296,7 @@ class Connections:
         """Close all of them."""
         if self._timer is not None:
             self._timer.cancel()
+            self._timer = None
         while self._idle:
             self._idle.pop().connection.release()  # aiohttp closes them as its own
         await self._connector.close()

@@ -32,7 +32,6 @@ TAIL = 1 << 18
 SEEK_HOLE = getattr(os, "SEEK_HOLE", None)
 WRITTEN_WITHIN = 1.0
 """Seconds without a change after which another program's checkpoint, which writes page after page, is no longer half-way."""
-_TIMES = "SELECT id, at FROM calls UNION ALL SELECT id, at FROM states"
 DAMAGE = ("SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_IOERR_SHORT_READ")
 """Beginnings of SQLite's names for errors that come from what is in the files, or no longer in them."""
 
@@ -76,7 +75,7 @@ class FileGuard:
         self._keeper = sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True, isolation_level=None)
         with ExitStack() as stack:
             stack.callback(self._keeper.close)
-            place, at = self._keeper.execute(f"SELECT id, max(at) FROM ({_TIMES})").fetchone()  # noqa: S608 - constants only
+            place, at = self._keeper.execute("SELECT id, max(at) FROM rows").fetchone()
             self._written = None if place is None else Proof(place, at)
             self._in_file = self._written if self._file_has(self._written) else None
             # No file but the log may be opened beside SQLite: closing it would end the locks that SQLite has on it.
@@ -224,8 +223,7 @@ class FileGuard:
     def _has(self, connection: sqlite3.Connection, proof: Proof | None) -> bool:
         place = -1 if proof is None else proof.id
         try:
-            select = f"SELECT max(at) FROM ({_TIMES}) WHERE id = ?"  # noqa: S608 - constants only
-            found = connection.execute(select, (place,)).fetchone()[0]
+            found = connection.execute("SELECT max(at) FROM rows WHERE id = ?", (place,)).fetchone()[0]
         except sqlite3.Error:
             return False
         return proof is None or (found is not None and found >= proof.at)

@@ -20,11 +20,21 @@ import trustme
 from scripted import Peer, Server, answering, reach, recorded, response, running
 from yarl import URL
 
-from teak_async import ConnectFailed, ConnectionLost, Delivery, Limits, RetryPolicy, TeakError, TeakSession, Timeout
+from teak_async import (
+    ConnectFailed,
+    ConnectionLost,
+    Delivery,
+    Limits,
+    RetryPolicy,
+    TeakError,
+    TeakSession,
+    Timeout,
+)
 from teak_async._client.connections import Connections, loop_of
 from teak_async._client.exchange import Exchange
 from teak_async._client.keep_alive import KEEP_ALIVE, KeepAlive, read_keep_alive
 from teak_async._client.pool import read_body
+from teak_async.events import RateLimitHit
 
 STRAY = response(recorded("a stranger"))
 TIMED_OUT = response(b"<h1>408</h1>", "408 Request Time-out", "Connection: close")
@@ -169,11 +179,11 @@ async def test_a_body_in_many_pieces_keeps_its_connection() -> None:
 
 
 async def test_a_connection_takes_responses_of_every_kind_one_after_the_other() -> None:
-    """One parser reads them all: what one response was says nothing of the next."""
+    """What one response was says nothing of the next."""
 
     def chunked(body: bytes) -> bytes:
         pieces = b"".join(b"%x;more=1\r\n%s\r\n" % (len(body[at : at + 9]), body[at : at + 9]) for at in range(0, len(body), 9))
-        return b"HTTP/1.1 201 Created\r\nTransfer-Encoding: chunked\r\n\r\n%s0\r\nTrailer: x\r\n\r\n" % pieces
+        return b"HTTP/1.1 201 Created\r\nTransfer-Encoding: chunked\r\n\r\n%s0\r\nRetry-After: 9\r\n\r\n" % pieces
 
     kinds: list[Callable[[bytes], bytes]] = [
         response,
@@ -248,6 +258,39 @@ async def test_idle_connections_are_closed(monkeypatch: pytest.MonkeyPatch) -> N
                 await asyncio.sleep(0.01)
             await teak.identify("q", country_code="US")
     assert server.connections == 5
+
+
+@pytest.mark.parametrize("trailer", ["Retry-After: 3600", "Connection: close", "ETag: x"])
+async def test_a_trailer_belongs_to_no_other_response(trailer: str) -> None:
+    """What a chunked response says behind its body is no header of the next one."""
+
+    async def script(peer: Peer) -> None:
+        while (user := await peer.read()) is not None:
+            if peer.served % 2:
+                body = recorded(user)
+                whole = b"HTTP/1.1 201 Created\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n0\r\n%s\r\n\r\n"
+                peer.writer.write(whole % (len(body), body, trailer.encode()))
+            else:
+                peer.writer.write(response(b"{}", "429 Too Many Requests", "Retry-After: 0", "ETag: y"))
+
+    said: list[object] = []
+    with running(server := Server(script)):
+        async with session(server.url, on_event=said.append) as teak:
+            for user in ("p1", "p2"):
+                assert (await teak.identify(user, country_code="US", deadline=3)).session_id == f"of {user}"
+    assert [event.retry_after for event in said if isinstance(event, RateLimitHit)] == [0]
+    assert server.connections == 1
+
+
+async def test_a_connection_that_comes_back_to_closed_ones_is_closed() -> None:
+    """A response that came just before the close is taken just after it."""
+    with running(server := Server(answering)):
+        opened = Connections(None)
+        where = aiohttp.ClientRequest("GET", URL(server.url), loop=asyncio.get_running_loop())
+        watch = await opened.open(where, aiohttp.ClientTimeout())
+        await opened.close()
+        opened.keep(watch)
+        assert watch.connection.protocol is None
 
 
 async def test_nothing_is_left_of_closed_connections() -> None:
@@ -610,11 +653,11 @@ async def test_what_is_used_of_aiohttp_inside_is_there() -> None:
         assert (watch.connection.protocol, watch.connection.transport) == (protocol, watch.transport)
         assert protocol.should_close is False
         assert "should_close" in vars(type(protocol))
-        for _ in range(2):  # one parser reads all responses of a connection
-            assert watch.ask(monotonic())
-            watch.transport.write(b'POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 16\r\n\r\n{"user_id": "p"}')
-            head, content = await protocol.read()
-            assert (head.code, head.headers["Content-Type"]) == (201, "application/json")
-            assert await read_body(content)
+        protocol.set_response_params(read_until_eof=True, auto_decompress=False)
+        assert watch.ask(monotonic())
+        watch.transport.write(b'POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 16\r\n\r\n{"user_id": "p"}')
+        head, content = await protocol.read()
+        assert (head.code, head.headers["Content-Type"]) == (201, "application/json")
+        assert await read_body(content)
         watch.connection.release()
         await opened.close()
