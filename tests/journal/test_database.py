@@ -234,5 +234,5 @@ async def test_a_damaged_journal_is_said(fast: TeakSession, path: Path) -> None:
         with pytest.raises(JournalError, match=r"cannot be read as a journal: no such table: main\.calls"):
             read(path)
     for _ in range(2):
-        with pytest.raises(JournalError, match="no such table: calls"):
+        with pytest.raises(JournalError, match=r"no such table: main\.calls"):
             await fast.bulk(identifies(1), journal=path)
