@@ -68,9 +68,13 @@ def copy_backup(part: Path, backup: Path) -> None:
         file.truncate()
 
 
-def blank_the_beginning(part: Path, backup: Path) -> None:
+def blank_the_first(size: int, part: Path) -> None:
     with part.open("r+b") as file:
-        file.write(bytes(4096))
+        file.write(bytes(size))
+
+
+def blank_the_beginning(part: Path, backup: Path) -> None:
+    blank_the_first(16_384, part)  # so pages of the file that groups do not write again, such as those of the schema
 
 
 async def run_into(fast: TeakSession, path: Path, end: str, deed: Deed, at: Container[int] = (DEED_AT,)) -> str:
@@ -203,6 +207,27 @@ async def test_damage_that_sqlite_meets_before_a_check_ends_the_run(
         await fast.bulk(identifies(ROWS), journal=path)
     assert len(server.players) == sent
     assert {player.sessions for player in server.players.values()} == {1}
+
+
+async def test_damage_that_the_log_makes_good_is_no_loss(
+    fast: TeakSession, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Groups that make the file grow write its first page again, and each checkpoint the second."""
+    monkeypatch.setattr(writer, "CHECKPOINT_EVERY", 20)
+    damaged = 0
+
+    def blank_and_checkpoint(connection: sqlite3.Connection, check_log: Callable[[], None]) -> bool:
+        nonlocal damaged
+        damaged += 1
+        blank_the_first(2 * tables.PAGE_SIZE, path)
+        return database.checkpoint(connection, check_log)
+
+    monkeypatch.setattr(guard, "checkpoint", blank_and_checkpoint)
+    await fast.bulk(identifies(4_000), journal=path)
+    assert damaged >= 3
+    assert rows_of(path) == [(row, "succeeded") for row in range(4_000)]
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
 
 
 @pytest.mark.parametrize("deed", [empty, halve])
