@@ -182,24 +182,32 @@ async def test_a_file_that_is_written_to_ends_the_run(
     assert {player.sessions for player in server.players.values()} == {1}
 
 
+def do_before_checkpoints(deed: Callable[[int], None], every: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have something done before each checkpoint, by its number from 1, behind the back of the guard's checks."""
+    monkeypatch.setattr(writer, "CHECKPOINT_EVERY", every)
+    numbers = count(1)
+
+    def do_and_checkpoint(connection: sqlite3.Connection, check_log: Callable[[], None]) -> bool:
+        deed(next(numbers))
+        return database.checkpoint(connection, check_log)
+
+    monkeypatch.setattr(guard, "checkpoint", do_and_checkpoint)
+
+
 @pytest.mark.parametrize("deed", [empty, halve, cut_and_stretch, copy_backup, blank_the_beginning] if MANY else [empty, halve])
 async def test_damage_that_sqlite_meets_before_a_check_ends_the_run(
     fast: TeakSession, server: Sandbox, path: Path, deed: Deed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever SQLite calls it; and the run that is repeated is refused all the same."""
-    monkeypatch.setattr(writer, "CHECKPOINT_EVERY", 5)
-    checkpoints = 0
+    backup = path.with_name("backup.db")
 
-    def do_and_checkpoint(connection: sqlite3.Connection, check_log: Callable[[], None]) -> bool:
-        nonlocal checkpoints
-        checkpoints += 1
-        if checkpoints == 5:
-            shutil.copy(path, path.with_name("backup.db"))
-        if checkpoints >= 10:
-            deed(path, path.with_name("backup.db"))
-        return database.checkpoint(connection, check_log)
+    def back_up_and_do(nth: int) -> None:
+        if nth == 5:
+            shutil.copy(path, backup)
+        if nth >= 10:
+            deed(path, backup)
 
-    monkeypatch.setattr(guard, "checkpoint", do_and_checkpoint)
+    do_before_checkpoints(back_up_and_do, 5, monkeypatch)
     with pytest.raises(JournalError, match=r"the journal (or its log \(now .*\) )?was overwritten or cut short"):
         await fast.bulk(identifies(ROWS), journal=path)
     sent = len(server.players)
@@ -213,18 +221,15 @@ async def test_damage_that_the_log_makes_good_is_no_loss(
     fast: TeakSession, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Groups that make the file grow write its first page again, and each checkpoint the second."""
-    monkeypatch.setattr(writer, "CHECKPOINT_EVERY", 20)
-    damaged = 0
+    damaged: list[int] = []
 
-    def blank_and_checkpoint(connection: sqlite3.Connection, check_log: Callable[[], None]) -> bool:
-        nonlocal damaged
-        damaged += 1
+    def blank(nth: int) -> None:
+        damaged.append(nth)
         blank_the_first(2 * tables.PAGE_SIZE, path)
-        return database.checkpoint(connection, check_log)
 
-    monkeypatch.setattr(guard, "checkpoint", blank_and_checkpoint)
+    do_before_checkpoints(blank, 20, monkeypatch)
     await fast.bulk(identifies(4_000), journal=path)
-    assert damaged >= 3
+    assert len(damaged) >= 3
     assert rows_of(path) == [(row, "succeeded") for row in range(4_000)]
     with closing(sqlite3.connect(path)) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
