@@ -216,13 +216,14 @@ async def test_a_connection_takes_responses_of_every_kind_one_after_the_other() 
 async def test_the_connection_that_was_used_last_is_used_next() -> None:
     """After a burst the others rest, until they are too old and are closed."""
     served: Counter[int] = Counter()
+    all_are_out = asyncio.Barrier(6)
 
     async def script(peer: Peer) -> None:
         while (user := await peer.read()) is not None:
             if user.startswith("burst"):
-                await asyncio.sleep(0.05)
+                await all_are_out.wait()
+            served[peer.number] += 1  # before the answer: the test reads it from another thread
             peer.answer(user)
-            served[peer.number] += 1
 
     with running(server := Server(script)):
         async with session(server.url) as teak:
@@ -236,11 +237,12 @@ async def test_the_connection_that_was_used_last_is_used_next() -> None:
 async def test_idle_connections_are_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     """The session closes those that nobody uses, without another call, and goes on with the one in use."""
     ends: list[int] = []
+    all_are_out = asyncio.Barrier(4)
 
     async def script(peer: Peer) -> None:
         while (user := await peer.read()) is not None:
             if user.startswith("burst"):
-                await asyncio.sleep(0.05)
+                await all_are_out.wait()
             peer.answer(user)
         ends.append(peer.number)
 
