@@ -165,10 +165,10 @@ class Hand:
             self._leave_bucket(player)
 
     def admit_waiting(self) -> list[Player]:
-        """Return the players for whom there is room now, and whose rows may be sent from now on."""
-        admitted = []
+        """Return the players for whom there is room now, and whose rows may be sent from now on; a turn's worth at most."""
+        admitted: list[Player] = []
         for bucket in self._buckets.values():
-            while bucket.waiting and bucket.may_ask:
+            while bucket.waiting and bucket.may_ask and len(admitted) < GRANTS_A_TURN:
                 player = bucket.waiting.popleft()
                 self._enter_bucket(player, bucket)
                 player.running = True

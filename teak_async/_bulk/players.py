@@ -135,6 +135,7 @@ class Players:
         self.gate = Gate(executor.retry.outage)
         self._tasks: dict[asyncio.Task[None], RowCall] = {}
         self._room: asyncio.Future[None] | None = None
+        self._admitting = False
         self._denials = 0
         self._on_permit = self._take_permit  # once for all rows: each look-up of a method makes an object
         self.stopping = False
@@ -158,11 +159,19 @@ class Players:
     def _use_room(self) -> None:
         if self.stopping:
             return
-        admitted = self._hand.admit_waiting()
+        admitted = [] if self._admitting else self._hand.admit_waiting()
         for player in admitted:
             self._start(player)
+        if admitted:
+            # As the grants: few rows begin in one turn of the loop, and responses are read between them.
+            self._admitting = True
+            asyncio.get_running_loop().call_soon(self._admit_more)
         if self._room is not None and not self._room.done() and (admitted or self._hand.has_room):
             self._room.set_result(None)
+
+    def _admit_more(self) -> None:
+        self._admitting = False
+        self._use_room()
 
     def _start(self, player: Player) -> None:
         row = player.queue[0]

@@ -96,14 +96,20 @@ class Writer(threading.Thread):
         self._handed_over.put(None)
 
     def hurry(self) -> None:
-        """Have the next group written at once, unless intents are being written: the rows of those can be sent first."""
+        """Have the next group written soon, unless intents are being written: the rows of those can be sent first."""
         if not self._intents_ahead and not self._hurries:
-            # Rows that begin in this turn of the loop still come with it.
             self._hurries = True
-            self._loop.call_soon(self._end_hurry)
+            self._loop.call_soon(self._end_hurry, 0)
 
-    def _end_hurry(self) -> None:
-        if self._hurries:  # else the group has become full meanwhile
+    def _end_hurry(self, before: int) -> None:
+        """Hand the group over in the first turn of the loop that adds nothing to it."""
+        if not self._hurries:
+            return  # it has become full meanwhile
+        if len(self._group) > before:
+            # The loop is at work. If the thread began now, the two would take the interpreter from each other time and again,
+            # and the loop's next rows and responses would miss this group.
+            self._loop.call_soon(self._end_hurry, len(self._group))
+        else:
             self._hand_over()
 
     def _hand_over(self) -> None:

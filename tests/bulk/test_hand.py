@@ -20,10 +20,13 @@ from teak_async import GetSubscription, Identify, Limits, RemovePlayer, Request,
 from teak_async._api.codec import Message
 from teak_async._bulk import hand as module
 from teak_async._bulk.hand import MOST_ASKING, Hand, Player
-from teak_async._bulk.outcomes import Row
+from teak_async._bulk.outcomes import Row, Tally
+from teak_async._bulk.players import Players
+from teak_async._bulk.results import Results
 from teak_async._bulk.row_call import RowCall, RunContext
 from teak_async._client.exchange import Exchange
 from teak_async._client.transport import RawResponse, Transport
+from teak_async._limits.bucket import GRANTS_A_TURN
 from teak_async.sandbox import Faults, Sandbox
 
 Serve = Callable[[str], Awaitable[None]]
@@ -252,3 +255,38 @@ def test_few_ask_for_a_permit_where_rows_wait_for_their_intents() -> None:
         assert [player.name for player in hand.admit_waiting()] == [str(MOST_ASKING + number)]
         hand.add(made(("identify", 100 + number)))
         assert not hand.has_room
+
+
+def test_few_begin_in_one_turn_where_many_get_room_at_once() -> None:
+    """Each in its turn, and none is forgotten."""
+    hand = Hand(Limits(identify=200), journal=True)
+    rows = [made(("identify", number)) for number in range(100)]
+    begun = [player for row in rows if (player := hand.add(row)) is not None]
+    for row in rows[: len(begun)]:
+        hand.permit(row)
+    while admitted := hand.admit_waiting():
+        assert len(admitted) == min(GRANTS_A_TURN, len(rows) - len(begun))
+        begun += admitted
+    assert [player.name for player in begun] == [str(number) for number in range(100)]
+    assert not hand.has_waiting
+
+
+async def test_those_that_get_room_at_once_begin_in_the_next_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A few in each, though nothing else happens, until all have begun."""
+    begun: list[Player] = []
+    monkeypatch.setattr(Players, "_start", lambda _, player: begun.append(player))
+    hand = Hand(Limits(identify=200), journal=True)
+    async with Sandbox() as server, session_on(server) as teak:
+        context = RunContext(None)
+        players = Players(teak._executor, Results(context, Tally(), lambda: None), hand)
+        rows = [made(("identify", number)) for number in range(100)]
+        for row in rows:
+            players.add(row)
+        before = len(begun)
+        assert before < len(rows) - 3 * GRANTS_A_TURN
+        for row in rows[:before]:
+            players._release(row)  # it has its permit
+        while before < len(rows):
+            assert 0 < len(begun) - before <= GRANTS_A_TURN
+            before = len(begun)
+            await asyncio.sleep(0)

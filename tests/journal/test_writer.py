@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
+from sqlite3 import Connection
 
 import pytest
 from support import ABOUT, write_durably
 
 from teak_async import Identify
-from teak_async._journal import writer
+from teak_async._journal import tables, writer
 from teak_async._journal.journal import Journal
-from teak_async._journal.row import JournalRow, RowState
+from teak_async._journal.row import JournalRow, RowState, Write
 from teak_async._journal.tables import GROUP
 
 LONG = 0.2
@@ -44,7 +45,7 @@ async def test_a_group_waits_for_more(journal: Journal) -> None:
 
 
 async def test_a_group_that_is_waited_for_is_written_at_once(journal: Journal) -> None:
-    """With the rows that come in the same turn of the loop."""
+    """With the rows that come in the next turns of the loop."""
     rows = [write(journal, 0)]
     journal.hurry()
     journal.hurry()
@@ -55,6 +56,31 @@ async def test_a_group_that_is_waited_for_is_written_at_once(journal: Journal) -
     assert not later.done()
     journal.hurry()
     await later
+
+
+@pytest.mark.parametrize("turns", [1, 2, 30, GROUP - 1])
+async def test_a_group_that_is_waited_for_gathers_while_the_loop_adds_to_it(
+    journal: Journal, turns: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is one group, and is handed over two turns after the last row, or full."""
+    groups: list[int] = []
+
+    def count_rows(connection: Connection, rows: list[Write]) -> None:
+        groups.append(len(rows))
+        tables.write(connection, rows)
+
+    monkeypatch.setattr("teak_async._journal.writer.write", count_rows)
+    rows = [write(journal, 0)]
+    journal.hurry()
+    for turn in range(turns):
+        await asyncio.sleep(0)
+        rows.append(write(journal, 1 + turn, "intent" if turn % 2 else "succeeded"))
+    for _ in range(2):
+        await asyncio.sleep(0)
+    later = write(journal, GROUP + 1)
+    await asyncio.gather(*rows)
+    assert groups == [turns + 1]
+    assert not later.done()
 
 
 async def test_a_group_that_became_full_meanwhile_takes_the_hurry_along(journal: Journal) -> None:
@@ -72,7 +98,8 @@ async def test_no_group_hurries_while_intents_are_written(journal: Journal) -> N
     """Their rows can be sent first, and the next group is larger for it; results alone hold nothing back."""
     first = write(journal, 0)
     journal.hurry()
-    await asyncio.sleep(0)  # it is handed over, and cannot be durable in this turn
+    for _ in range(2):
+        await asyncio.sleep(0)  # it is handed over in the second turn, and cannot be durable in that
     second = write(journal, 1)
     journal.hurry()
     await first
@@ -82,7 +109,8 @@ async def test_no_group_hurries_while_intents_are_written(journal: Journal) -> N
     await second
     result = write(journal, 1, "succeeded")
     journal.hurry()
-    await asyncio.sleep(0)
+    for _ in range(2):
+        await asyncio.sleep(0)
     third = write(journal, 2)
     journal.hurry()
     await asyncio.gather(result, third)
