@@ -214,7 +214,7 @@ class Players:
         assert task is not None
         try:
             while goes_on and not self.stopping:
-                row = self._tasks[task] = queue.popleft()
+                row = self._tasks[task] = queue.pop(0)
                 try:
                     self._results.record(row, await self._send_row(row, task), None)
                     self._denials = 0

@@ -15,6 +15,7 @@ from teak_async._client.deadline import DueTime
 from teak_async._journal.journal import Journal
 from teak_async._journal.row import JournalRow, RowState, Write
 from teak_async._limits.bucket import Lane
+from teak_async._limits.session_limits import Limits
 from teak_async.errors import ConnectionLost, Delivery, InvalidRequest, JournalError, TeakError
 from teak_async.models import Request, Response
 
@@ -24,10 +25,12 @@ if TYPE_CHECKING:
     from .hand import Player
 
 MIN_INTENTS = 8
-"""Rows with an intent and no permit at first."""
-MAX_INTENTS = 52
-"""Rows with an intent and no permit at most. As many results come into a group with them. With 26, at a very high limit, a row
-cost a twentieth more; with 78 Python's collector of garbage takes the gain back."""
+"""Rows with an intent and no permit at first, where the limit is no higher than Teak's."""
+INTENT_SECONDS = 0.04
+"""Seconds of a higher limit for which rows have an intent at first: as long as a group is gathered and written."""
+MAX_INTENTS = 78
+"""Rows with an intent and no permit at most. As many results come into a group with them. Fewer make more groups, each with two
+sleeps of the event loop and some five of the thread; the objects of 104 rows are more than a processor's cache keeps."""
 
 
 class IntentSlots:
@@ -70,6 +73,11 @@ class IntentSlots:
         while self._free and self._waiting:
             self._free -= self._waiting.popleft()()
         return waits
+
+
+def intents_at_first(limits: Limits) -> int:
+    """Return how many rows of a run have an intent and no permit at first, by the lower limit of the paths of large runs."""
+    return max(MIN_INTENTS, min(int(INTENT_SECONDS * min(limits.identify, limits.subscription)), MAX_INTENTS))
 
 
 @define

@@ -40,7 +40,7 @@ from .outcomes import BulkReport, FinishedRows, Outcome, Tally
 from .players import Players
 from .results import Results
 from .resume import Disposition, plan_rows
-from .row_call import InvalidRow, RowCall, RunContext, in_doubt_error, outcome_of
+from .row_call import IntentSlots, InvalidRow, RowCall, RunContext, in_doubt_error, intents_at_first, outcome_of
 
 ENDED = (Disposition.OVERTAKEN, Disposition.IN_DOUBT, Disposition.STILL_IN_DOUBT)
 """Of a row that is not sent, since an earlier run may have done it."""
@@ -87,7 +87,7 @@ class BulkRun(Coroutine[Any, Any, BulkReport]):
             raise TypeError(f"requests must be an iterable or an async iterable of requests, not {kind}{hint}")
         self._executor = executor
         self._options = RunOptions(requests, path, dict(about), resend_in_doubt)
-        self._context = RunContext(deadline)
+        self._context = RunContext(deadline, slots=IntentSlots(intents_at_first(limits)))
         self._check_open = check_open
         self._tally = Tally()
         self._results = Results(self._context, self._tally, self.stop)

@@ -34,7 +34,7 @@ from teak_async._leaving import Decisions, wait_for_end
 
 from .database import describe_run, mark_whole
 from .earlier_run import CHUNK, read_known, read_resume_point
-from .row import KnownRow, Place, Write
+from .row import KnownRow, Place
 from .writer import Writer
 
 
@@ -45,6 +45,7 @@ class Journal:
         last_known: the highest index of an earlier run; -1 for a new journal.
         recently_sent: endpoint's name → calls that an earlier run may have sent in the last moments.
         last_holder: the member of a shared limit that made the earlier run, if that was killed; empty otherwise.
+        write: writes how far a row came; see `Writer.write`.
         ended: done when nothing more is written; its result is the error that prevented it, or `None`.
     """
 
@@ -52,6 +53,7 @@ class Journal:
         self, writer: Writer, last: int, recently_sent: Counter[str], overtaken: frozenset[Place], holder: str
     ) -> None:
         self._writer = writer
+        self.write = writer.write
         self._known: dict[Place, KnownRow] = {}
         self._known_until = 0
         self._overtaken = overtaken
@@ -94,10 +96,6 @@ class Journal:
             self._known_until = index + CHUNK
         known = self._known.pop((index, part), None)
         return evolve(known, overtaken=True) if known is not None and (index, part) in self._overtaken else known
-
-    def write(self, write: Write) -> None:
-        """Write how far a row came."""
-        self._writer.write(write)
 
     def hurry(self) -> None:
         """Have what was written so far made durable without waiting for more: rows wait for that."""

@@ -16,9 +16,9 @@ from .row import PARTS, JournalRow, RowState, Write
 APPLICATION = 0x7465616B
 """The `application_id` of a journal: "teak"."""
 VERSION = 5
-GROUP = 156
+GROUP = 234
 """Rows of one transaction, so of one sync, at most: the intents of a run at a very high limit, and twice as many results."""
-STATEMENTS = (52, 26, 16, 8, 4, 2, 1)
+STATEMENTS = (78, 52, 26, 16, 8, 4, 2, 1)
 """Rows of one statement: few sizes, since to prepare a statement takes SQLite longer than to run it. Older SQLites take no more
 than 999 values."""
 PAGE_SIZE = 2048

@@ -34,6 +34,9 @@ from .tables import GROUP, write
 
 GATHER = 0.03
 """Seconds for which a group is gathered, unless it fills up; at the documented limits a dozen rows come in them."""
+IDLE_TURNS = 3
+"""Turns of the loop without another row after which a group that rows wait for is handed over. They take as long as a server
+beside the client takes for its next response."""
 CHECKPOINT_EVERY = 50
 """Groups from one checkpoint to the next: some megabytes of log at most. To sync a log that grows takes longer than to sync one
 that is written over: with 200 groups, a row took the thread 1.3 us more."""
@@ -99,16 +102,17 @@ class Writer(threading.Thread):
         """Have the next group written soon, unless intents are being written: the rows of those can be sent first."""
         if not self._intents_ahead and not self._hurries:
             self._hurries = True
-            self._loop.call_soon(self._end_hurry, 0)
+            self._end_hurry(0, 0)
 
-    def _end_hurry(self, before: int) -> None:
-        """Hand the group over in the first turn of the loop that adds nothing to it."""
+    def _end_hurry(self, before: int, idle: int) -> None:
+        """Hand the group over when some turns of the loop in a row have added nothing to it."""
         if not self._hurries:
             return  # it has become full meanwhile
-        if len(self._group) > before:
-            # The loop is at work. If the thread began now, the two would take the interpreter from each other time and again,
-            # and the loop's next rows and responses would miss this group.
-            self._loop.call_soon(self._end_hurry, len(self._group))
+        idle = 0 if len(self._group) > before else idle + 1
+        if idle < IDLE_TURNS:
+            # The loop may be at work. If the thread began now, the two would take the interpreter from each other time and
+            # again, and the next rows and responses would miss this group.
+            self._loop.call_soon(self._end_hurry, len(self._group), idle)
         else:
             self._hand_over()
 

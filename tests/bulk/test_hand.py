@@ -210,7 +210,7 @@ def test_each_row_has_its_turn(asked: list[tuple[str, int]], journal: bool, chan
                     running += [player] if (player := hand.add(unread.pop(0))) is not None else []
                 case "end":
                     player = chance.choice(running)
-                    row = player.queue.popleft()
+                    row = player.queue.pop(0)
                     begun[player.name].append(order[id(row)])
                     hand.permit(row)
                     ended.append(row)

@@ -8,12 +8,28 @@ from pathlib import Path
 
 import pytest
 
-from teak_async import ConnectFailed, Identify, InvalidRequest
+from teak_async import ConnectFailed, Identify, InvalidRequest, Limits
 from teak_async._bulk.outcomes import Row
-from teak_async._bulk.row_call import IntentSlots, RowCall, RunContext
+from teak_async._bulk.row_call import MAX_INTENTS, MIN_INTENTS, IntentSlots, RowCall, RunContext, intents_at_first
 from teak_async._journal import writer
 from teak_async._journal.earlier_run import iter_states
 from teak_async._journal.journal import Journal
+
+
+@pytest.mark.parametrize(
+    ("limits", "intents"),
+    [
+        (Limits(), MIN_INTENTS),
+        (Limits(1, 1), MIN_INTENTS),
+        (Limits(250, 10_000), 10),
+        (Limits(10_000, 500), 20),
+        (Limits(1_000, 1_000), 40),
+        (Limits(1_000_000, 1_000_000), MAX_INTENTS),
+    ],
+)
+def test_a_higher_limit_has_more_intents_at_first(limits: Limits, intents: int) -> None:
+    """As many as are needed while a group is gathered and written; at Teak's limits few, since a kill leaves them in doubt."""
+    assert intents_at_first(limits) == intents
 
 
 def use_all(slots: IntentSlots) -> int:

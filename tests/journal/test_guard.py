@@ -227,7 +227,7 @@ async def test_damage_that_the_log_makes_good_is_no_loss(
         damaged.append(nth)
         blank_the_first(2 * tables.PAGE_SIZE, path)
 
-    do_before_checkpoints(blank, 20, monkeypatch)
+    do_before_checkpoints(blank, 10, monkeypatch)
     await fast.bulk(identifies(4_000), journal=path)
     assert len(damaged) >= 3
     assert rows_of(path) == [(row, "succeeded") for row in range(4_000)]

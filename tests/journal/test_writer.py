@@ -15,6 +15,7 @@ from teak_async._journal import tables, writer
 from teak_async._journal.journal import Journal
 from teak_async._journal.row import JournalRow, RowState, Write
 from teak_async._journal.tables import GROUP
+from teak_async._journal.writer import IDLE_TURNS
 
 LONG = 0.2
 """Seconds in which a group is written on any machine, if it is not held back for longer."""
@@ -62,7 +63,7 @@ async def test_a_group_that_is_waited_for_is_written_at_once(journal: Journal) -
 async def test_a_group_that_is_waited_for_gathers_while_the_loop_adds_to_it(
     journal: Journal, turns: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is one group, and is handed over two turns after the last row, or full."""
+    """It is one group, and is handed over a few turns after the last row, or full."""
     groups: list[int] = []
 
     def count_rows(connection: Connection, rows: list[Write]) -> None:
@@ -75,7 +76,7 @@ async def test_a_group_that_is_waited_for_gathers_while_the_loop_adds_to_it(
     for turn in range(turns):
         await asyncio.sleep(0)
         rows.append(write(journal, 1 + turn, "intent" if turn % 2 else "succeeded"))
-    for _ in range(2):
+    for _ in range(IDLE_TURNS + 1):
         await asyncio.sleep(0)
     later = write(journal, GROUP + 1)
     await asyncio.gather(*rows)
@@ -98,8 +99,8 @@ async def test_no_group_hurries_while_intents_are_written(journal: Journal) -> N
     """Their rows can be sent first, and the next group is larger for it; results alone hold nothing back."""
     first = write(journal, 0)
     journal.hurry()
-    for _ in range(2):
-        await asyncio.sleep(0)  # it is handed over in the second turn, and cannot be durable in that
+    for _ in range(IDLE_TURNS):
+        await asyncio.sleep(0)  # it is handed over in the last of these turns, and cannot be durable in that
     second = write(journal, 1)
     journal.hurry()
     await first
@@ -109,7 +110,7 @@ async def test_no_group_hurries_while_intents_are_written(journal: Journal) -> N
     await second
     result = write(journal, 1, "succeeded")
     journal.hurry()
-    for _ in range(2):
+    for _ in range(IDLE_TURNS):
         await asyncio.sleep(0)
     third = write(journal, 2)
     journal.hurry()
