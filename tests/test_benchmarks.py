@@ -38,7 +38,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "lanes": {"--calls": 60, "LIVE": 100.0},
     "burst": {"--calls": 10, "AT_ONCE": 10},
     "stall": {"--calls": 60, "LIVE": 100.0, "STALL": 0.05},
-    "cpu": {"--calls": 12, "WARM": 2},
+    "cpu": {"--calls": 12, "WARM": 4, "AT_ONCE": 2},
     "tells": {"--calls": 6, "WARM": 2},
     "page": {"--calls": 6, "WARM": 2, "PARTS": 2},
     "scale": {"--calls": 40, "GRANTS": 60, "IMPORTS": {"import json": ("", "import json")}},
