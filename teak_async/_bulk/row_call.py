@@ -30,7 +30,7 @@ INTENT_SECONDS = 0.04
 """Seconds of a higher limit for which rows have an intent at first: as long as a group is gathered and written."""
 MAX_INTENTS = 78
 """Rows with an intent and no permit at most. As many results come into a group with them. Fewer make more groups, each with one
-or two sleeps of the event loop and some seven of the thread. With 104 a row took a tenth longer than with 78."""
+or two sleeps of the event loop and some seven of the thread. More make a row no cheaper, and a kill leaves them in doubt."""
 
 
 class IntentSlots:
