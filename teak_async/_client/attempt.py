@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from teak_async._limits.bucket import Bucket
 
@@ -42,15 +42,14 @@ class Attempt(Generic[T]):
         self.bucket = bucket
         self.begun = self.left = False
 
-    async def run_in(self, task: asyncio.Task[None], work: Awaitable[T]) -> T:
-        """Run the exchange in the running task, which is cancelled only to end the exchange, too."""
+    def begin_in(self, task: asyncio.Task[Any]) -> None:
+        """Record that the exchange is made in the running task, which is cancelled only to end the exchange, too."""
         self.begun = True
         self.exchange.task = task
-        try:
-            return await work
-        except asyncio.CancelledError:
-            self.left = not self.exchange.unsent
-            raise
+
+    def leave(self) -> None:
+        """Record that the task in which it is made was cancelled."""
+        self.left = not self.exchange.unsent
 
     async def run(self, work: Callable[[], Awaitable[T]]) -> T:
         """Run the exchange in a task, and wait for its result."""

@@ -9,8 +9,8 @@ have read all data.
 Rules of this module:
 
 - All that depends on what aiohttp does not document is here and in `pool`: `ClientSession._loop`, `ClientRequest` without a
-  session, with its `headers`, `TCPConnector.connect`, and `Connection.protocol` with what is called of it.
-  A test names each of them and fails when it goes.
+  session, with its `headers`, `TCPConnector.connect`, and `Connection.protocol` with what is called of it, its parser and the
+  last body. A test names each of them and fails when it goes.
 - aiohttp hands out each connection once, and idle ones are kept here. It would use the one that was idle for longest, so that
   all connections of a burst take turns from then on: with 500 of them a row cost a tenth more.
 - A connection is used again only when the last byte that came on it was its response's, see `ConnectionWatch.record_response`.
@@ -103,11 +103,14 @@ class ConnectionWatch(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Pass on data while a request is on the wire; nothing else is a response."""
-        if self._asked:
-            self._last = data
-            self._forward(data)
-        else:
+        if not self._asked:
             self._end_idle()
+            return
+        if not self._last:
+            # A parser of its own for each response: aiohttp's takes the last trailer of one for a header of the next.
+            self.protocol.set_response_params(read_until_eof=True, auto_decompress=False)
+        self._last = data
+        self._forward(data)
 
     def eof_received(self) -> bool | None:
         """The server sends no more: FIN, or TLS's close_notify."""
@@ -191,6 +194,13 @@ class ConnectionWatch(asyncio.Protocol):
             self.close()
         elif self.transport.get_write_buffer_size():
             self.close()  # the server answered before it had read the request, and may never read the rest
+
+    def forget_response(self) -> None:
+        """Let go of the parser and of the body, as on a new connection.
+
+        They are some twenty objects. On hundreds of idle connections the collector of garbage came to them again and again.
+        """
+        self.protocol._parser = self.protocol._payload = None  # noqa: SLF001 - there is no other way
 
     def close(self) -> None:
         """Close the connection: no data on it belong to a call."""
@@ -278,6 +288,7 @@ class Connections:
         if self._connector.closed or watch.spoiled or watch.protocol.should_close:
             watch.connection.close()
             return
+        watch.forget_response()
         self._idle.append(watch)
         if self._timer is None:
             self._timer = self._loop.call_later(KEEP_ALIVE, self._close_old)

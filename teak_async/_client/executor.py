@@ -198,9 +198,12 @@ class CallExecutor:
         try:
             if task is None:
                 return await attempt.run(partial(self._perform, call, attempt))
-            return await attempt.run_in(task, self._perform(call, attempt))
+            attempt.begin_in(task)
+            return await self._perform(call, attempt)
         except asyncio.CancelledError:
-            if exchange in self.under_way and not attempt.begun:
+            if task is not None:
+                attempt.leave()
+            elif exchange in self.under_way and not attempt.begun:
                 self._discard(attempt)
             if attempt.left:
                 call.error = ConnectionLost("the call was left before its response came")

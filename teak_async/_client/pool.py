@@ -65,8 +65,6 @@ class Pool:
         connections = self._connections
         watch = connections.take_idle() or await connections.open(self._where, self._timeout)
         try:
-            # A parser of its own for each response: aiohttp's takes the last trailer of one for a header of the next.
-            watch.protocol.set_response_params(read_until_eof=True, auto_decompress=False)
             exchange.prepare_write(watch, self._loop.time())
             watch.transport.write(self._bytes_of(message))
             exchange.note_refusal()

@@ -35,7 +35,7 @@ from .deadline import seconds_of
 from .exchange import Exchange, ResponseTimer
 from .failures import Route
 from .places import Places, places_for
-from .pool import Pool
+from .pool import Pool, Received
 from .proxy import find_proxy
 
 HEADERS = ("Content-Type", "Date", "Location", "Retry-After")
@@ -191,6 +191,7 @@ class Transport:
         Raises:
             TransportError: when no whole response came.
         """
+        assert self._pool is not None
         failure: TeakError
         exchange.begin()
         places = self._places
@@ -202,7 +203,8 @@ class Transport:
             try:
                 while True:
                     try:
-                        return await self._exchange(message, exchange)
+                        # Without a name for what came, which is not redacted: the variables of this frame are in tracebacks.
+                        return _redacted(await self._pool.exchange(message, exchange), exchange, self._redact)
                     except UnusableConnection:
                         continue  # it carried nothing, and is closed: try the next one
                     except NoFilesLeft as full:
@@ -227,12 +229,10 @@ class Transport:
         failure.__context__ = None
         raise failure.with_traceback(None)
 
-    async def _exchange(self, message: Message, exchange: Exchange) -> RawResponse:
-        # In a frame of its own, because what was received is not redacted, and the frame of `send` is seen in tracebacks.
-        assert self._pool is not None
-        status, headers, body = await self._pool.exchange(message, exchange)
-        redacted = RedactedHeaders(headers, self._redact)
-        return RawResponse(status, redacted, self._redact(body), exchange.round_trip, exchange.warm)
+
+def _redacted(received: Received, exchange: Exchange, redact: Callable[[bytes], bytes]) -> RawResponse:
+    status, headers, body = received
+    return RawResponse(status, RedactedHeaders(headers, redact), redact(body), exchange.round_trip, exchange.warm)
 
 
 def _check_tls(http: object, tls: object) -> None:

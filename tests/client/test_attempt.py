@@ -44,7 +44,12 @@ class Work:
 async def run_here(attempt: Attempt[str], work: Callable[[], Awaitable[str]]) -> str:
     task = asyncio.current_task()
     assert task is not None
-    return await attempt.run_in(task, work())
+    attempt.begin_in(task)
+    try:
+        return await work()
+    except asyncio.CancelledError:
+        attempt.leave()
+        raise
 
 
 async def awaiting(work: Work) -> str:

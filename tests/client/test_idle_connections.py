@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import socket
 import ssl
 import struct
@@ -10,6 +11,7 @@ import time
 import weakref
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import nullcontext
 from time import monotonic
 from typing import Any
 
@@ -43,6 +45,16 @@ def session(url: str, **options: Any) -> TeakSession:
     options.setdefault("limits", Limits(5000, 5000))
     options.setdefault("retry", RetryPolicy(max_attempts=1))
     return TeakSession("1", "secret", base_url=url, timeout=Timeout(connect=5, response=5), **options)
+
+
+OF_A_RESPONSE = ("HttpResponseParser", "StreamReader", "RawResponseMessage")
+
+
+def of_aiohttp() -> Counter[str]:
+    """The objects of aiohttp's that are alive, by the name of their class."""
+    gc.collect()
+    kinds = (type(found) for found in gc.get_objects())
+    return Counter(kind.__name__ for kind in kinds if kind.__module__.startswith("aiohttp."))
 
 
 async def keep(peer: Peer) -> None:
@@ -232,6 +244,32 @@ async def test_the_connection_that_was_used_last_is_used_next() -> None:
             for number in range(9):
                 await teak.identify(f"p{number}", country_code="US")
     assert sorted(served.values()) == [1, 1, 1, 1, 1, 10]
+
+
+async def test_an_idle_connection_keeps_nothing_of_a_response() -> None:
+    """Neither its parser nor its body, of whatever kind it was: with hundreds of connections that is most of what is kept."""
+
+    async def script(peer: Peer) -> None:
+        while (user := await peer.read()) is not None:
+            body = recorded(user)
+            if user == "in chunks":
+                head = b"HTTP/1.1 201 Created\r\nTransfer-Encoding: chunked\r\n\r\n"
+                peer.writer.write(head + b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body))
+            elif user == "refused":
+                peer.writer.write(b"HTTP/1.1 422 No\r\nContent-Length: 0\r\n\r\n")
+            else:
+                peer.writer.write(b"HTTP/1.1 103 Early Hints\r\n\r\n" if user == "announced" else b"")
+                peer.answer(user)
+
+    with running(server := Server(script)):
+        async with session(server.url) as teak:
+            before = of_aiohttp()
+            for user in ("plain", "in chunks", "refused", "announced"):
+                with pytest.raises(TeakError) if user == "refused" else nullcontext():
+                    await teak.identify(user, country_code="US")
+                now = of_aiohttp()
+                assert [now[kind] - before[kind] for kind in ("ResponseHandler", *OF_A_RESPONSE)] == [1, 0, 0, 0], user
+    assert server.connections == 1
 
 
 async def test_idle_connections_are_closed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -656,11 +694,14 @@ async def test_what_is_used_of_aiohttp_inside_is_there() -> None:
         assert (watch.connection.protocol, watch.connection.transport) == (protocol, watch.transport)
         assert protocol.should_close is False
         assert "should_close" in vars(type(protocol))
-        protocol.set_response_params(read_until_eof=True, auto_decompress=False)
+        assert (protocol._parser, protocol._payload) == (None, None)
         assert watch.ask(monotonic())
         watch.transport.write(b'POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 16\r\n\r\n{"user_id": "p"}')
         head, content = await protocol.read()
         assert (head.code, head.headers["Content-Type"]) == (201, "application/json")
         assert await read_body(content)
+        assert None not in (protocol._parser, protocol._payload)
+        watch.forget_response()
+        assert protocol.should_close is False
         watch.connection.release()
         await opened.close()
