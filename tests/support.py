@@ -187,5 +187,5 @@ def write_durably(journal: Journal, row: JournalRow, state: RowState) -> asyncio
         else:
             durable.set_exception(failure)
 
-    journal.write(Write(row, state, report))
+    journal.write(Write(row.id, state, row, report))
     return durable

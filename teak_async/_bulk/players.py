@@ -81,11 +81,11 @@ class Gate:
             self._breaker.release_probe()
             self._wake_up()
 
-    def record(self, result: object, *, probe: bool) -> None:
+    def record(self, result: object, now: float, *, probe: bool) -> None:
         """Record how the attempt of a row ended."""
         breaker, was_closed = self._breaker, self._breaker.closed
         self._last = result
-        breaker.record(result, asyncio.get_running_loop().time(), probe=probe)
+        breaker.record(result, now, probe=probe)
         is_closed = breaker.closed
         if was_closed and is_closed:
             return
@@ -267,7 +267,7 @@ class Players:
             if result is None:
                 row.retract_intent()
                 continue
-            gate.record(result, probe=probe)
+            gate.record(result, task.get_loop().time(), probe=probe)
             if not isinstance(result, TeakError):
                 return call.finish(result)
             wait = executor.next_wait(call, result)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from typing import TypeAlias
 
 from teak_async._journal.row import Write
+from teak_async._limits.bucket import GRANTS_A_TURN
 from teak_async.errors import Delivery, JournalError, TeakError
 from teak_async.models import Response
 
@@ -39,6 +40,7 @@ class Results:
         self._stop = stop
         self._ended: deque[Ended | None] = deque()
         self._arrival = asyncio.Event()
+        self._taken = 0
         self._on_written = self._deliver_written  # once for all rows: each look-up of a method makes an object
         self.error: BaseException | None = None
         self._seen = False
@@ -52,13 +54,13 @@ class Results:
         """Write how a row ended, and deliver it."""
         outcome = outcome_of(row, response, error)
         journal = self._context.journal
-        if journal is None or row.journal_row is None:
+        if journal is None:
             self.deliver(row, outcome)
         elif isinstance(row, RowCall) and outcome.state == "not_sent":
             row.retract_intent()  # no result: a resumed run with a later deadline sends it
             self.deliver(row, outcome)
         else:
-            journal.write(Write(row.journal_row, result_of(row, outcome), self._on_written, (row, outcome), not row.written))
+            journal.write(Write(row.journal_id, result_of(row, outcome), row.journal_row, self._on_written, (row, outcome)))
 
     def _deliver_written(self, ended: Ended, failure: JournalError | None) -> None:
         if failure is not None:
@@ -107,8 +109,11 @@ class Results:
         self._arrival.set()
 
     def take(self) -> Ended | None:
-        """Return the next row that has ended already, if there is one."""
-        return self._ended.popleft() if self._ended and self._ended[0] is not None else None
+        """Return the next row that has ended already, if there is one; a turn's worth between two waits at most."""
+        if not self._ended or self._ended[0] is None or self._taken == GRANTS_A_TURN:
+            return None
+        self._taken += 1
+        return self._ended.popleft()
 
     async def next(self) -> Ended:
         """Wait for the next row that ends, and its outcome.
@@ -116,6 +121,11 @@ class Results:
         Raises:
             StopAsyncIteration: after the last one, or what ended the run early.
         """
+        if self._taken == GRANTS_A_TURN:
+            # As the grants. A group of a journal is many rows: were all freed at once, and then as many new ones made, the
+            # collector of garbage would come more often, and for all of the process.
+            await asyncio.sleep(0)
+        self._taken = 0
         while not self._ended:
             self._arrival.clear()
             await self._arrival.wait()

@@ -13,7 +13,7 @@ from teak_async._api.structure import as_json
 from teak_async._client.call import Call
 from teak_async._client.deadline import DueTime
 from teak_async._journal.journal import Journal
-from teak_async._journal.row import JournalRow, RowState, Write
+from teak_async._journal.row import INTENT, JournalRow, RowState, Write, id_of
 from teak_async._limits.bucket import Lane
 from teak_async._limits.session_limits import Limits
 from teak_async.errors import ConnectionLost, Delivery, InvalidRequest, JournalError, TeakError
@@ -111,7 +111,7 @@ class RowCall:
         player: whose rows this one is sent with; `None` for a row that is not sent.
         on_permit: called with the row when it has its permit; says whether to go on.
         probe: whether its attempt is to show that the server is back.
-        written: whether this run has written it into the journal.
+        journal_row: what the journal has of it, until this run has written that.
         user_id: the player; `None` where nobody knows.
 
     Raises:
@@ -133,7 +133,6 @@ class RowCall:
         "player",
         "probe",
         "user_id",
-        "written",
     )
     on_permit: Callable[[RowCall], bool]
     probe: bool
@@ -150,7 +149,12 @@ class RowCall:
         self._context = context
         self.player: Player | None = None
         self._intent: asyncio.Future[None] | None = None
-        self._intended = self._has_slot = self._durable = self.written = False
+        self._intended = self._has_slot = self._durable = False
+
+    @property
+    def journal_id(self) -> int:
+        """By which the journal knows it."""
+        return id_of(self.index, self.part)
 
     @property
     def attempts(self) -> int:
@@ -169,18 +173,20 @@ class RowCall:
 
     def write_intent(self) -> asyncio.Future[None] | None:
         """Have it written that the row is about to be sent; return a future of that, or `None` where it need not be."""
-        if self.journal_row is None or self._intended:
+        journal = self._context.journal
+        if journal is None or self._intended:
             return None
-        self._intent = asyncio.get_running_loop().create_future()
+        self._intent = journal.loop.create_future()
         self._context.slots.use(self._begin_intent)
         return self._intent
 
     def _begin_intent(self) -> bool:
-        journal, row, intent = self._context.journal, self.journal_row, self._intent
-        if journal is None or row is None or intent is None or intent.done():
+        journal, intent = self._context.journal, self._intent
+        if journal is None or intent is None or intent.done():
             return False  # it was left while it waited for the slot
-        journal.write(Write(row, RowState.of("intent"), RowCall._end_intent, self, not self.written))
-        self._intended = self._has_slot = self.written = True
+        journal.write(Write(self.journal_id, INTENT, self.journal_row, RowCall._end_intent, self))
+        self._intended = self._has_slot = True
+        self.journal_row = None  # else it would stay in memory until the row has ended
         return True
 
     def _end_intent(self, failure: JournalError | None) -> None:
@@ -212,9 +218,9 @@ class RowCall:
         self.release_slot()
         self._context.trouble = self.call.error
         # An intent of an earlier run stays: that one may have sent it.
-        if self._context.journal is not None and self.journal_row is not None and self._intended and not self.call.resent:
+        if self._context.journal is not None and self._intended and not self.call.resent:
             self._intended = False
-            self._context.journal.write(Write(self.journal_row, RowState.of("not_sent", error=self.call.error), new=False))
+            self._context.journal.write(Write(self.journal_id, RowState.of("not_sent", error=self.call.error), None))
 
 
 @frozen
@@ -231,7 +237,11 @@ class InvalidRow:
     pauses: int = 0
     first_error: TeakError | None = None
     player: None = None
-    written: bool = False
+
+    @property
+    def journal_id(self) -> int:
+        """By which the journal knows it."""
+        return id_of(self.index, self.part)
 
 
 def outcome_of(row: RowCall | InvalidRow, response: Response | None, error: TeakError | None) -> Outcome:

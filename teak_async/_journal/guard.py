@@ -113,18 +113,21 @@ class FileGuard:
         if getattr(error, "sqlite_errorname", "").startswith(DAMAGE):
             raise self._record_damage(None)
 
-    def check_written(self, rows: list[Write]) -> None:
+    def check_written(self, rows: list[Write], at: float) -> None:
         """Check that a group is in the journal's own log.
+
+        Args:
+            rows: the group.
+            at: when it was written, as the journal says.
 
         Raises:
             JournalError: when it is not.
         """
-        last = rows[-1]
-        self._written = Proof(last.row.id, last.state.at)
-        if (proof := self._in_file) is not None:
+        self._written = Proof(rows[-1].id, at)
+        proof = self._in_file
+        if proof is not None and at < proof.at and any(write.id == proof.id for write in rows):
             # A clock that was set back: what another program brings into the file may then be older than what is there.
-            at = min((write.state.at for write in rows if write.row.id == proof.id), default=proof.at)
-            self._in_file = Proof(proof.id, min(at, proof.at))
+            self._in_file = Proof(proof.id, at)
         self._only_in_log += len(rows)
         self._check_file()
         entry, before = self._stat(self._log), self._entries[self._log]

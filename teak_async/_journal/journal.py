@@ -46,6 +46,7 @@ class Journal:
         recently_sent: endpoint's name → calls that an earlier run may have sent in the last moments.
         last_holder: the member of a shared limit that made the earlier run, if that was killed; empty otherwise.
         write: writes how far a row came; see `Writer.write`.
+        loop: the one on which it is open.
         ended: done when nothing more is written; its result is the error that prevented it, or `None`.
     """
 
@@ -54,6 +55,7 @@ class Journal:
     ) -> None:
         self._writer = writer
         self.write = writer.write
+        self.loop = writer.loop
         self._known: dict[Place, KnownRow] = {}
         self._known_until = 0
         self._overtaken = overtaken

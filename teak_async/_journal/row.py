@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from hashlib import blake2b
@@ -48,7 +47,7 @@ class KnownRow:
 
 
 class JournalRow(NamedTuple):
-    """What the table `calls` has, column by column: where a call of a row stood, and what it asks."""
+    """What the table `calls` has before `at`, column by column: where a call of a row stood, and what it asks."""
 
     id: int
     call: str | None
@@ -81,7 +80,7 @@ class JournalRow(NamedTuple):
 
 
 class RowState(NamedTuple):
-    """What the table `states` has, column by column: how far a call came.
+    """What the table `states` has between `id` and `at`, column by column: how far a call came.
 
     Written over an earlier one, it keeps that one's first error, adds its attempts and pauses, and replaces the rest.
     """
@@ -93,7 +92,6 @@ class RowState(NamedTuple):
     first_error: str | None
     error: str | None
     response: str | None
-    at: float
 
     @classmethod
     def of(
@@ -110,25 +108,29 @@ class RowState(NamedTuple):
         """Make the state that a row has from now on."""
         last = None if error is None else _describe(error)
         first = last if first_error is None else _describe(first_error)
-        return cls(state, attempts, pauses, delivery, first, last, response, time.time())
+        return cls(state, attempts, pauses, delivery, first, last, response)
+
+
+INTENT = RowState.of("intent")
+"""The state of a row that is about to be sent."""
 
 
 class Write(NamedTuple):
     """A state of a row to write.
 
     Attributes:
-        row: the row.
+        id: of the row.
         state: the state that it has from now on.
+        row: what it asks, where the run has not written that yet; an earlier run may have.
         done: called with `subject` when that is durable, or with the error that prevented it, too; `None` where nobody waits.
         subject: what `done` is about. A function bound to it would be three objects more a row.
-        new: whether the run writes the row for the first time; an earlier run may have written it.
     """
 
-    row: JournalRow
+    id: int
     state: RowState
+    row: JournalRow | None
     done: Callable[[Any, JournalError | None], None] | None = None
     subject: Any = None
-    new: bool = True
 
 
 def id_of(row: int, part: int = 0) -> int:

@@ -8,7 +8,9 @@ the last one, where SQLite writes the fewest pages.
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Sequence
 from functools import cache
+from itertools import chain, count
 from typing import Any
 
 from .row import PARTS, JournalRow, RowState, Write
@@ -60,9 +62,9 @@ CREATE VIEW rows AS  -- All of that: a line for each call of each row.
         delivery, first_error, error, response, coalesce(states.at, calls.at) AS at, line, id
     FROM calls LEFT JOIN states USING (id);
 """  # noqa: S608 - constants only
-_COLUMNS = {"calls": (*JournalRow._fields, "at"), "states": ("id", *RowState._fields)}
-_OPTIONAL = ("call", "channel", "category", "user_id", "source", "delivery", "first_error", "error", "response")
-"""Columns that may be NULL; 0 is bound for that, which no text equals, and none of them has a number."""
+_COLUMNS = {"calls": (*JournalRow._fields, "at"), "states": ("id", *RowState._fields, "at")}
+_ALIKE = ("call", "channel", "category", "state", "attempts", "pauses", "delivery", "first_error", "error", "at")
+"""Columns that mostly have one value in all rows of a statement. It is bound once then, which saves a fifth of the time."""
 _AGAIN = {
     "calls": "DO NOTHING",
     "states": """DO UPDATE SET state = excluded.state, attempts = attempts + excluded.attempts,
@@ -85,31 +87,45 @@ def _sizes(rows: int) -> list[int]:
 
 
 @cache
-def _insert(table: str, rows: int) -> str:
-    columns = _COLUMNS[table]
-    row = f"({', '.join('nullif(?, 0)' if name in _OPTIONAL else '?' for name in columns)})"
-    values = ", ".join([row] * rows)
-    return f"INSERT INTO {table} ({', '.join(columns)}) VALUES {values} ON CONFLICT (id) {_AGAIN[table]}"  # noqa: S608 - constants only
+def _insert(table: str, rows: int, alike: tuple[bool, ...]) -> str:
+    """Return a statement whose first parameters are the values that all rows have; then come the others, row by row."""
+    columns, others = _COLUMNS[table], count(1)
+    values = ", ".join("?" if same else f"column{next(others)}" for same in alike)
+    row = f"({', '.join('?' * alike.count(False))})"
+    source = f"SELECT {values} FROM (VALUES {', '.join([row] * rows)}) WHERE true"  # noqa: S608 - constants only
+    return f"INSERT INTO {table} ({', '.join(columns)}) {source} ON CONFLICT (id) {_AGAIN[table]}"
 
 
-def _insert_all(connection: sqlite3.Connection, table: str, rows: list[tuple[Any, ...]]) -> int:
-    """Insert lines into a table, and return how many were added or changed."""
+def _insert_all(connection: sqlite3.Connection, table: str, columns: list[Sequence[Any]]) -> int:
+    """Insert lines into a table, given column by column, and return how many were added or changed."""
     # SQLite lets go of the interpreter after each statement: with one statement a row, a journal cost twice as much.
     start = changed = 0
-    for size in _sizes(len(rows)):
-        # Python looks for an adapter for each `None`, which takes longer than to bind a number.
-        values = [0 if value is None else value for row in rows[start : start + size] for value in row]
-        changed += connection.execute(_insert(table, size), values).rowcount
+    for size in _sizes(len(columns[0])):
+        part = [column[start : start + size] for column in columns]
+        alike = tuple(
+            name in _ALIKE and values.count(values[0]) == size for name, values in zip(_COLUMNS[table], part, strict=True)
+        )
+        shared = [values[0] for values, same in zip(part, alike, strict=True) if same]
+        others = zip(*(values for values, same in zip(part, alike, strict=True) if not same), strict=True)
+        changed += connection.execute(_insert(table, size, alike), [*shared, *chain.from_iterable(others)]).rowcount
         start += size
     return changed
 
 
-def write(connection: sqlite3.Connection, rows: list[Write]) -> None:
-    """Write at most a `GROUP` of rows; durable on return."""
+def write(connection: sqlite3.Connection, rows: list[Write], at: float) -> None:
+    """Write at most a `GROUP` of rows; durable on return.
+
+    Args:
+        connection: the one that writes.
+        rows: one at least.
+        at: the time, in seconds of Unix time.
+    """
     with connection:
         connection.execute("BEGIN")
-        new = [(*write.row, write.state.at) for write in rows if write.new]
-        if _insert_all(connection, "calls", new) == len(new):
+        new = [write.row for write in rows if write.row is not None]
+        if new and _insert_all(connection, "calls", [*zip(*new, strict=True), [at] * len(new)]) == len(new):
             # Those that an intent begins have no state yet.
-            rows = [write for write in rows if not write.new or write.state.state != "intent"]
-        _insert_all(connection, "states", [(write.row.id, *write.state) for write in rows])
+            rows = [write for write in rows if write.row is None or write.state.state != "intent"]
+        if rows:
+            ids, states = [write.id for write in rows], zip(*(write.state for write in rows), strict=True)
+            _insert_all(connection, "states", [ids, *states, [at] * len(rows)])

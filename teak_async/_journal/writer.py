@@ -17,12 +17,13 @@ import os
 import queue
 import sqlite3
 import threading
+import time
 from collections.abc import Callable
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
-from attrs import frozen
+from attrs import define, field, frozen
 
 from teak_async._notify import LOG
 from teak_async.errors import JournalError
@@ -51,6 +52,19 @@ REMEDIES = {
 """Beginning of SQLite's name for an error → what to do about it."""
 
 
+@define
+class Group:
+    """Rows to write in one transaction.
+
+    Attributes:
+        rows: the rows, in the order in which they were given.
+        intents: how many of these are about to be sent.
+    """
+
+    rows: list[Write] = field(factory=list)
+    intents: int = 0
+
+
 @frozen
 class Read:
     """A query to run after all work that was put before it."""
@@ -66,13 +80,13 @@ class Writer(threading.Thread):
         super().__init__(name="teak_async journal", daemon=True)
         self._path = path
         self._about = about
-        self._loop = loop
-        self._group: list[Write] = []
+        self.loop = loop
+        self._group = Group()
         self._intents_ahead = 0
         self._hurries = False
         self._timer: asyncio.TimerHandle | None = None
-        self._handed_over: queue.SimpleQueue[list[Write] | Read | None] = queue.SimpleQueue()
-        self._ahead: list[list[Write] | Read | None] = []
+        self._handed_over: queue.SimpleQueue[Group | Read | None] = queue.SimpleQueue()
+        self._ahead: list[Group | Read | None] = []
         self._failure: JournalError | None = None
         self._warned = False
         self.opened: asyncio.Future[None] = loop.create_future()
@@ -80,16 +94,18 @@ class Writer(threading.Thread):
 
     def write(self, write: Write) -> None:
         """Add a row to the next group."""
-        self._group.append(write)
-        if len(self._group) >= GROUP:
+        group = self._group
+        group.rows.append(write)
+        group.intents += write.state.state == "intent"
+        if len(group.rows) >= GROUP:
             self._hand_over()
         elif self._timer is None:
-            self._timer = self._loop.call_later(GATHER, self._hand_over)
+            self._timer = self.loop.call_later(GATHER, self._hand_over)
 
     def read(self, query: Callable[[sqlite3.Connection], Any]) -> asyncio.Future[Any]:
         """Have a query run, at once."""
         self._hand_over()
-        done: asyncio.Future[Any] = self._loop.create_future()
+        done: asyncio.Future[Any] = self.loop.create_future()
         self._handed_over.put(Read(query, done))
         return done
 
@@ -108,11 +124,12 @@ class Writer(threading.Thread):
         """Hand the group over when some turns of the loop in a row have added nothing to it."""
         if not self._hurries:
             return  # it has become full meanwhile
-        idle = 0 if len(self._group) > before else idle + 1
+        rows = len(self._group.rows)
+        idle = 0 if rows > before else idle + 1
         if idle < IDLE_TURNS:
             # The loop may be at work. If the thread began now, the two would take the interpreter from each other time and
             # again, and the next rows and responses would miss this group.
-            self._loop.call_soon(self._end_hurry, len(self._group), idle)
+            self.loop.call_soon(self._end_hurry, rows, idle)
         else:
             self._hand_over()
 
@@ -121,14 +138,14 @@ class Writer(threading.Thread):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if self._group:
-            self._intents_ahead += _count_intents(self._group)
+        if self._group.rows:
+            self._intents_ahead += self._group.intents
             self._handed_over.put(self._group)
-            self._group = []
+            self._group = Group()
 
-    def _report(self, group: list[Write], failure: JournalError | None) -> None:
-        self._intents_ahead -= _count_intents(group)
-        for _, _, done, subject, _ in group:
+    def _report(self, group: Group, failure: JournalError | None) -> None:
+        self._intents_ahead -= group.intents
+        for _, _, _, done, subject in group.rows:
             if done is not None:
                 done(subject, failure)
 
@@ -164,8 +181,9 @@ class Writer(threading.Thread):
                             write_notes(connection, self._about)
                         elif groups % CHECKPOINT_EVERY == 0:
                             self._checkpoint(guard)
-                        write(connection, work)
-                        guard.check_written(work)
+                        now = time.time()
+                        write(connection, work.rows, now)
+                        guard.check_written(work.rows, now)
                 except Exception as error:  # noqa: BLE001 - a row that SQLite cannot take must not end the thread
                     self._failure = self._find_cause(error, guard)
             if isinstance(work, Read):
@@ -193,14 +211,15 @@ class Writer(threading.Thread):
                 pass  # the files cannot be looked at either; what SQLite said is what is known
         return self._as_journal_error(error)
 
-    def _take(self) -> list[Write] | Read | None:
+    def _take(self) -> Group | Read | None:
         """Take what was handed over first, with the groups behind it as far as they fit into one; `None` at the end."""
         work = self._ahead.pop() if self._ahead else self._handed_over.get()
         with suppress(queue.Empty):
-            while isinstance(work, list) and not self._ahead:
+            while isinstance(work, Group) and not self._ahead:
                 more = self._handed_over.get_nowait()
-                if isinstance(more, list) and len(work) + len(more) <= GROUP:
-                    work += more
+                if isinstance(more, Group) and len(work.rows) + len(more.rows) <= GROUP:
+                    work.rows += more.rows
+                    work.intents += more.intents
                 else:
                     self._ahead.append(more)
         return work
@@ -214,11 +233,7 @@ class Writer(threading.Thread):
 
     def _call_on_loop(self, function: Callable[..., None], *arguments: Any) -> None:
         with suppress(RuntimeError):  # a closed loop has nothing left that waits
-            self._loop.call_soon_threadsafe(function, *arguments)
-
-
-def _count_intents(group: list[Write]) -> int:
-    return sum([write.state.state == "intent" for write in group])
+            self.loop.call_soon_threadsafe(function, *arguments)
 
 
 def _resolve(future: asyncio.Future[Any], result: Any, failure: JournalError | None) -> None:

@@ -305,10 +305,10 @@ async def test_what_a_row_asks_is_written_once_a_run(fast: TeakSession, path: Pa
     """With its intent, or with its end where it has none."""
     new: dict[int, list[bool]] = {}
 
-    def note(connection: sqlite3.Connection, rows: list[Write]) -> None:
+    def note(connection: sqlite3.Connection, rows: list[Write], at: float) -> None:
         for row in rows:
-            new.setdefault(row.row.id, []).append(row.new)
-        tables.write(connection, rows)
+            new.setdefault(row.id, []).append(row.row is not None)
+        tables.write(connection, rows, at)
 
     monkeypatch.setattr(writer, "write", note)
     bad = Row(InvalidRequest("no row"))

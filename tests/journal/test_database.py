@@ -85,8 +85,8 @@ async def test_a_journal_that_was_moved_without_its_log_is_refused(
     moved, log = path.with_name("moved.db"), path.with_name("moved.db-wal")
     groups: list[bytes] = []
 
-    def write_and_copy(connection: sqlite3.Connection, rows: list[Write]) -> None:
-        tables.write(connection, rows)
+    def write_and_copy(connection: sqlite3.Connection, rows: list[Write], at: float) -> None:
+        tables.write(connection, rows, at)
         if rows:
             groups.append(path.with_name("run.db-wal").read_bytes())
         if rows and len(groups) == written:

@@ -19,7 +19,7 @@ from support import MANY, identifies, pairs, rows_of
 from teak_async import Identify, JournalError, TeakSession
 from teak_async._journal import database, guard, tables, writer
 from teak_async._journal.guard import FileGuard
-from teak_async._journal.row import PARTS, JournalRow, RowState, Write
+from teak_async._journal.row import INTENT, PARTS, JournalRow, Write
 from teak_async.sandbox import Sandbox
 
 ROWS = 30_000
@@ -267,15 +267,15 @@ async def test_nothing_is_sent_after_an_intent_that_is_not_in_the_file(
     groups = 0
     sent: list[int] = []
 
-    def write_and_do(connection: sqlite3.Connection, rows: list[Write]) -> None:
+    def write_and_do(connection: sqlite3.Connection, rows: list[Write], at: float) -> None:
         nonlocal groups
         groups += 1
-        intended = [write.row.id // PARTS for write in rows if write.state.state == "intent"]
+        intended = [write.id // PARTS for write in rows if write.state.state == "intent"]
         due = groups >= 20 and bool(intended) and not sent
         if due and moment == "before":
             deed(path.with_name("run.db-wal"), path)
         try:
-            tables.write(connection, rows)
+            tables.write(connection, rows, at)
         finally:
             if due:
                 sent.extend(intended)
@@ -295,9 +295,10 @@ def test_a_clock_that_is_set_back_is_no_damage(path: Path) -> None:
     with closing(lock), closing(connection):
         written = FileGuard(connection, path, path)
         for at in (1000.0, 998.0):
-            row = Write(JournalRow.of(0, Identify("p", country_code="US"), None), RowState.of("intent")._replace(at=at))
-            tables.write(connection, [row])
-            written.check_written([row])
+            row = JournalRow.of(0, Identify("p", country_code="US"), None)
+            group = [Write(row.id, INTENT, row)]
+            tables.write(connection, group, at)
+            written.check_written(group, at)
             if at == 1000.0:
                 assert written.checkpoint()
         with closing(sqlite3.connect(path, isolation_level=None)) as other:

@@ -66,9 +66,9 @@ async def test_a_group_that_is_waited_for_gathers_while_the_loop_adds_to_it(
     """It is one group, and is handed over a few turns after the last row, or full."""
     groups: list[int] = []
 
-    def count_rows(connection: Connection, rows: list[Write]) -> None:
+    def count_rows(connection: Connection, rows: list[Write], at: float) -> None:
         groups.append(len(rows))
-        tables.write(connection, rows)
+        tables.write(connection, rows, at)
 
     monkeypatch.setattr("teak_async._journal.writer.write", count_rows)
     rows = [write(journal, 0)]
