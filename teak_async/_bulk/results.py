@@ -109,8 +109,8 @@ class Results:
         self._arrival.set()
 
     def take(self) -> Ended | None:
-        """Return the next row that has ended already, if there is one; a turn's worth between two waits at most."""
-        if not self._ended or self._ended[0] is None or self._taken == GRANTS_A_TURN:
+        """Return the next row that has ended already, if there is one; as many in a turn of the loop as rows begin in one."""
+        if not self._ended or self._ended[0] is None or self._taken >= GRANTS_A_TURN:
             return None
         self._taken += 1
         return self._ended.popleft()
@@ -121,11 +121,11 @@ class Results:
         Raises:
             StopAsyncIteration: after the last one, or what ended the run early.
         """
-        if self._taken == GRANTS_A_TURN:
-            # As the grants. A group of a journal is many rows: were all freed at once, and then as many new ones made, the
-            # collector of garbage would come more often, and for all of the process.
+        taken, self._taken = self._taken, 1
+        if taken >= GRANTS_A_TURN:
+            # The rows of a journal's group end at once. If all were freed in one turn, and as many new ones made in the next
+            # ones, Python would collect garbage more often, and it looks at all objects of the process.
             await asyncio.sleep(0)
-        self._taken = 0
         while not self._ended:
             self._arrival.clear()
             await self._arrival.wait()

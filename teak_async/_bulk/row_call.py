@@ -111,7 +111,7 @@ class RowCall:
         player: whose rows this one is sent with; `None` for a row that is not sent.
         on_permit: called with the row when it has its permit; says whether to go on.
         probe: whether its attempt is to show that the server is back.
-        journal_row: what the journal has of it, until this run has written that.
+        journal_row: what it asks, for the journal; `None` without one, and from its intent on.
         user_id: the player; `None` where nobody knows.
 
     Raises:

@@ -43,12 +43,12 @@ class Attempt(Generic[T]):
         self.begun = self.left = False
 
     def begin_in(self, task: asyncio.Task[Any]) -> None:
-        """Record that the exchange is made in the running task, which is cancelled only to end the exchange, too."""
+        """Record that the exchange is made in the running task; who cancels that ends the exchange."""
         self.begun = True
         self.exchange.task = task
 
     def leave(self) -> None:
-        """Record that the task in which it is made was cancelled."""
+        """Record that the task in which it is made was cancelled: it may have been sent."""
         self.left = not self.exchange.unsent
 
     async def run(self, work: Callable[[], Awaitable[T]]) -> T:

@@ -107,8 +107,7 @@ class ConnectionWatch(asyncio.Protocol):
             self._end_idle()
             return
         if not self._last:
-            # A parser of its own for each response: aiohttp's takes the last trailer of one for a header of the next.
-            self.protocol.set_response_params(read_until_eof=True, auto_decompress=False)
+            self.make_parser()
         self._last = data
         self._forward(data)
 
@@ -195,11 +194,19 @@ class ConnectionWatch(asyncio.Protocol):
         elif self.transport.get_write_buffer_size():
             self.close()  # the server answered before it had read the request, and may never read the rest
 
+    def make_parser(self) -> None:
+        """Make the parser of a response, as it begins: hundreds of connections may wait for theirs.
+
+        Each has its own, since aiohttp's takes the last trailer of one response for a header of the next.
+        """
+        self.protocol.set_response_params(read_until_eof=True, auto_decompress=False)
+
     def forget_response(self) -> None:
-        """Let go of the parser and of the body, as on a new connection.
+        """Let go of the parser and of what came.
 
         They are some twenty objects. On hundreds of idle connections the collector of garbage came to them again and again.
         """
+        self._last = b""
         self.protocol._parser = self.protocol._payload = None  # noqa: SLF001 - there is no other way
 
     def close(self) -> None:
@@ -280,6 +287,7 @@ class Connections:
             connection.close()
             raise aiohttp.ClientConnectionError("it ended, or the server spoke, before anything was sent")
         watch = ConnectionWatch(connection, protocol, transport, self._keep)
+        watch.make_parser()  # if aiohttp ever refuses that, it does so before a request is sent
         transport.set_protocol(watch)
         return watch
 

@@ -123,11 +123,12 @@ class FileGuard:
         Raises:
             JournalError: when it is not.
         """
-        self._written = Proof(rows[-1].id, at)
-        proof = self._in_file
-        if proof is not None and at < proof.at and any(write.id == proof.id for write in rows):
+        last = rows[-1]
+        self._written = Proof(last.id, last.state.moment(at))
+        if (proof := self._in_file) is not None:
             # A clock that was set back: what another program brings into the file may then be older than what is there.
-            self._in_file = Proof(proof.id, at)
+            again = (Proof(write.id, write.state.moment(at)) for write in rows if write.id == proof.id)
+            self._in_file = min([proof, *again])
         self._only_in_log += len(rows)
         self._check_file()
         entry, before = self._stat(self._log), self._entries[self._log]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from hashlib import blake2b
@@ -80,7 +81,7 @@ class JournalRow(NamedTuple):
 
 
 class RowState(NamedTuple):
-    """What the table `states` has between `id` and `at`, column by column: how far a call came.
+    """What the table `states` has after `id`, column by column: how far a call came.
 
     Written over an earlier one, it keeps that one's first error, adds its attempts and pauses, and replaces the rest.
     """
@@ -92,6 +93,11 @@ class RowState(NamedTuple):
     first_error: str | None
     error: str | None
     response: str | None
+    at: float | None = None
+
+    def moment(self, written: float) -> float:
+        """Return when it came so far: an intent, when it was written."""
+        return written if self.at is None else self.at
 
     @classmethod
     def of(
@@ -105,10 +111,10 @@ class RowState(NamedTuple):
         error: Exception | None = None,
         response: str | None = None,
     ) -> RowState:
-        """Make the state that a row has from now on."""
+        """Make the state that a row has from now on; an intent holds from the time at which it is written."""
         last = None if error is None else _describe(error)
         first = last if first_error is None else _describe(first_error)
-        return cls(state, attempts, pauses, delivery, first, last, response)
+        return cls(state, attempts, pauses, delivery, first, last, response, None if state == "intent" else time.time())
 
 
 INTENT = RowState.of("intent")

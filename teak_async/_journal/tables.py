@@ -62,9 +62,12 @@ CREATE VIEW rows AS  -- All of that: a line for each call of each row.
         delivery, first_error, error, response, coalesce(states.at, calls.at) AS at, line, id
     FROM calls LEFT JOIN states USING (id);
 """  # noqa: S608 - constants only
-_COLUMNS = {"calls": (*JournalRow._fields, "at"), "states": ("id", *RowState._fields, "at")}
-_ALIKE = ("call", "channel", "category", "state", "attempts", "pauses", "delivery", "first_error", "error", "at")
-"""Columns that mostly have one value in all rows of a statement. It is bound once then, which saves a fifth of the time."""
+_COLUMNS = {"calls": (*JournalRow._fields, "at"), "states": ("id", *RowState._fields)}
+_ALIKE = {
+    "calls": frozenset({"call", "channel", "category", "at"}),
+    "states": frozenset({"state", "attempts", "pauses", "delivery", "first_error", "error"}),
+}
+"""Columns that mostly have one value each in all rows of a statement. It is bound once then, which saves a fifth of time."""
 _AGAIN = {
     "calls": "DO NOTHING",
     "states": """DO UPDATE SET state = excluded.state, attempts = attempts + excluded.attempts,
@@ -87,11 +90,11 @@ def _sizes(rows: int) -> list[int]:
 
 
 @cache
-def _insert(table: str, rows: int, alike: tuple[bool, ...]) -> str:
-    """Return a statement whose first parameters are the values that all rows have; then come the others, row by row."""
+def _insert(table: str, rows: int, shared: frozenset[str]) -> str:
+    """Return a statement whose first parameters are the values of the shared columns; then come the others, row by row."""
     columns, others = _COLUMNS[table], count(1)
-    values = ", ".join("?" if same else f"column{next(others)}" for same in alike)
-    row = f"({', '.join('?' * alike.count(False))})"
+    values = ", ".join("?" if name in shared else f"column{next(others)}" for name in columns)
+    row = f"({', '.join('?' * (len(columns) - len(shared)))})"
     source = f"SELECT {values} FROM (VALUES {', '.join([row] * rows)}) WHERE true"  # noqa: S608 - constants only
     return f"INSERT INTO {table} ({', '.join(columns)}) {source} ON CONFLICT (id) {_AGAIN[table]}"
 
@@ -101,13 +104,12 @@ def _insert_all(connection: sqlite3.Connection, table: str, columns: list[Sequen
     # SQLite lets go of the interpreter after each statement: with one statement a row, a journal cost twice as much.
     start = changed = 0
     for size in _sizes(len(columns[0])):
-        part = [column[start : start + size] for column in columns]
-        alike = tuple(
-            name in _ALIKE and values.count(values[0]) == size for name, values in zip(_COLUMNS[table], part, strict=True)
-        )
-        shared = [values[0] for values, same in zip(part, alike, strict=True) if same]
-        others = zip(*(values for values, same in zip(part, alike, strict=True) if not same), strict=True)
-        changed += connection.execute(_insert(table, size, alike), [*shared, *chain.from_iterable(others)]).rowcount
+        part = {name: column[start : start + size] for name, column in zip(_COLUMNS[table], columns, strict=True)}
+        # All of them or none, since each choice is another statement to prepare.
+        shared = _ALIKE[table] if all(part[name].count(part[name][0]) == size for name in _ALIKE[table]) else frozenset[str]()
+        alike = [values[0] for name, values in part.items() if name in shared]
+        others = zip(*(values for name, values in part.items() if name not in shared), strict=True)
+        changed += connection.execute(_insert(table, size, shared), [*alike, *chain.from_iterable(others)]).rowcount
         start += size
     return changed
 
@@ -118,7 +120,7 @@ def write(connection: sqlite3.Connection, rows: list[Write], at: float) -> None:
     Args:
         connection: the one that writes.
         rows: one at least.
-        at: the time, in seconds of Unix time.
+        at: the time at which they are written, in seconds of Unix time.
     """
     with connection:
         connection.execute("BEGIN")
@@ -127,5 +129,6 @@ def write(connection: sqlite3.Connection, rows: list[Write], at: float) -> None:
             # Those that an intent begins have no state yet.
             rows = [write for write in rows if write.row is None or write.state.state != "intent"]
         if rows:
-            ids, states = [write.id for write in rows], zip(*(write.state for write in rows), strict=True)
-            _insert_all(connection, "states", [ids, *states, [at] * len(rows)])
+            ids, times = [write.id for write in rows], [write.state.moment(at) for write in rows]
+            *states, _ = zip(*(write.state for write in rows), strict=True)
+            _insert_all(connection, "states", [ids, *states, times])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 
 import pytest
 
@@ -57,7 +58,7 @@ async def test_a_reader_takes_few_in_one_turn_and_misses_none() -> None:
     assert await read(results, note) == list(range(ROWS))
     other.cancel()
     assert sum(turns) == ROWS
-    assert max(turns) <= GRANTS_A_TURN + 1  # one that it waited for, and a turn's worth without a wait
+    assert max(turns) <= GRANTS_A_TURN
     assert results.take() is None
 
 
@@ -74,6 +75,33 @@ async def test_a_reader_that_is_cancelled_in_such_a_wait_loses_no_row() -> None:
         await waiting
     results.end()
     assert await read(results) == list(range(GRANTS_A_TURN, ROWS))
+
+
+async def test_a_reader_that_looks_in_now_and_then_gets_on() -> None:
+    """One who does not wait has a row at least each second time that it looks, while there are any."""
+    results, looked = results_of(ROWS), 0
+    found: list[int] = []
+    results.end()
+    while len(found) < ROWS:
+        looked += 1
+        ended = results.take()
+        if ended is None:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(0):
+                    ended = await results.next()
+        if ended is not None:
+            found.append(ended[1].index)
+        assert looked < 2 * ROWS
+    assert found == list(range(ROWS))
+
+
+async def test_two_readers_share_the_outcomes() -> None:
+    """Each row is one of the two's, and both hear of the end."""
+    results = results_of(ROWS)
+    results.end()
+    found = await asyncio.gather(read(results), read(results))
+    assert sorted(found[0] + found[1]) == list(range(ROWS))
+    assert all(found)
 
 
 async def test_the_end_comes_after_the_last_outcome_however_many_there_are() -> None:

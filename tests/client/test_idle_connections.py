@@ -694,7 +694,7 @@ async def test_what_is_used_of_aiohttp_inside_is_there() -> None:
         assert (watch.connection.protocol, watch.connection.transport) == (protocol, watch.transport)
         assert protocol.should_close is False
         assert "should_close" in vars(type(protocol))
-        assert (protocol._parser, protocol._payload) == (None, None)
+        assert protocol._parser is not None
         assert watch.ask(monotonic())
         watch.transport.write(b'POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 16\r\n\r\n{"user_id": "p"}')
         head, content = await protocol.read()
@@ -702,6 +702,6 @@ async def test_what_is_used_of_aiohttp_inside_is_there() -> None:
         assert await read_body(content)
         assert None not in (protocol._parser, protocol._payload)
         watch.forget_response()
-        assert protocol.should_close is False
+        assert (protocol._parser, protocol._payload, protocol.should_close) == (None, None, False)
         watch.connection.release()
         await opened.close()

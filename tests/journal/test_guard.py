@@ -294,9 +294,9 @@ def test_a_clock_that_is_set_back_is_no_damage(path: Path) -> None:
     lock, connection = database.acquire_lock(path, path), database.open_database(path, path, {})
     with closing(lock), closing(connection):
         written = FileGuard(connection, path, path)
-        for at in (1000.0, 998.0):
-            row = JournalRow.of(0, Identify("p", country_code="US"), None)
-            group = [Write(row.id, INTENT, row)]
+        first, later = (JournalRow.of(index, Identify("p", country_code="US"), None) for index in range(2))
+        groups = [Write(first.id, INTENT, first)], [Write(first.id, INTENT, None), Write(later.id, INTENT, later)]
+        for at, group in zip((1000.0, 998.0), groups, strict=True):
             tables.write(connection, group, at)
             written.check_written(group, at)
             if at == 1000.0:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 from sqlite3 import Connection
@@ -57,6 +58,34 @@ async def test_a_group_that_is_waited_for_is_written_at_once(journal: Journal) -
     assert not later.done()
     journal.hurry()
     await later
+
+
+async def test_groups_that_are_written_together_are_done_together(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that pile up while the disk is slow: a group that is waited for later is not held up by their intents."""
+    goes_on = threading.Event()
+    groups: list[int] = []
+
+    def write_slowly(connection: Connection, rows: list[Write], at: float) -> None:
+        groups.append(len(rows))
+        goes_on.wait(10)
+        tables.write(connection, rows, at)
+
+    monkeypatch.setattr("teak_async._journal.writer.write", write_slowly)
+    rows = [write(journal, 0)]
+    journal._writer._hand_over()
+    while not groups:
+        await asyncio.sleep(0)
+    for index in range(1, 4):
+        rows.append(write(journal, index))
+        journal._writer._hand_over()
+    goes_on.set()
+    await asyncio.gather(*rows)
+    assert groups == [1, 3]
+    later = write(journal, 4)
+    journal.hurry()
+    async with asyncio.timeout(10):
+        await later
+    assert journal._writer._intents_ahead == 0
 
 
 @pytest.mark.parametrize("turns", [1, 2, 30, GROUP - 1])
