@@ -9,8 +9,8 @@ have read all data.
 Rules of this module:
 
 - All that depends on what aiohttp does not document is here and in `pool`: `ClientSession._loop`, `ClientRequest` without a
-  session, with its `headers`, `TCPConnector.connect`, and `Connection.protocol` with what is called of it, its parser and the
-  last body. A test names each of them and fails when it goes.
+  session, with its `headers`, `TCPConnector.connect`, and `Connection.protocol` with what is called of it.
+  A test names each of them and fails when it goes.
 - aiohttp hands out each connection once, and idle ones are kept here. It would use the one that was idle for longest, so that
   all connections of a burst take turns from then on: with 500 of them a row cost a tenth more.
 - A connection is used again only when the last byte that came on it was its response's, see `ConnectionWatch.record_response`.
@@ -103,13 +103,11 @@ class ConnectionWatch(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Pass on data while a request is on the wire; nothing else is a response."""
-        if not self._asked:
+        if self._asked:
+            self._last = data
+            self._forward(data)
+        else:
             self._end_idle()
-            return
-        if not self._last:
-            self.make_parser()
-        self._last = data
-        self._forward(data)
 
     def eof_received(self) -> bool | None:
         """The server sends no more: FIN, or TLS's close_notify."""
@@ -194,20 +192,15 @@ class ConnectionWatch(asyncio.Protocol):
         elif self.transport.get_write_buffer_size():
             self.close()  # the server answered before it had read the request, and may never read the rest
 
-    def make_parser(self) -> None:
-        """Make the parser of a response, as it begins: hundreds of connections may wait for theirs.
+    def prepare(self) -> None:
+        """Let go of the last response, and make the parser of the next one.
 
-        Each has its own, since aiohttp's takes the last trailer of one response for a header of the next.
-        """
-        self.protocol.set_response_params(read_until_eof=True, auto_decompress=False)
-
-    def forget_response(self) -> None:
-        """Let go of the parser and of what came.
-
-        They are some twenty objects. On hundreds of idle connections the collector of garbage came to them again and again.
+        Each has a parser of its own: aiohttp's takes the last trailer of one for a header of the next. A used one, and a body,
+        are some twenty objects. On hundreds of idle connections the collector of garbage came to these again and again.
         """
         self._last = b""
-        self.protocol._parser = self.protocol._payload = None  # noqa: SLF001 - there is no other way
+        self.protocol.set_parser(None, None)  # whose part is to let go of the body
+        self.protocol.set_response_params(read_until_eof=True, auto_decompress=False)
 
     def close(self) -> None:
         """Close the connection: no data on it belong to a call."""
@@ -287,7 +280,7 @@ class Connections:
             connection.close()
             raise aiohttp.ClientConnectionError("it ended, or the server spoke, before anything was sent")
         watch = ConnectionWatch(connection, protocol, transport, self._keep)
-        watch.make_parser()  # if aiohttp ever refuses that, it does so before a request is sent
+        watch.prepare()
         transport.set_protocol(watch)
         return watch
 
@@ -296,7 +289,7 @@ class Connections:
         if self._connector.closed or watch.spoiled or watch.protocol.should_close:
             watch.connection.close()
             return
-        watch.forget_response()
+        watch.prepare()
         self._idle.append(watch)
         if self._timer is None:
             self._timer = self._loop.call_later(KEEP_ALIVE, self._close_old)
