@@ -128,7 +128,7 @@ async def test_a_journal_that_was_closed_needs_no_log(fast: TeakSession, path: P
 async def test_a_journal_without_its_log_is_refused(fast: TeakSession, server: Sandbox, path: Path) -> None:
     """A journal that was emptied, while what SQLite keeps beside it says that there was more, is not a new one."""
     log = path.with_name("run.db-wal")
-    async with fast.bulk(identifies(100), journal=path) as run:
+    async with fast.bulk(identifies(1000), journal=path) as run:
         await anext(aiter(run))
         kept = log.read_bytes()
     path.write_bytes(b"")
