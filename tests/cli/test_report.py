@@ -260,8 +260,8 @@ async def test_a_part_of_a_file_is_not_the_whole(tmp_path: Path) -> None:
 
 
 async def test_a_run_that_failed_too_often_goes_on_behind_its_failures(tmp_path: Path) -> None:
-    """Each repetition counts anew, and the last one is done."""
-    text = "user_id,country_code\n" + "".join(f"p{number},XYZ\n" for number in range(250)) + "good,DE\n"
+    """Each repetition counts anew, and the last one is done. More rows than may be in hand, so the first cannot end before."""
+    text = "user_id,country_code\n" + "".join(f"p{number},XYZ\n" for number in range(1000)) + "good,DE\n"
     source, journal = tmp_path / "in.csv", tmp_path / "run.db"
     source.write_text(text)
     said: list[str] = []
@@ -269,11 +269,11 @@ async def test_a_run_that_failed_too_often_goes_on_behind_its_failures(tmp_path:
         while "good" not in server.players:
             ended = await ask(server, "identify", source, "--journal", journal)
             said.append(ended.err)
-            assert (ended.code, len(said) <= 3) == (1, True)
+            assert (ended.code, len(said) <= 10) == (1, True)
     assert "stopped, since 100 rows failed for the same reason before one succeeded (country_code: " in said[0]
     assert "stopped" not in said[-1]
     counts = json.loads(invoke("report", journal, "--json").out)
-    assert (counts["succeeded"], counts["failed"], counts["left_to_do"]) == (1, 250, 0)
+    assert (counts["succeeded"], counts["failed"], counts["left_to_do"]) == (1, 1000, 0)
 
 
 @pytest.mark.parametrize("state", ["in_doubt", "intent"])
