@@ -68,11 +68,10 @@ async def test_a_reader_that_is_cancelled_in_such_a_wait_loses_no_row() -> None:
     taken = [results.take() for _ in range(GRANTS_A_TURN)]
     assert None not in taken
     assert results.take() is None
-    waiting = asyncio.create_task(_next(results))
-    await asyncio.sleep(0)
-    waiting.cancel()
+    waiting = results.next()
+    waiting.send(None)  # to its wait
     with pytest.raises(asyncio.CancelledError):
-        await waiting
+        waiting.throw(asyncio.CancelledError())
     results.end()
     assert await read(results) == list(range(GRANTS_A_TURN, ROWS))
 
@@ -115,7 +114,3 @@ async def test_the_end_comes_after_the_last_outcome_however_many_there_are() -> 
         lost.end()
         with pytest.raises(JournalError, match="the disk is full"):
             await read(lost)
-
-
-async def _next(results: Results) -> Ended:
-    return await results.next()
