@@ -34,7 +34,7 @@ from teak_async import (
 from teak_async._client.connections import Connections, loop_of
 from teak_async._client.exchange import Exchange
 from teak_async._client.keep_alive import KEEP_ALIVE, KeepAlive, read_keep_alive
-from teak_async._client.pool import read_body
+from teak_async._client.pool import Pool, read_body
 from teak_async.events import RateLimitHit
 
 STRAY = response(recorded("a stranger"))
@@ -263,13 +263,14 @@ async def test_an_idle_connection_keeps_nothing_of_a_response() -> None:
 
     with running(server := Server(script)):
         async with session(server.url) as teak:
-            before = of_aiohttp()
+            before, pool = of_aiohttp(), teak._executor._transport._pool
+            assert isinstance(pool, Pool)
             for user in ("plain", "in chunks", "refused", "announced"):
                 with pytest.raises(TeakError) if user == "refused" else nullcontext():
                     await teak.identify(user, country_code="US")
                 now = of_aiohttp()
                 assert [now[kind] - before[kind] for kind in ("ResponseHandler", *OF_A_RESPONSE)] == [1, 0, 0], user
-                (watch,) = teak._executor._transport._pool._connections._idle  # type: ignore[union-attr]
+                (watch,) = pool._connections._idle
                 assert [part for part in gc.get_referents(watch.protocol._parser) if isinstance(part, list) and part] == []
     assert server.connections == 1
 
