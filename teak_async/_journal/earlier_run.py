@@ -98,10 +98,10 @@ def _past_call(row: int, part: int, *what: Any) -> PastCall:
     return PastCall((row, part), *what)
 
 
-def read_known(start: int, connection: sqlite3.Connection) -> dict[Place, KnownRow]:
-    select = "SELECT row, part, digest, state FROM rows WHERE id >= ? AND id < ?"
+def read_known(start: int, connection: sqlite3.Connection) -> dict[int, KnownRow]:
+    select = "SELECT id, digest, state FROM rows WHERE id >= ? AND id < ?"
     found = connection.execute(select, (id_of(start), id_of(start + CHUNK)))
-    return {(row, part): KnownRow(digest, state) for row, part, digest, state in found}
+    return {place: KnownRow(digest, state) for place, digest, state in found}
 
 
 def read_finished(path: str | Path, start: int, parts: int) -> dict[int, tuple[Text, int]]:

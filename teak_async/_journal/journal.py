@@ -34,7 +34,7 @@ from teak_async._leaving import Decisions, wait_for_end
 
 from .database import describe_run, mark_whole
 from .earlier_run import CHUNK, read_known, read_resume_point
-from .row import KnownRow, Place
+from .row import KnownRow, Place, id_of
 from .writer import Writer
 
 
@@ -56,7 +56,7 @@ class Journal:
         self._writer = writer
         self.write = writer.write
         self.loop = writer.loop
-        self._known: dict[Place, KnownRow] = {}
+        self._known: dict[int, KnownRow] = {}
         self._known_until = 0
         self._overtaken = overtaken
         self.last_known = last
@@ -91,12 +91,16 @@ class Journal:
             await wait_for_end(writer.ended, Decisions(error), lambda: None)
             raise
 
+    def get_read_row(self, index: int) -> KnownRow | None:
+        """Return what an earlier run wrote of a row's first call, as far as that was read for a row before it."""
+        return self._known.get(id_of(index))
+
     async def find_known_row(self, index: int, part: int = 0) -> KnownRow | None:
         """Find what an earlier run wrote of a call of a row; later calls ask about later rows."""
         if index >= self._known_until:
             self._known = await self._writer.read(partial(read_known, index))
             self._known_until = index + CHUNK
-        known = self._known.pop((index, part), None)
+        known = self._known.get(id_of(index, part))
         return evolve(known, overtaken=True) if known is not None and (index, part) in self._overtaken else known
 
     def hurry(self) -> None:

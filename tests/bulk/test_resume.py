@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+from collections import Counter
+from collections.abc import Iterator
 from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import Any
@@ -32,6 +34,7 @@ from teak_async import (
 from teak_async._bulk import resume
 from teak_async._journal import tables, writer
 from teak_async._journal.row import PARTS, Write, id_of
+from teak_async.models import Request
 from teak_async.sandbox import GAME_ID, IDENTIFY, STATUS, Sandbox
 from teak_async.sandbox.endpoints import Endpoint
 from teak_async.sandbox.game import Call
@@ -210,6 +213,71 @@ async def test_other_input_is_refused_before_anything_is_sent(
     with pytest.raises(JournalError, match=problem):
         await fast.bulk(again(), journal=path, resend_in_doubt=True)
     assert server.seen[IDENTIFY].requests == 0
+
+
+@pytest.mark.parametrize("bare", [True, False], ids=["requests", "rows"])
+@pytest.mark.parametrize("place", [1, 249, 250, 251])
+async def test_a_finished_row_that_is_another_one_is_named(
+    fast: TeakSession, server: Sandbox, path: Path, place: int, *, bare: bool
+) -> None:
+    """Wherever it stands among those that are passed over, and in whatever form."""
+    await fast.bulk(identifies(260), journal=path)
+    other = [*identifies(place), Identify("other", country_code="US"), *identifies(260, place + 1)]
+    assert other[place] != list(identifies(260))[place]
+    with pytest.raises(JournalError, match=f"another input: row {place} is not what it was; nothing was sent"):
+        await fast.bulk(other if bare else map(Row, other), journal=path)
+    assert server.seen[IDENTIFY].requests == 260
+
+
+async def test_finished_rows_are_passed_over_a_turn_at_a_time(fast: TeakSession, path: Path) -> None:
+    """The application goes on meanwhile: no turn of the loop passes over more than `TURN` rows."""
+    await fast.bulk(identifies(1_300), journal=path)
+    passed = Counter[int]()
+    turn = 0
+
+    async def count_turns() -> None:
+        nonlocal turn
+        while True:
+            turn += 1
+            await asyncio.sleep(0)
+
+    def requests() -> Iterator[Request]:
+        for request in identifies(1_300):
+            passed[turn] += 1
+            yield request
+
+    counting = asyncio.create_task(count_turns())
+    report = await fast.bulk(requests(), journal=path)
+    counting.cancel()
+    assert (report.skipped, report.succeeded) == (1_300, 0)
+    assert max(passed.values()) <= resume.TURN
+
+
+async def test_a_resumed_run_passes_over_requests_beside_rows_of_parts(fast: TeakSession, server: Sandbox, path: Path) -> None:
+    """Each is compared with what the journal has at its own place."""
+    requests = list(identifies(7))
+    rows: list[Request | Row] = [
+        *requests[:2],
+        Row(requests[2]),
+        Row(requests[3], part=1),
+        requests[4],
+        Row(requests[5], part=1),
+    ]
+    first = await fast.bulk(rows, journal=path)
+    again = await fast.bulk(rows, journal=path)
+    assert (first.succeeded, again.skipped, again.total) == (6, 6, 6)
+    for place in (3, 5):
+        other = [*rows[:place], Row(requests[6], part=1), *rows[place + 1 :]]
+        with pytest.raises(JournalError, match="is not what it was"):
+            await fast.bulk(other, journal=path)
+    assert {player.sessions for player in server.players.values()} == {1}
+
+
+async def test_finished_rows_that_are_not_selected_are_not_counted(fast: TeakSession, path: Path) -> None:
+    """They only keep their place, as in an input of which a part is chosen."""
+    await fast.bulk(identifies(10), journal=path)
+    again = await fast.bulk((Row(request, selected=place < 4) for place, request in enumerate(identifies(10))), journal=path)
+    assert (again.total, again.skipped) == (4, 4)
 
 
 async def test_other_input_is_told_apart_with_bounded_memory(
