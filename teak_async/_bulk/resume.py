@@ -113,10 +113,10 @@ async def plan_rows(
     index, part, sent = -1, -1, "nothing was sent"
     async with aclosing(iter_rows(source)) as rows:
         async for item in rows:
-            # The usual case in a resumed run, in few steps.
+            # Most requests of a resumed run are finished: no row is made of one to see that, and nobody is awaited.
             # Each `TURN`-th row takes the longer way: it reads on in the journal, and lets the loop turn.
-            known = None if journal is None or not (index + 1) % TURN else journal.get_read_row(index + 1)
-            if passed.take_in(item, known):
+            known = None if journal is None or not (index + 1) % TURN else journal.find_loaded_row(index + 1)
+            if passed.add_if_finished(item, known):
                 index, part = index + 1, 0
                 continue
             row = item if isinstance(item, _READ) else Row(item)
@@ -136,7 +136,7 @@ async def plan_rows(
                     yield passed.take()
                     await asyncio.sleep(0)
                 known = await journal.find_known_row(index, row.part)
-            if passed.take_in(row.request, known, selected=row.selected):
+            if passed.add_if_finished(row.request, known, selected=row.selected):
                 continue
             call = _read_row(index, row, context)
             if known is not None:
@@ -176,7 +176,7 @@ class _PassedOver:
     def __init__(self) -> None:
         self._count = self._failed = 0
 
-    def take_in(self, request: object, known: KnownRow | None, *, selected: bool = True) -> bool:
+    def add_if_finished(self, request: object, known: KnownRow | None, *, selected: bool = True) -> bool:
         """Count a row if an earlier run finished just this request; return whether it did."""
         if known is None or known.state not in FINISHED or known.digest != _digest_of(request):
             return False

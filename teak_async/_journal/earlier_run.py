@@ -101,7 +101,7 @@ def _past_call(row: int, part: int, *what: Any) -> PastCall:
 def read_known(start: int, connection: sqlite3.Connection) -> dict[int, KnownRow]:
     select = "SELECT id, digest, state FROM rows WHERE id >= ? AND id < ?"
     found = connection.execute(select, (id_of(start), id_of(start + CHUNK)))
-    return {place: KnownRow(digest, state) for place, digest, state in found}
+    return {number: KnownRow(digest, state) for number, digest, state in found}
 
 
 def read_finished(path: str | Path, start: int, parts: int) -> dict[int, tuple[Text, int]]:

@@ -91,8 +91,8 @@ class Journal:
             await wait_for_end(writer.ended, Decisions(error), lambda: None)
             raise
 
-    def get_read_row(self, index: int) -> KnownRow | None:
-        """Return what an earlier run wrote of a row's first call, as far as that was read for a row before it."""
+    def find_loaded_row(self, index: int) -> KnownRow | None:
+        """Return what an earlier run wrote of a row's first call, as far as that was loaded for a row before it."""
         return self._known.get(id_of(index))
 
     async def find_known_row(self, index: int, part: int = 0) -> KnownRow | None:
